@@ -1,0 +1,38 @@
+# Everything sets itself up: Python 3.11 or newer, make and a package index are all that is needed.
+VENV   ?= .venv
+PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11,$(shell command -v $(p) >/dev/null 2>&1 && $(p) -c 'import sys; print("$(p)" if sys.version_info >= (3, 11) else "")' 2>/dev/null)))
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.ready
+
+.PHONY: demo test lint types bench clean help
+help:            ## what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
+
+$(STAMP): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; name it with: make PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@
+
+demo: $(STAMP)   ## a market-data service stops repeating itself
+	@$(BIN)/python examples/quickstart.py
+
+test: $(STAMP)   ## lint, types and all tests
+	@sh tests/servers.sh $(VENV)/servers
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+lint: $(STAMP)   ## ruff only
+	$(BIN)/ruff check .
+
+types: $(STAMP)  ## mypy --strict and pyright
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+bench: $(STAMP)  ## ratios against peers and limits, in one run
+	$(BIN)/python bench/spine.py
+
+clean:           ## remove what was set up
+	rm -rf $(VENV)

@@ -1,0 +1,35 @@
+"""Memoize Python functions in Redis: exact keys, exact values, and expiry that knows the exchange."""
+
+from __future__ import annotations
+
+from . import market
+from ._cache import Cache, configure, connect
+from ._codecs import register_type
+from ._events import CacheInfo
+from ._keys import register_key
+from ._memo import MISSING, cache_info, clear, invalidate, redis_cached
+from .errors import RedisMemoError
+from .market import market_aware
+from .ttl import Call, TTLPolicy, jittered
+
+__all__ = [
+    "MISSING",
+    "Cache",
+    "CacheInfo",
+    "Call",
+    "RedisMemoError",
+    "TTLPolicy",
+    "cache_info",
+    "clear",
+    "configure",
+    "connect",
+    "invalidate",
+    "jittered",
+    "market",
+    "market_aware",
+    "redis_cached",
+    "register_key",
+    "register_type",
+]
+
+__version__ = "0.1.0"

@@ -1,0 +1,576 @@
+"""The one module that knows Redis: URLs, connections, scripts, and which keys an operation touches.
+
+Every key of an operation carries the same hash tag, ``{namespace:function:version#shard}``, so that each is
+one round trip and, on a cluster, one slot. Scripts lie in ``lua/``; their heads state keys, arguments and results.
+
+Errors of redis-py end here: what leaves is a `StoreError`, and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import os
+import random
+import threading
+import time
+import weakref
+from collections.abc import AsyncGenerator, Generator, Iterator
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import redis
+import redis.asyncio
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, ResponseError
+from redis.retry import Retry
+
+from . import _core as core
+from . import _embedded
+from ._config import redacted
+from ._push import Listener
+from .errors import ConfigurationError, RedisMemoError, StoreError, StoreRefused, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ._config import Settings
+
+__all__ = ["Backend", "Enroll", "Enrolled"]
+
+log = logging.getLogger("redis_memo")
+
+Connection: TypeAlias = Any  # sync or async redis-py connections; their stubs disagree between releases
+Piece: TypeAlias = bytes | memoryview
+
+_CLOSED = (redis.ConnectionError, ConnectionResetError, BrokenPipeError)  # redis-py's TimeoutError is neither
+_URGENT = (core.Drop, core.DropMatching)  # an invalidation is tried even where everything else has given up
+
+LARGE = 1 << 20  # bytes from which a command is sent in parts, each with its own time limit
+SLOWEST = 20e6  # bytes a second that a large value is granted
+IDLE_MOST = 64
+ASYNC_MOST = 32  # connections of one event loop: hundreds of tasks take turns
+PROBE = (0.5, 1.0)  # seconds between attempts on a server that does not answer
+
+
+@dataclass(frozen=True, slots=True)
+class Enroll:
+    """Note that a namespace has this function; not in the function's slot, hence its own operation."""
+
+    registry: str
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """All prefixes noted for a namespace."""
+
+    registry: str
+
+
+class Script:
+    """One Lua script: its text with the prelude where it needs it, and the name the server knows it by."""
+
+    def __init__(self, name: str, *, prelude: bool = True) -> None:
+        folder = resources.files(__package__) / "lua"
+        text = (folder / f"{name}.lua").read_text()
+        if prelude:
+            text = (folder / "index.lua").read_text() + text
+        self.text = text.encode()
+        self.sha = hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
+
+
+ACQUIRE, SEIZE, FILL, PUT, RELEASE = (Script(name) for name in ("acquire", "seize", "fill", "put", "release"))
+DROP, DROP_MATCHING, COUNT = (Script(name) for name in ("drop", "dropmatching", "count"))
+RENEW, INSPECT = (Script(name, prelude=False) for name in ("renew", "inspect"))
+
+Command: TypeAlias = "tuple[Script | None, tuple[Any, ...], tuple[Any, ...]]"
+
+
+def _four(place: core.Place) -> tuple[str, str, str, str]:
+    return place.entry, place.lease, f"{place.prefix}index", f"{place.prefix}args"
+
+
+def _ms(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
+
+
+def _command(op: object) -> Command:
+    """The script (or None for a plain command), keys and arguments of an operation."""
+    match op:
+        case core.Acquire(place, token, lease, unreadable):
+            # The server's own digest of the bytes, to say which ones; not a safeguard.
+            known = b"" if unreadable is None else hashlib.sha1(unreadable, usedforsecurity=False).hexdigest()
+            return ACQUIRE, _four(place), (token, _ms(lease), place.tokens, known)
+        case core.Fill(place, token, envelope, ttl):
+            return FILL, _four(place), (token, envelope, _ms(ttl), place.tokens)
+        case core.Put(place, envelope, ttl):
+            return PUT, _four(place), (envelope, _ms(ttl), place.tokens)
+        case core.Seize(place, token, lease):
+            return SEIZE, _four(place), (token, _ms(lease), place.tokens)
+        case core.Release(place, token):
+            return RELEASE, _four(place), (token,)
+        case core.Renew(place, token, lease):
+            return RENEW, (place.lease,), (token, _ms(lease))
+        case core.Drop(place):
+            return DROP, _four(place), ()
+        case core.DropMatching(prefix, tokens, limit):
+            return DROP_MATCHING, (f"{prefix}index", f"{prefix}args"), (prefix, limit, tokens)
+        case core.Count(prefix):
+            return COUNT, (f"{prefix}index",), ()
+        case core.Inspect(place):
+            return INSPECT, (place.entry, place.lease), ()
+        case Enroll(registry, prefix):
+            return None, (b"SADD", registry, prefix), ()
+        case Enrolled(registry):
+            return None, (b"SMEMBERS", registry), ()
+    raise TypeError(f"not an operation on the store: {type(op).__name__}")
+
+
+def _left(milliseconds: int) -> float | None:
+    return None if milliseconds < 0 else milliseconds / 1000
+
+
+def _result(op: object, reply: Any) -> Any:
+    """What an operation's answer means; any other kind of answer is a refusal."""
+    match op, reply:
+        case core.Acquire(), [b"found", bytes(envelope)]:
+            return core.Found(envelope)
+        case (core.Acquire() | core.Seize()), [b"leased"]:
+            return core.Leased()
+        case core.Acquire(), [b"busy", bytes(holder), int(left)]:
+            return core.Busy(holder, left / 1000)
+        case (core.Fill() | core.Put() | core.Release() | core.Renew() | Enroll()), int():
+            return reply == 1
+        case (core.Drop() | core.Count()), int():
+            return reply
+        case core.DropMatching(), [int(gone), int(more)]:
+            return gone, more == 1
+        case core.Inspect(), [int(entry), int(lease)]:
+            return core.Inspected(_left(entry), _left(lease))
+        case Enrolled(), list() | set():
+            return sorted(each.decode() for each in reply)
+    raise StoreRefused(f"{type(op).__name__}: the server's answer is not of the expected kind; is it a Redis?")
+
+
+def _dialogue(op: object) -> Generator[list[Piece], Any, Any]:
+    """What is sent for an operation, and what is sent again where the server does not know the script."""
+    if type(op) is core.Read:  # every hit comes through here
+        key = op.entry.encode()
+        reply = yield [b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key)]
+        if reply is None or type(reply) is bytes:
+            return reply
+        return _result(op, reply)
+    script, keys, args = _command(op)
+    if script is None:
+        return _result(op, (yield _packed(keys)))
+    tail = (len(keys), *keys, *args)
+    try:
+        reply = yield _packed((b"EVALSHA", script.sha, *tail))
+    except NoScriptError:
+        reply = yield _packed((b"EVAL", script.text, *tail))
+    return _result(op, reply)
+
+
+def _bytes(part: object) -> bytes:
+    return part if isinstance(part, bytes) else str(part).encode()
+
+
+def _packed(args: Sequence[object]) -> list[Piece]:
+    """The command in Redis' protocol; a large argument is not copied but sent in parts."""
+    pieces: list[Piece] = []
+    small = [b"*%d\r\n" % len(args)]
+    for arg in map(_bytes, args):
+        small.append(b"$%d\r\n" % len(arg))
+        if len(arg) < LARGE:
+            small += (arg, b"\r\n")
+        else:
+            pieces.append(b"".join(small))
+            view = memoryview(arg)
+            pieces += [view[at : at + LARGE] for at in range(0, len(arg), LARGE)]
+            small = [b"\r\n"]
+    return [*pieces, b"".join(small)]
+
+
+def _translated(error: Exception, where: str) -> RedisMemoError | None:
+    """Our own error for whatever redis-py raised; None for what is none of its kind."""
+    if isinstance(error, RedisMemoError):
+        return error
+    if isinstance(error, redis.TimeoutError):
+        return StoreUnavailable(f"{where} did not answer in time")
+    if isinstance(error, redis.AuthenticationError):
+        return StoreRefused(f"{where} refused the credentials in the URL")
+    if isinstance(error, (redis.ConnectionError, redis.InvalidResponse, OSError)):
+        return StoreUnavailable(f"{where} cannot be reached ({type(error).__name__})")
+    if isinstance(error, (redis.RedisError, ValueError)):
+        # The server's own words ("OOM command not allowed ..."), which quote no argument of a known command.
+        return StoreRefused(f"{where} refused: {str(error)[:120]}")
+    return None
+
+
+@contextlib.contextmanager
+def _raised_as_redis() -> Iterator[None]:
+    # The listener treats every failure to connect alike, and tries again.
+    try:
+        yield
+    except StoreError as error:
+        raise redis.ConnectionError(str(error)) from error
+
+
+async def _adisconnect(connection: Connection) -> None:
+    with contextlib.suppress(redis.RedisError, OSError, RuntimeError):
+        await connection.disconnect(nowait=True)
+
+
+class _Breaker:
+    """Fails fast while the server does not answer, and lets one caller at a time try again."""
+
+    def __init__(self) -> None:
+        self._closed_from = 0.0
+        self._lock = threading.Lock()
+        self.reason: StoreUnavailable | None = None
+
+    def check(self, op: object) -> None:
+        if self.reason is None or isinstance(op, _URGENT):
+            return
+        with self._lock:
+            now = time.monotonic()
+            if self.reason is not None and now < self._closed_from:
+                raise StoreUnavailable(f"{self.reason} (not asked again so soon)")
+            # This caller probes; until it is back, the others keep failing fast.
+            self._closed_from = now + PROBE[1] * 2
+
+    def failed(self, reason: StoreUnavailable) -> None:
+        with self._lock:
+            if self.reason is None:
+                log.warning("redis_memo: %s; calls compute their results until it answers", reason)
+            self.reason = reason
+            self._closed_from = time.monotonic() + random.uniform(*PROBE)  # noqa: S311 - spreads the probes
+
+    def answered(self) -> None:
+        if self.reason is not None:
+            with self._lock:
+                self.reason = None
+            log.warning("redis_memo: the server answers again")
+
+
+class _Loop:
+    """Connections of one event loop, closed with it."""
+
+    def __init__(self) -> None:
+        self.idle: list[Connection] = []
+        self.turn = asyncio.Semaphore(ASYNC_MOST)
+        self._end: AsyncGenerator[None] | None = None
+
+    async def open(self) -> None:
+        # asyncio.run and its kin finalise the loop's async generators before they close it. That is the one
+        # hook by which a library hears of the end of a loop it does not own.
+        async def until_the_loop_ends() -> AsyncGenerator[None]:
+            try:
+                yield
+            finally:
+                await self.close()
+
+        self._end = until_the_loop_ends()
+        await anext(self._end)
+
+    async def close(self) -> None:
+        idle, self.idle = self.idle, []
+        for connection in idle:
+            await _adisconnect(connection)
+
+
+class Backend:
+    """Performs the core's store operations on one server, for threads and for event loops.
+
+    Args:
+        settings: Where the server is and how long it may take.
+
+    Raises:
+        ConfigurationError: The URL cannot be understood.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._embedded = settings.url.startswith("embedded://")
+        self.where = "the embedded server" if self._embedded else redacted(settings.url)
+        self._announced = False
+        self._pools: tuple[Any, Any] | None = None
+        if not self._embedded:
+            self._pools = self._make_pools(settings.url)
+        self._fresh_start()
+        _all.add(self)
+
+    def _fresh_start(self) -> None:
+        """Forget everything that belongs to a process: connections, threads, locks."""
+        self._lock = threading.Lock()
+        self._idle: list[Connection] = []
+        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = weakref.WeakKeyDictionary()
+        self.listener = Listener(self._connect_listener)
+        self._breaker = _Breaker()
+        self.generation = 0
+
+    # Where the server is.
+
+    def _make_pools(self, url: str) -> tuple[Any, Any]:
+        common: dict[str, Any] = {
+            "socket_timeout": self._settings.timeout,
+            "socket_connect_timeout": self._settings.timeout,
+            "protocol": 2,
+            "health_check_interval": 0,
+        }
+        try:
+            pools = (
+                redis.ConnectionPool.from_url(url, retry=Retry(NoBackoff(), 0), **common),
+                redis.asyncio.ConnectionPool.from_url(
+                    url, retry=redis.asyncio.retry.Retry(NoBackoff(), 0), **common
+                ),
+            )
+        except (ValueError, TypeError, redis.RedisError) as error:
+            raise ConfigurationError(
+                f"the URL {redacted(url)} cannot be understood ({type(error).__name__}); "
+                "forms: redis://user:password@host:6379/0, rediss://..., unix:///path/to/socket?db=0, embedded://"
+            ) from error
+        for pool in pools:
+            # Entries are bytes, whatever the URL says.
+            pool.connection_kwargs["decode_responses"] = False
+        return pools
+
+    def _start_embedded(self) -> None:
+        parts = urlsplit(self._settings.url)
+        if parts.netloc:
+            raise ConfigurationError("an embedded URL is embedded:// or embedded:///a/folder (three slashes)")
+        options = parse_qs(parts.query)
+        unknown = set(options) - {"maxmemory"}
+        if unknown:
+            raise ConfigurationError(f"unknown option of an embedded URL: {', '.join(sorted(unknown))}; known: maxmemory")
+        folder = unquote(parts.path)
+        server = _embedded.start(
+            _embedded.Path(folder) if folder else None,
+            maxmemory=_memory(options["maxmemory"][0]) if options else None,
+        )
+        self.embedded_secret = server.secret
+        self.where = f"the embedded server in {server.folder}"
+        pools = self._pools
+        if pools is None or pools[0].connection_kwargs.get("path") != server.socket:
+            pools = self._make_pools("unix://")
+            for pool in pools:
+                pool.connection_kwargs["path"] = server.socket
+            self._pools = pools
+
+    embedded_secret: bytes | None = None
+
+    def locate(self) -> None:
+        """Find or start the server where that is ours to do.
+
+        Raises:
+            StoreUnavailable: The embedded server cannot be started.
+        """
+        if self._pools is None:
+            with self._lock:
+                if self._pools is None:
+                    self._start_embedded()
+
+    def _restart_embedded(self) -> None:
+        with self._lock:
+            self._start_embedded()
+
+    def _make(self, kind: int, patience: float | None) -> Connection:
+        self.locate()
+        assert self._pools is not None
+        connection = self._pools[kind].make_connection()
+        if patience is not None:
+            connection.socket_timeout = patience
+        return connection
+
+    def _connected(self) -> None:
+        self.generation += 1
+        if not self._announced:
+            self._announced = True
+            log.info("redis_memo: caching in %s", self.where)
+
+    def _patience(self, pieces: list[Piece]) -> float | None:
+        """A time limit of its own for a large command: the server works longer before it answers."""
+        if len(pieces) == 1:
+            return None
+        return self._settings.timeout + sum(map(len, pieces)) / SLOWEST
+
+    # Threads.
+
+    def _connect(self, patience: float | None) -> Connection:
+        connection = self._make(0, patience)
+        try:
+            connection.connect()
+        except (redis.ConnectionError, OSError):
+            if not self._embedded:
+                raise
+            # It went away, or was killed: it is ours to start again.
+            self._restart_embedded()
+            connection = self._make(0, patience)
+            connection.connect()
+        self._connected()
+        return connection
+
+    def _connect_listener(self) -> Connection:
+        with _raised_as_redis():
+            connection = self._make(0, None)
+        connection.socket_timeout = None
+        connection.connect()
+        return connection
+
+    def _ask(self, connection: Connection, pieces: list[Piece], *, keep: bool) -> Any:
+        try:
+            connection.send_packed_command(pieces, check_health=False)
+            reply = connection.read_response()
+        except ResponseError:
+            self._keep(connection, keep=keep)
+            raise
+        except BaseException:
+            # An answer that was not read would be taken for the next command's.
+            connection.disconnect()
+            raise
+        self._keep(connection, keep=keep)
+        return reply
+
+    def _keep(self, connection: Connection, *, keep: bool) -> None:
+        if keep and len(self._idle) < IDLE_MOST:
+            self._idle.append(connection)
+        else:
+            connection.disconnect()
+
+    def _exchange(self, pieces: list[Piece]) -> Any:
+        patience = self._patience(pieces)
+        if patience is None:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                pass
+            else:
+                try:
+                    return self._ask(connection, pieces, keep=True)
+                except _CLOSED:
+                    # The server closed it while it was idle, as after a restart: the others are no better.
+                    self._idle.clear()
+        return self._ask(self._connect(patience), pieces, keep=patience is None)
+
+    def perform(self, op: object) -> Any:
+        """Perform one operation from a thread.
+
+        Raises:
+            StoreError: The server did not do it.
+        """
+        self._breaker.check(op)
+        try:
+            result = core.drive(_dialogue(op), self._exchange)
+        except Exception as error:  # noqa: BLE001 - translated, or raised again
+            self._failed(error)
+        self._breaker.answered()
+        return result
+
+    # Event loops.
+
+    async def _aloop(self) -> _Loop:
+        loop = asyncio.get_running_loop()
+        found = self._loops.get(loop)
+        if found is None:
+            found = self._loops[loop] = _Loop()
+            await found.open()
+        return found
+
+    async def _aconnect(self, patience: float | None) -> Connection:
+        if self._pools is None:
+            await asyncio.to_thread(self.locate)
+        connection = self._make(1, patience)
+        try:
+            await connection.connect()
+        except (redis.ConnectionError, OSError):
+            if not self._embedded:
+                raise
+            await asyncio.to_thread(self._restart_embedded)
+            connection = self._make(1, patience)
+            await connection.connect()
+        self._connected()
+        return connection
+
+    async def _aask(self, loop: _Loop, connection: Connection, pieces: list[Piece], *, keep: bool) -> Any:
+        try:
+            await connection.send_packed_command(pieces, check_health=False)
+            reply = await connection.read_response()
+        except ResponseError:
+            loop.idle.append(connection)
+            raise
+        except BaseException:
+            # A cancelled reader leaves an answer in the pipe that the next one would take for its own.
+            await _adisconnect(connection)
+            raise
+        if keep:
+            loop.idle.append(connection)
+        else:
+            await _adisconnect(connection)
+        return reply
+
+    async def _aexchange(self, pieces: list[Piece]) -> Any:
+        loop = await self._aloop()
+        patience = self._patience(pieces)
+        async with loop.turn:
+            if patience is None and loop.idle:
+                try:
+                    return await self._aask(loop, loop.idle.pop(), pieces, keep=True)
+                except _CLOSED:
+                    await loop.close()
+            return await self._aask(loop, await self._aconnect(patience), pieces, keep=patience is None)
+
+    async def aperform(self, op: object) -> Any:
+        """As `perform`, from a task."""
+        self._breaker.check(op)
+        try:
+            result = await core.adrive(_dialogue(op), self._aexchange)
+        except Exception as error:  # noqa: BLE001 - translated, or raised again
+            self._failed(error)
+        self._breaker.answered()
+        return result
+
+    def _failed(self, error: Exception) -> NoReturn:
+        """Let only our own errors through, and remember that the server does not answer."""
+        ours = _translated(error, self.where)
+        if isinstance(ours, StoreUnavailable):
+            self._breaker.failed(ours)
+        elif isinstance(ours, StoreRefused):
+            self._breaker.answered()
+        if ours is None or ours is error:
+            raise error
+        raise ours from error
+
+    def close(self) -> None:
+        """Close this process's connections of threads; those of event loops close with their loops."""
+        self.listener.close()
+        while self._idle:
+            self._idle.pop().disconnect()
+
+
+def _memory(text: str) -> int:
+    """Bytes of "512mb", "2gb" or a plain number."""
+    units: dict[str, int] = {"kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "": 1}
+    digits = text.lower().rstrip("bkmg")
+    unit = text.lower()[len(digits) :]
+    if not digits.isdigit() or unit not in units:
+        raise ConfigurationError("maxmemory of an embedded URL is a number with kb, mb or gb, such as 512mb")
+    return int(digits) * units[unit]
+
+
+_all: weakref.WeakSet[Backend] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    # The parent's sockets must not be read here, nor its threads be waited for. Dropping redis-py's
+    # connections only closes this process's copy of the descriptors.
+    for backend in list(_all):
+        backend._fresh_start()  # noqa: SLF001
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

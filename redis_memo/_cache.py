@@ -1,0 +1,374 @@
+"""A cache as a process has it: one server, its settings, and the computations in flight.
+
+This is where the core's flows are driven: its operations on the store go to the backend, the others (clock,
+tokens, running the function, waiting) are performed here, once for threads and once for event loops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import heapq
+import itertools
+import os
+import threading
+import time
+import weakref
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future, InvalidStateError
+from typing import Any
+
+from . import _core as core
+from ._backend import Backend, Enroll, Enrolled
+from ._call import namespace_prefix
+from ._config import Settings
+from ._envelope import Sealer
+from ._push import until, until_async
+from .errors import ConfigurationError, StoreError
+
+__all__ = ["Cache", "configure", "connect", "default_cache"]
+
+# The tokens whose computations this thread or task is inside of: waiting for one of them would be for ever.
+_held: contextvars.ContextVar[frozenset[bytes]] = contextvars.ContextVar("redis_memo_held", default=frozenset())
+
+ENROLL_EVERY = 30.0
+
+
+class _Keeper:
+    """Renews the leases of running computations: one thread, each lease at a third of its length.
+
+    A process that dies stops renewing, which is how its leases end.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._changed = threading.Condition()
+        self._due: list[tuple[float, int, core.Renew]] = []
+        self._standing: set[int] = set()
+        self._number = itertools.count()
+        self._thread: threading.Thread | None = None
+
+    @contextlib.contextmanager
+    def holding(self, renew: core.Renew) -> Iterator[None]:
+        number = next(self._number)
+        with self._changed:
+            self._standing.add(number)
+            heapq.heappush(self._due, (time.monotonic() + renew.lease / 3, number, renew))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="redis_memo leases", daemon=True)
+                self._thread.start()
+            elif self._due[0][1] == number:
+                self._changed.notify()
+        try:
+            yield
+        finally:
+            # Without a lock: a fork from inside the computation may have replaced this object.
+            self._standing.discard(number)
+
+    def _next(self) -> tuple[int, core.Renew]:
+        with self._changed:
+            while True:
+                while self._due and self._due[0][1] not in self._standing:
+                    heapq.heappop(self._due)
+                pause = self._due[0][0] - time.monotonic() if self._due else None
+                if pause is not None and pause <= 0:
+                    _, number, renew = heapq.heappop(self._due)
+                    return number, renew
+                self._changed.wait(pause)
+
+    def _run(self) -> None:
+        while True:
+            number, renew = self._next()
+            with contextlib.suppress(StoreError):  # counted by the calls; the fill will tell how it ended
+                if not self._backend.perform(renew):
+                    self._standing.discard(number)
+            with self._changed:
+                heapq.heappush(self._due, (time.monotonic() + renew.lease / 3, number, renew))
+
+
+class Cache:
+    """One server with its settings; made by `connect` and `configure`.
+
+    Args:
+        settings: Where it is, and how it behaves.
+        backend: What performs operations on the store, if not a server.
+        clock: Seconds since 1970.
+    """
+
+    def __init__(
+        self, settings: Settings, *, backend: Any = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.settings = settings
+        self.backend: Backend = backend or Backend(settings)
+        self._now = clock
+        self._sealer: Sealer | None = None
+        self._fresh_start()
+        _all.add(self)
+
+    def __repr__(self) -> str:
+        return f"<redis_memo.Cache in {self.backend.where}>"
+
+    def _fresh_start(self) -> None:
+        self._flights: dict[bytes, Future[Any]] = {}
+        self._keeper = _Keeper(self.backend)
+        self._enrolled: dict[str, tuple[int, float]] = {}
+
+    @property
+    def sealer(self) -> Sealer:
+        """Seals and opens envelopes with this cache's secrets, the embedded server's own among them.
+
+        Raises:
+            StoreUnavailable: The embedded server, which keeps the secret, cannot be started.
+        """
+        if self._sealer is None:
+            secrets = self.settings.secrets
+            if not secrets and self.settings.url.startswith("embedded://"):
+                self.backend.locate()
+                assert self.backend.embedded_secret is not None
+                secrets = (self.backend.embedded_secret,)
+            self._sealer = Sealer(secrets, allow_unsigned_pickle=self.settings.allow_unsigned_pickle)
+        return self._sealer
+
+    # Driving flows.
+
+    def run(self, flow: core.Flow, compute: Callable[[], Any] | None = None, namespace: str = "") -> Any:
+        """Drive a flow from this thread; ``compute`` is what `core.Compute` runs."""
+        backend = self.backend.perform
+
+        def perform(op: Any) -> Any:
+            kind = type(op)
+            if kind is core.Read:
+                return backend(op)
+            if kind is core.Compute:
+                assert compute is not None
+                return self._compute(compute, op)
+            if kind in _LOCAL:
+                return _LOCAL[kind](self, op)
+            if kind is core.Join:
+                flight = self._joinable(op.token)
+                return flight.result() if isinstance(flight, Future) and until(flight, op.seconds) else _own(flight)
+            if kind is core.Listen:
+                subscription = self.backend.listener.subscribe(op.place.entry)
+                until(subscription.ready, core.RECHECK)
+                return subscription
+            if kind is core.Wait:
+                if until(op.subscription.news, op.seconds):
+                    op.subscription.again()
+                return None
+            if kind in _WRITES:
+                enroll = self._enroll(op.place.prefix, namespace)
+                if enroll is not None:
+                    backend(enroll)
+                    self._enrolled[op.place.prefix] = (self.backend.generation, time.monotonic())
+            return backend(op)
+
+        return core.drive(flow, perform)
+
+    async def arun(
+        self, flow: core.Flow, compute: Callable[[], Awaitable[Any]] | None = None, namespace: str = ""
+    ) -> Any:
+        """As `run`, from this task."""
+        backend = self.backend.aperform
+
+        async def perform(op: Any) -> Any:
+            kind = type(op)
+            if kind is core.Read:
+                return await backend(op)
+            if kind is core.Compute:
+                assert compute is not None
+                return await self._acompute(compute, op)
+            if kind in _LOCAL:
+                return _LOCAL[kind](self, op)
+            if kind is core.Join:
+                flight = self._joinable(op.token)
+                if isinstance(flight, Future) and await until_async(flight, op.seconds):
+                    return flight.result()
+                return _own(flight)
+            if kind is core.Listen:
+                subscription = self.backend.listener.subscribe(op.place.entry)
+                await until_async(subscription.ready, core.RECHECK)
+                return subscription
+            if kind is core.Wait:
+                if await until_async(op.subscription.news, op.seconds):
+                    op.subscription.again()
+                return None
+            if kind is core.Release:
+                # A caller that is cancelled once more must not take the release with it.
+                return await asyncio.shield(asyncio.ensure_future(backend(op)))
+            if kind in _WRITES:
+                enroll = self._enroll(op.place.prefix, namespace)
+                if enroll is not None:
+                    await backend(enroll)
+                    self._enrolled[op.place.prefix] = (self.backend.generation, time.monotonic())
+            return await backend(op)
+
+        if self._sealer is None:
+            with contextlib.suppress(StoreError):  # met again, and reported, by the flow's first operation
+                await asyncio.to_thread(lambda: self.sealer)
+        return await core.adrive(flow, perform)
+
+    def _clock(self, _: core.Clock) -> float:
+        return self._now()
+
+    def _take_token(self, _: core.TakeToken) -> bytes:
+        token = os.urandom(16).hex().encode()
+        self._flights[token] = Future()
+        return token
+
+    def _land(self, op: core.Land) -> None:
+        flight = self._flights.pop(op.token, None)
+        if flight is not None:
+            with contextlib.suppress(InvalidStateError):
+                flight.set_result(op.result)
+
+    def _joinable(self, token: bytes) -> Future[Any] | core.Own | None:
+        return core.Own() if token in _held.get() else self._flights.get(token)
+
+    def _renewing(self, op: core.Compute) -> contextlib.AbstractContextManager[None]:
+        if op.place is None:
+            return contextlib.nullcontext()
+        return self._keeper.holding(core.Renew(op.place, op.token, self.settings.lease))
+
+    def _compute(self, compute: Callable[[], Any], op: core.Compute) -> core.Computed | core.Raised:
+        outer = _held.set(_held.get() | {op.token})
+        began = time.perf_counter()
+        try:
+            with self._renewing(op):
+                return core.Computed(compute(), time.perf_counter() - began)
+        except BaseException as error:  # noqa: BLE001 - the flow's to handle, the caller's to get
+            return core.Raised(error)
+        finally:
+            _held.reset(outer)
+
+    async def _acompute(self, compute: Callable[[], Awaitable[Any]], op: core.Compute) -> core.Computed | core.Raised:
+        outer = _held.set(_held.get() | {op.token})
+        began = time.perf_counter()
+        try:
+            with self._renewing(op):
+                return core.Computed(await compute(), time.perf_counter() - began)
+        except BaseException as error:  # noqa: BLE001
+            return core.Raised(error)
+        finally:
+            _held.reset(outer)
+
+    # Namespaces.
+
+    def _enroll(self, prefix: str, namespace: str) -> Enroll | None:
+        """What to note before a function's first write: repeated now and then, and after each reconnection."""
+        generation, at = self._enrolled.get(prefix, (-1, 0.0))
+        if generation == self.backend.generation and time.monotonic() - at < ENROLL_EVERY:
+            return None
+        return Enroll(_registry(namespace), prefix)
+
+    def clear(self, namespace: str) -> int:
+        """Delete every entry of every function in a namespace, and revoke what they are computing.
+
+        Args:
+            namespace: As given to the decorator.
+
+        Returns:
+            How many entries went.
+
+        Raises:
+            StoreError: Redis could not be asked; nothing is known about the entries then.
+        """
+        prefixes: list[str] = self.backend.perform(Enrolled(_registry(namespace)))
+        known = {prefix for prefix in self._enrolled if prefix.startswith(namespace_prefix(namespace))}
+        return sum(self.run(core.drop_matching(prefix, b"")) for prefix in sorted({*prefixes, *known}))
+
+    def close(self) -> None:
+        """Close the connections; a later call opens new ones."""
+        self.backend.close()
+
+
+def _own(flight: object) -> core.Own | None:
+    return flight if isinstance(flight, core.Own) else None
+
+
+def _registry(namespace: str) -> str:
+    return f"{namespace_prefix(namespace)[:-1]}}}:functions"
+
+
+_LOCAL: dict[type, Callable[[Cache, Any], Any]] = {
+    core.Clock: Cache._clock,  # noqa: SLF001
+    core.TakeToken: Cache._take_token,  # noqa: SLF001
+    core.Land: Cache._land,  # noqa: SLF001
+}
+_WRITES = frozenset({core.Acquire, core.Seize, core.Put})
+
+_all: weakref.WeakSet[Cache] = weakref.WeakSet()
+_default: Cache | None = None
+_default_lock = threading.Lock()
+
+
+def connect(url: str | None = None, **settings: Any) -> Cache:
+    """A cache of its own, for ``redis_cached(cache=...)``; nothing is contacted before the first call.
+
+    Args:
+        url: ``redis://``, ``rediss://``, ``unix://``, ``embedded://`` or ``embedded:///a/folder``. Left out:
+            ``REDIS_MEMO_URL``, else ``REDIS_URL``, else the embedded server.
+        **settings: As for `configure`.
+
+    Returns:
+        The cache.
+
+    Raises:
+        ConfigurationError: A setting is unknown or wrong.
+    """
+    fields = {*Settings.__dataclass_fields__, "secret"} - {"url", "secrets"}
+    for name in settings:
+        if name not in fields:
+            raise ConfigurationError(f"unknown setting {name!r}; known: {', '.join(sorted(fields))}")
+    return Cache(Settings.build(url, **settings))
+
+
+def configure(url: str | None = None, **settings: Any) -> Cache:
+    """Choose the process-wide default cache; functions decorated earlier follow.
+
+    Args:
+        url: As for `connect`.
+        secret: Signs entries, so that pickles can be trusted; at least 16 bytes. Several (a sequence, or one
+            string with commas) rotate: all verify, the first signs. Default: ``REDIS_MEMO_SECRET``; the
+            embedded server makes its own.
+        allow_unsigned_pickle: Store and open pickles without a secret. Whoever can write to the server can
+            then run code in this process.
+        ttl: Expiry of functions that state none.
+        timeout: Seconds that one exchange with the server may take (default 1).
+        lease: Seconds after which a computation whose process died is taken over (default 10).
+        max_wait: Seconds that a call waits for another's computation before it computes itself (default 60).
+
+    Returns:
+        The new default cache.
+
+    Raises:
+        ConfigurationError: A setting is unknown or wrong.
+    """
+    global _default  # noqa: PLW0603 - the one process-wide thing there is
+    cache = connect(url, **settings)
+    with _default_lock:
+        old, _default = _default, cache
+    if old is not None:
+        old.close()
+    return cache
+
+
+def default_cache() -> Cache:
+    """The process-wide cache, made from the environment when nothing was configured."""
+    global _default  # noqa: PLW0603
+    if _default is None:
+        with _default_lock:
+            if _default is None:
+                _default = connect()
+    return _default
+
+
+def _after_fork() -> None:
+    global _default_lock  # noqa: PLW0603
+    _default_lock = threading.Lock()
+    for cache in list(_all):
+        cache._fresh_start()  # noqa: SLF001
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,250 @@
+"""Values as bytes: typed codecs for what is known by type, a pickle for each part that is not.
+
+::
+
+    _codecs            dumps, loads, register_type; pickled parts
+    _codecs_builtin    scalars, containers, the standard library's value types
+    _codecs_classes    dataclasses, named tuples, enums
+    _codecs_items      sequences of like elements, as columns
+    _codecs_<library>  loaded when the library's first object arrives
+    _codecs_stream     the stream, sharing, the tables of rules
+
+What is typed is data: reading it calls no code of the value's. Only a pickled part can, so a value that has one is
+marked, and such a part is opened only for a caller who has verified where the entry comes from.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from redis_memo import _codecs_builtin, _codecs_classes  # noqa: F401 - they register their rules
+from redis_memo._codecs_stream import (
+    BY_NAME,
+    LIBRARIES,
+    OUT_OF_BAND,
+    PUT,
+    PUT_PICKLE,
+    READ,
+    USER_TYPES,
+    Buffer,
+    Cyclic,
+    Decoder,
+    Encoder,
+    Rule,
+    TooDeep,
+    load_rules,
+    type_name,
+)
+from redis_memo.errors import ConfigurationError, UnreadableEntry, UnsupportedType
+
+__all__ = ["Payload", "dumps", "loads", "register_type", "registered_types"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """A value, ready to be put into an envelope.
+
+    Attributes:
+        meta: The stream that describes the value, with all small data in it.
+        buffers: Large data, in the order in which the stream refers to it; contiguous bytes, and where they could
+            be had without a copy the value's own memory.
+        pickled: A part of the value is a pickle, so that reading it back takes trust.
+    """
+
+    meta: bytes
+    buffers: tuple[Buffer, ...]
+    pickled: bool
+
+
+def dumps(value: object, *, allow_pickle: bool) -> Payload:
+    """Turn a value into bytes.
+
+    Args:
+        value: Anything.
+        allow_pickle: Whether parts without a typed codec may be pickled.
+
+    Raises:
+        UnsupportedType: A part would have to be pickled and may not be, or cannot be.
+    """
+    try:
+        try:
+            enc = Encoder(allow_pickle=allow_pickle)
+            enc.put(value)
+        except Cyclic:
+            # Rows that refer to each other have no place in columns; without columns they may well be storable.
+            enc = Encoder(allow_pickle=allow_pickle, records=False)
+            enc.put(value)
+    except (Cyclic, TooDeep, RecursionError):
+        # A cycle through something immutable, or very deep nesting: pickle, written in C, copes with the first
+        # always and with the second often.
+        enc = Encoder(allow_pickle=allow_pickle)
+        _guarded(_put_pickle, enc, value)
+    except (UnsupportedType, MemoryError):
+        raise
+    except Exception as error:
+        raise _unsupported(value, error) from error
+    return Payload(bytes(enc.out), tuple(enc.buffers), enc.pickled)
+
+
+def loads(meta: Buffer, buffers: Sequence[Buffer], *, trusted: bool) -> Any:
+    """Turn bytes back into a value that shares no memory with them.
+
+    Args:
+        meta: As :func:`dumps` returned it.
+        buffers: Likewise.
+        trusted: Whether it is known who wrote them; pickled parts are opened only then.
+
+    Raises:
+        UnreadableEntry: For anything that is wrong with the bytes, or with the classes that they name.
+    """
+    try:
+        dec = Decoder(bytes(meta), buffers, trusted=trusted)
+        value = dec.get()
+        dec.finish()
+    except UnreadableEntry:
+        raise
+    except Exception as error:
+        # The error's own text can quote the stored data: only its type is told.
+        raise UnreadableEntry(f"the entry cannot be read ({type(error).__name__})") from None
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # what a Rust library raises instead of an Exception
+            raise
+        raise UnreadableEntry("the entry cannot be read (PanicException)") from None
+    return value
+
+
+def register_type(
+    cls: type[T], *, name: str, encode: Callable[[T], object], decode: Callable[[Any], T]
+) -> None:
+    """Teach the serializer a type.
+
+    Args:
+        cls: The class; its subclasses are not included.
+        name: What is stored to find ``decode`` again; choose it once, it must mean the same in every process.
+        encode: Returns what to store: any value that can be stored itself.
+        decode: Rebuilds the object from that. It is given data that may come from anyone who can write to Redis,
+            so it must not evaluate, import or open what the data names.
+
+    Raises:
+        ConfigurationError: The name is taken by another class, or the class has a fixed representation.
+    """
+    stored = name.encode("ascii", "replace")
+    if not name.isascii() or not 0 < len(stored) < 0x100:
+        raise ConfigurationError("the name of a type has 1 to 255 ASCII characters")
+    if cls in PUT:
+        raise ConfigurationError(f"{type_name(cls)} has a fixed representation")
+    for other, rule in list(USER_TYPES.items()):
+        if rule.name == name and type_name(other) != type_name(cls):
+            raise ConfigurationError(f"the name is taken by {type_name(other)}")
+
+    def put(enc: Encoder, value: Any) -> None:
+        enc.put(encode(value))
+
+    rule = Rule(name, put, lambda dec: decode(dec.get()))
+    object.__setattr__(rule, "head", b"U" + rule.head[1:])
+    USER_TYPES[cls] = _user_names[stored] = rule
+
+
+_user_names: dict[bytes, Rule] = {}
+
+
+def registered_types() -> frozenset[str]:
+    """Names of all types and families of types that have a typed codec, of every library that is installed."""
+    for prefix, _ in LIBRARIES.values():
+        try:
+            load_rules(prefix)
+        except ImportError:
+            continue
+    return frozenset({cls.__name__ for cls in PUT} | {name.decode() for name in BY_NAME})
+
+
+def _get_user_type(dec: Decoder) -> Any:
+    value = _user_names[dec.take(dec.byte())].get(dec)
+    dec.memo.append(value)
+    return value
+
+
+# Pickled parts
+
+
+def _unsupported(value: object, error: BaseException) -> UnsupportedType:
+    name = type_name(type(value))
+    return UnsupportedType(f"a value of type {name} cannot be stored ({type(error).__name__})", type_name=name)
+
+
+def _guarded(put: Callable[[Encoder, Any], None], enc: Encoder, value: object) -> None:
+    try:
+        put(enc, value)
+    except (UnsupportedType, MemoryError):
+        raise
+    except Exception as error:
+        raise _unsupported(value, error) from error
+
+
+def _pickle(dump: Callable[..., bytes], value: object) -> tuple[bytes, list[memoryview]]:
+    buffers: list[memoryview] = []
+
+    def out_of_band(buffer: pickle.PickleBuffer) -> bool:
+        view = buffer.raw()
+        if view.nbytes < OUT_OF_BAND:
+            return True
+        buffers.append(view)
+        return False
+
+    return dump(value, protocol=5, buffer_callback=out_of_band), buffers
+
+
+def _put_pickle(enc: Encoder, value: Any) -> None:
+    """Write one object as a pickle, its large buffers beside it."""
+    if not enc.allow_pickle:
+        name = type_name(type(value))
+        raise UnsupportedType(
+            f"a value of type {name} can only be pickled, and pickle needs a secret to be signed with; "
+            f"set one, or teach the type with register_type({name.rpartition('.')[2]}, ...)",
+            type_name=name,
+        )
+    enc.enter()
+    data: bytes | None
+    try:
+        data, buffers = _pickle(pickle.dumps, value)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - pickle runs the value's own code, which may raise anything
+        data, buffers = None, []
+    # What __main__ defines is another thing in the next process: such references go by value, with cloudpickle.
+    if data is None or b"__main__" in data:
+        import cloudpickle  # noqa: PLC0415 - most values never need it
+
+        try:
+            data, buffers = _pickle(cloudpickle.dumps, value)
+        except MemoryError:
+            raise
+        except Exception as error:
+            if data is None:
+                raise _unsupported(value, error) from error
+    enc.pickled = True
+    enc.out += b"p"
+    enc.blob(data)
+    enc.size(len(buffers))
+    enc.buffers += buffers
+    enc.close(value)
+
+
+def _get_pickle(dec: Decoder) -> Any:
+    if not dec.trusted:
+        raise UnreadableEntry("the entry has a pickled part, and nothing shows who wrote it")
+    data = bytes(dec.blob())
+    # Whatever the entry was read into, the object gets memory of its own to write to.
+    value = pickle.loads(data, buffers=[bytearray(dec.buffer()) for _ in range(dec.size())])  # noqa: S301 - trusted
+    dec.memo.append(value)
+    return value
+
+
+PUT_PICKLE.append(_put_pickle)
+READ[ord("p")] = _get_pickle
+READ[ord("U")] = _get_user_type

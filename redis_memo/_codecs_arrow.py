@@ -1,0 +1,133 @@
+"""Arrow tables, batches, arrays, schemas: Arrow's own stream format, uncompressed, as one buffer.
+
+What is read is validated in full before anything looks at it: Arrow trusts offsets otherwise.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, Final
+
+import pyarrow as pa
+
+from redis_memo._codecs_stream import Decoder, Encoder, NotTyped, Rule, register
+from redis_memo.errors import UnreadableEntry
+
+__all__ = ["get_column", "get_table", "put_column", "put_table"]
+
+_BATCH_COMPRESSION: Final = 3  # fields of the tables in Arrow's Message.fbs
+_DICTIONARY_DATA: Final = 1
+_MESSAGE_HEADER: Final = 2
+
+
+def put_table(enc: Encoder, table: Any) -> None:
+    """Write a table."""
+    if any(_is_extension(field.type) for field in table.schema):
+        raise NotTyped  # reading it would run the extension's code, or not know it
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write(table)
+    enc.blob(memoryview(sink.getvalue()).cast("B"))
+
+
+def get_table(dec: Decoder) -> Any:
+    """Read a table."""
+    buffer = pa.py_buffer(bytes(dec.blob()))
+    _refuse_compression(buffer)
+    with pa.ipc.open_stream(buffer) as reader:
+        table = reader.read_all()
+    table.validate(full=True)
+    return table
+
+
+def _is_extension(kind: Any) -> bool:
+    if isinstance(kind, pa.BaseExtensionType):
+        return True
+    parts = [kind.value_type] if pa.types.is_dictionary(kind) else [kind.field(at).type for at in range(kind.num_fields)]
+    return any(map(_is_extension, parts))
+
+
+def _field(message: memoryview, table: int, number: int) -> int | None:
+    """Where a flatbuffer's table has a field, or None."""
+    vtable = table - struct.unpack_from("<i", message, table)[0]
+    if 4 + 2 * number >= struct.unpack_from("<H", message, vtable)[0]:
+        return None
+    offset = struct.unpack_from("<H", message, vtable + 4 + 2 * number)[0]
+    return table + offset if offset else None
+
+
+def _follow(message: memoryview, at: int | None) -> int:
+    if at is None:
+        raise UnreadableEntry("an Arrow message is damaged")
+    return at + int(struct.unpack_from("<I", message, at)[0])
+
+
+def _refuse_compression(buffer: Any) -> None:
+    """We never write a compressed body; one that claims to be could claim any size, and Arrow would allocate it."""
+    with pa.ipc.MessageReader.open_stream(buffer) as reader:
+        while True:
+            try:
+                message = reader.read_next_message()
+            except StopIteration:
+                return
+            if message.type not in ("record batch", "dictionary"):
+                continue
+            metadata = memoryview(message.metadata).cast("B")
+            batch = _follow(metadata, _field(metadata, _follow(metadata, 0), _MESSAGE_HEADER))
+            if message.type == "dictionary":
+                batch = _follow(metadata, _field(metadata, batch, _DICTIONARY_DATA))
+            if _field(metadata, batch, _BATCH_COMPRESSION) is not None:
+                raise UnreadableEntry("an Arrow message is compressed")
+
+
+def put_column(enc: Encoder, column: Any) -> None:
+    """Write an array or a chunked array as a table of one column."""
+    put_table(enc, pa.table([column], names=[""]))
+
+
+def get_column(dec: Decoder) -> Any:
+    """Read a chunked array."""
+    return get_table(dec).column(0)
+
+
+def _put_batch(enc: Encoder, batch: Any) -> None:
+    put_table(enc, pa.Table.from_batches([batch]))
+
+
+def _get_batch(dec: Decoder) -> Any:
+    table = get_table(dec)
+    batches = table.to_batches()
+    if not batches:
+        return pa.RecordBatch.from_pylist([], schema=table.schema)
+    (batch,) = batches
+    return batch
+
+
+def _get_array(dec: Decoder) -> Any:
+    column = get_column(dec)
+    if column.num_chunks > 1:
+        raise UnreadableEntry("an array is in pieces")
+    return column.chunk(0) if column.num_chunks else pa.array([], column.type)
+
+
+def _put_schema(enc: Encoder, schema: Any) -> None:
+    if any(_is_extension(field.type) for field in schema):
+        raise NotTyped
+    enc.blob(memoryview(schema.serialize()).cast("B"))
+
+
+def _get_schema(dec: Decoder) -> Any:
+    return pa.ipc.read_schema(pa.py_buffer(bytes(dec.blob())))
+
+
+def _put_type(enc: Encoder, kind: Any) -> None:
+    _put_schema(enc, pa.schema([pa.field("", kind)]))
+
+
+register(Rule("pa.Table", put_table, get_table), pa.Table)
+register(Rule("pa.RecordBatch", _put_batch, _get_batch), pa.RecordBatch)
+register(Rule("pa.ChunkedArray", put_column, get_column), pa.ChunkedArray)
+register(Rule("pa.Array", put_column, _get_array), pa.Array, subclasses=True)
+register(Rule("pa.Schema", _put_schema, _get_schema), pa.Schema)
+register(Rule("pa.Field", lambda enc, value: _put_schema(enc, pa.schema([value])), lambda dec: _get_schema(dec).field(0)), pa.Field)
+register(Rule("pa.DataType", _put_type, lambda dec: _get_schema(dec).field(0).type), pa.DataType, subclasses=True)

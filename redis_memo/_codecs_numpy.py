@@ -1,0 +1,276 @@
+"""numpy: arrays of every dtype, scalars, dtypes.
+
+An array is its dtype, its shape, and its elements in C order (in Fortran order if it has that and not C's). What is
+contiguous is not copied when written, and copied exactly once when read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from redis_memo._codecs_items import NAMED_ITEMS, PACKERS, get_items, put_items
+from redis_memo._codecs_stream import Buffer, Decoder, Encoder, NotTyped, Rule, register
+from redis_memo.errors import UnreadableEntry
+
+__all__ = ["fixed", "get_array", "get_dtype", "put_array", "put_dtype", "raw"]
+
+_MAX_PADDING: Final = 4  # how many times its fields a structure may be: what a claimed item size can make us allocate
+_DOMAIN: Final = (np.ndarray, np.recarray, np.matrix, np.memmap)
+
+
+# dtypes
+
+_STRING_DTYPE: Final[Any] = getattr(np.dtypes, "StringDType", None)
+
+
+def put_dtype(enc: Encoder, dtype: Any) -> None:
+    """Write a dtype: what makes it equal, and what equality overlooks (alignment, titles, metadata, record type)."""
+    metadata = dtype.metadata
+    if metadata:
+        enc.out += b"@"
+        enc.put(dict(metadata))
+    if _STRING_DTYPE is not None and isinstance(dtype, _STRING_DTYPE):
+        enc.out += b"T" if dtype.coerce else b"t"
+        has_na = hasattr(dtype, "na_object")
+        enc.put(has_na)
+        enc.put(dtype.na_object if has_na else None)
+    elif dtype.subdtype is not None:
+        enc.out += b"("
+        put_dtype(enc, dtype.base)
+        enc.put(tuple(map(int, dtype.shape)))
+    elif dtype.names is not None:
+        _put_structure(enc, dtype)
+    elif dtype.isbuiltin == 2 or not type(dtype).__module__.startswith("numpy"):
+        raise NotTyped  # made by another library
+    else:
+        enc.out += b"="
+        text = dtype.str
+        if np.dtype(text).char != dtype.char:
+            text = text[0].replace("|", "=") + dtype.char  # longlong where long is as long
+        enc.text(text)
+
+
+def _put_structure(enc: Encoder, dtype: Any) -> None:
+    fields = [dtype.fields[name] for name in dtype.names]
+    titles = tuple(field[2] if len(field) > 2 else None for field in fields)  # noqa: PLR2004
+    enc.out += b"{"
+    enc.put((
+        dtype.names,
+        tuple(int(field[1]) for field in fields),
+        titles if any(title is not None for title in titles) else None,
+        dtype.itemsize,
+        dtype.isalignedstruct,
+        dtype.type is np.record,
+    ))
+    for field in fields:
+        put_dtype(enc, field[0])
+
+
+def get_dtype(dec: Decoder) -> np.dtype[Any]:
+    """Read a dtype."""
+    kind = dec.byte()
+    if kind == ord("@"):
+        metadata = dec.get()
+        return np.dtype(get_dtype(dec), metadata=metadata)  # type: ignore[call-overload,no-any-return]
+    if kind == ord("="):
+        return np.dtype(dec.text())
+    if kind == ord("("):
+        return np.dtype((get_dtype(dec), dec.get()))
+    if kind == ord("{"):
+        return _get_structure(dec)
+    if kind not in b"Tt":
+        raise UnreadableEntry("a dtype is damaged")
+    has_na, na_object = dec.get(), dec.get()
+    options = {"na_object": na_object} if has_na else {}
+    return _STRING_DTYPE(coerce=kind == ord("T"), **options)  # type: ignore[no-any-return]
+
+
+def _get_structure(dec: Decoder) -> np.dtype[Any]:
+    names, offsets, titles, itemsize, aligned, record = dec.get()
+    formats = [get_dtype(dec) for _ in names]
+    parts = {"names": list(names), "formats": formats, "offsets": list(offsets), "itemsize": itemsize}
+    if titles is not None:
+        parts["titles"] = list(titles)
+    dtype = np.dtype(parts, align=aligned)  # type: ignore[call-overload]
+    return np.dtype((np.record, dtype)) if record else dtype  # type: ignore[no-any-return]
+
+
+# Elements
+
+
+def fixed(dtype: Any) -> bool:
+    """Whether the elements are plain bytes."""
+    return not dtype.hasobject and (_STRING_DTYPE is None or not isinstance(dtype, _STRING_DTYPE))
+
+
+def raw(array: Any) -> Buffer:
+    """The bytes of a C-contiguous array of a fixed dtype."""
+    if not array.nbytes:
+        return b""
+    # The buffer protocol knows neither datetimes nor float16 structures: show the bytes instead.
+    view: memoryview = array.reshape(-1).view(np.ndarray).view(np.uint8).data
+    return view
+
+
+def _put_elements(enc: Encoder, array: Any) -> None:
+    """Write the elements of a C-contiguous array."""
+    if fixed(array.dtype):
+        enc.blob(raw(array))
+    elif array.dtype.names is not None:
+        if array.dtype.itemsize > _MAX_PADDING * _field_bytes(array.dtype):
+            raise NotTyped
+        for name in array.dtype.names:
+            put_array(enc, array[name])
+    else:
+        put_items(enc, array.reshape(-1).tolist())
+
+
+def _field_bytes(dtype: Any) -> int:
+    return sum(dtype.fields[name][0].itemsize for name in dtype.names)
+
+
+def _get_elements(dec: Decoder, dtype: Any, shape: tuple[int, ...]) -> Any:
+    """Read them as a new array. Nothing is allocated before it is clear that the data are there."""
+    length = math.prod(shape)
+    if fixed(dtype):
+        data = dec.blob()
+        if len(data) != length * dtype.itemsize or min(shape, default=0) < 0:
+            raise UnreadableEntry("an array is not as long as it should be")
+        array: Any = np.ndarray(shape, dtype)  # np.empty would make S1 of S0
+        if data:
+            array.reshape(-1).view(np.uint8)[:] = np.frombuffer(data, np.uint8)
+        return array
+    if dtype.names is not None:
+        return _get_fields(dec, dtype, shape)
+    items = get_items(dec)
+    if len(items) != length or min(shape, default=0) < 0:
+        raise UnreadableEntry("an array is not as long as it should be")
+    array = np.empty(length, dtype)
+    if dtype == object:
+        for place, item in enumerate(items):  # assigning the list would look into nested sequences
+            array[place] = item
+    elif items:
+        array[:] = items
+    return array.reshape(shape)
+
+
+def _get_fields(dec: Decoder, dtype: Any, shape: tuple[int, ...]) -> Any:
+    columns = [get_array(dec) for _ in dtype.names]
+    for name, column in zip(dtype.names, columns, strict=True):
+        part = dtype.fields[name][0]
+        if column.shape != shape + part.shape or column.dtype != part.base:
+            raise UnreadableEntry("a structured array does not add up")
+    if not columns or dtype.itemsize > _MAX_PADDING * _field_bytes(dtype):
+        raise UnreadableEntry("a structured array does not add up")
+    array = np.zeros(shape, dtype)
+    for name, column in zip(dtype.names, columns, strict=True):
+        array[name] = column
+    return array
+
+
+# Arrays
+
+
+def put_array(enc: Encoder, array: Any) -> None:
+    """Write an array's dtype, shape, order and elements."""
+    put_dtype(enc, array.dtype)
+    enc.size(array.ndim)
+    for length in array.shape:
+        enc.size(length)
+    fortran = array.flags.f_contiguous and not array.flags.c_contiguous
+    enc.out.append(fortran)
+    if fortran:
+        array = array.T
+    elif not array.flags.c_contiguous:
+        array = np.ascontiguousarray(array)
+    _put_elements(enc, array)
+
+
+def get_array(dec: Decoder) -> Any:
+    """Read a new, writable array."""
+    dtype = get_dtype(dec)
+    shape = tuple(dec.size() for _ in range(dec.count()))
+    if dec.byte():
+        return _get_elements(dec, dtype, shape[::-1]).T
+    return _get_elements(dec, dtype, shape)
+
+
+def _put_ndarray(enc: Encoder, value: Any) -> None:
+    enc.out.append(_DOMAIN.index(type(value)))
+    put_array(enc, value.view(np.ndarray))
+
+
+def _get_ndarray(dec: Decoder) -> Any:
+    cls = _DOMAIN[dec.byte()]
+    array = get_array(dec)
+    return array if cls is np.ndarray else array.view(cls)
+
+
+def _put_masked(enc: Encoder, value: Any) -> None:
+    if value._baseclass is not np.ndarray or value._optinfo or value._basedict:
+        raise NotTyped
+    enc.put(value._data)
+    enc.put(None if value._mask is np.ma.nomask else value._mask)
+    enc.put(None if value._fill_value is None else np.asarray(value._fill_value))
+    enc.put(bool(value._hardmask))
+
+
+def _get_masked(dec: Decoder) -> Any:
+    data, mask, fill, hard = dec.get(), dec.get(), dec.get(), dec.get()
+    value = np.ma.MaskedArray(data, mask=np.ma.nomask if mask is None else mask, hard_mask=hard, copy=False)
+    if fill is not None:
+        value.fill_value = fill
+    return value
+
+
+# Scalars
+
+_SCALARS: Final = tuple({dtype.type for dtype in map(np.dtype, np.typecodes["All"])} - {np.object_})
+_TEXTS: Final = (np.str_, np.bytes_)
+
+
+def _put_scalar(enc: Encoder, value: Any) -> None:
+    cls = type(value)
+    if cls is np.str_:
+        enc.out += b"s"
+        enc.put(str.__getitem__(value, slice(None)))  # str(value) loses trailing zeros
+    elif cls is np.bytes_:
+        enc.out += b"b"
+        enc.put(bytes.__getitem__(value, slice(None)))
+    else:
+        enc.out += b"a"
+        array = np.empty((), value.dtype)
+        array[()] = value
+        put_array(enc, array)
+
+
+def _get_scalar(dec: Decoder) -> Any:
+    kind = dec.byte()
+    if kind == ord("a"):
+        return get_array(dec)[()]
+    return np.str_(dec.get()) if kind == ord("s") else np.bytes_(dec.get())
+
+
+def _put_scalars(enc: Encoder, items: Sequence[Any]) -> bool:
+    dtype = items[0].dtype
+    if dtype.kind in "mM" and any(item.dtype != dtype for item in items):
+        return False
+    enc.out += b"x\x0anp.scalars"
+    put_array(enc, np.array(items, dtype))
+    return True
+
+
+register(Rule("np.dtype", put_dtype, get_dtype), np.dtype, subclasses=True)
+register(Rule("np.ndarray", _put_ndarray, _get_ndarray), *_DOMAIN)
+register(Rule("np.ma.MaskedArray", _put_masked, _get_masked), np.ma.MaskedArray)
+register(
+    Rule("np.ma.masked", lambda _enc, _value: None, lambda _dec: np.ma.masked),
+    type(np.ma.masked),
+)
+register(Rule("np.generic", _put_scalar, _get_scalar), *_SCALARS, np.record)
+PACKERS.update({cls: _put_scalars for cls in _SCALARS if not issubclass(cls, (np.flexible, np.object_))})
+NAMED_ITEMS[b"np.scalars"] = lambda dec: list(get_array(dec))

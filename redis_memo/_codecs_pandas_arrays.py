@@ -1,0 +1,353 @@
+"""pandas below the frame: dtypes, extension arrays, indexes.
+
+Each is stored by what it means (categories and codes, values and mask, offset and number), never by its internals,
+so that what one major version of pandas wrote the other one reads.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from pandas.core.arrays import string_, string_arrow
+
+from redis_memo._codecs_numpy import get_array, put_array
+from redis_memo._codecs_stream import Decoder, Encoder, Rule, register
+from redis_memo.errors import UnreadableEntry
+
+__all__ = ["as_numpy"]
+
+_MASKED: Final = {
+    name: getattr(pd, name)
+    for name in (
+        *(f"{sign}Int{bits}Dtype" for sign in ("", "U") for bits in (8, 16, 32, 64)),
+        "Float32Dtype",
+        "Float64Dtype",
+        "BooleanDtype",
+    )
+}
+
+
+def _of(cls: type, value: object) -> Any:
+    if not isinstance(value, cls):
+        raise UnreadableEntry("an array is damaged")
+    return value
+
+
+# dtypes
+
+
+def _put_string_dtype(enc: Encoder, dtype: Any) -> None:
+    enc.put(dtype.storage.removesuffix("_numpy"))
+    enc.put(dtype.na_value is not pd.NA)
+
+
+def _get_string_dtype(dec: Decoder) -> Any:
+    storage, nan = dec.get(), dec.get()
+    if storage not in ("python", "pyarrow"):
+        raise UnreadableEntry("a string dtype is damaged")
+    if not nan:
+        return pd.StringDtype(storage)
+    try:
+        return pd.StringDtype(storage, na_value=np.nan)
+    except TypeError:  # pandas 2.2 and before have one dtype with NaN, under a name of its own
+        if storage != "pyarrow":
+            raise
+        return pd.StringDtype("pyarrow_numpy")  # type: ignore[arg-type]
+
+
+def _put_category_dtype(enc: Encoder, dtype: Any) -> None:
+    enc.put(dtype.categories)
+    enc.put(dtype.ordered)
+
+
+def _put_sparse_dtype(enc: Encoder, dtype: Any) -> None:
+    enc.put(dtype.subtype)
+    enc.put(dtype.fill_value)
+
+
+def _put_arrow_dtype(enc: Encoder, dtype: Any) -> None:
+    enc.put(dtype.pyarrow_dtype)
+
+
+register(
+    Rule("pd.MaskedDtype", lambda enc, dtype: enc.text(type(dtype).__name__), lambda dec: _MASKED[dec.text()]()),
+    *_MASKED.values(),
+)
+register(Rule("pd.StringDtype", _put_string_dtype, _get_string_dtype), pd.StringDtype)
+register(
+    Rule("pd.CategoricalDtype", _put_category_dtype, lambda dec: pd.CategoricalDtype(dec.get(), dec.get())),
+    pd.CategoricalDtype,
+)
+register(
+    Rule(
+        "pd.DatetimeTZDtype",
+        lambda enc, dtype: (enc.text(dtype.unit), enc.put(dtype.tz)),
+        lambda dec: pd.DatetimeTZDtype(dec.text(), dec.get()),
+    ),
+    pd.DatetimeTZDtype,
+)
+register(
+    Rule("pd.PeriodDtype", lambda enc, dtype: enc.put(dtype.freq), lambda dec: pd.PeriodDtype(dec.get())),
+    pd.PeriodDtype,
+)
+register(
+    Rule(
+        "pd.IntervalDtype",
+        lambda enc, dtype: (enc.put(dtype.subtype), enc.put(dtype.closed)),
+        lambda dec: pd.IntervalDtype(dec.get(), dec.get()),
+    ),
+    pd.IntervalDtype,
+)
+register(
+    Rule("pd.SparseDtype", _put_sparse_dtype, lambda dec: pd.SparseDtype(dec.get(), dec.get())),
+    pd.SparseDtype,
+)
+register(Rule("pd.ArrowDtype", _put_arrow_dtype, lambda dec: pd.ArrowDtype(dec.get())), pd.ArrowDtype)
+
+
+# Extension arrays
+
+
+def as_numpy(array: Any) -> Any:
+    """The ndarray behind datetimes without a zone and timedeltas; any other array as it is."""
+    if isinstance(array, (pd.arrays.DatetimeArray, pd.arrays.TimedeltaArray)) and isinstance(array.dtype, np.dtype):
+        return array._ndarray  # type: ignore[attr-defined]
+    return array
+
+
+def _put_categorical(enc: Encoder, array: Any) -> None:
+    enc.put(array.dtype)
+    put_array(enc, array.codes)
+
+
+def _get_categorical(dec: Decoder) -> Any:
+    dtype = _of(pd.CategoricalDtype, dec.get())
+    return pd.Categorical.from_codes(get_array(dec), dtype=dtype)
+
+
+def _put_masked(enc: Encoder, array: Any) -> None:
+    enc.text(type(array).__name__)
+    put_array(enc, array._data)
+    put_array(enc, array._mask)
+
+
+_MASKED_ARRAYS: Final[dict[str, Any]] = {
+    cls.__name__: cls for cls in (pd.arrays.IntegerArray, pd.arrays.FloatingArray, pd.arrays.BooleanArray)
+}
+
+
+def _get_masked(dec: Decoder) -> Any:
+    return _MASKED_ARRAYS[dec.text()](get_array(dec), get_array(dec), copy=False)
+
+
+# Strings in Arrow's memory: lengths, not offsets (they compress), a mask only where something is missing, and the
+# text. Strings in Python objects: those.
+
+
+def _put_strings(enc: Encoder, array: Any) -> None:
+    enc.put(array.dtype)
+    if array.dtype.storage == "python":
+        put_array(enc, np.asarray(array, dtype=object))
+        return
+    import pyarrow as pa  # noqa: PLC0415 - loaded already by the array
+
+    column = array._pa_array.combine_chunks() if array._pa_array.num_chunks != 1 else array._pa_array.chunk(0)
+    if isinstance(column, pa.ChunkedArray):
+        column = column.chunk(0) if column.num_chunks else pa.array([], pa.large_string())
+    column = column.cast(pa.large_string())
+    _, offsets, data = column.buffers()
+    count = len(column)
+    ends = np.frombuffer(offsets, np.int64)[column.offset : column.offset + count + 1] if count else np.zeros(1, int)
+    lengths = np.diff(ends)
+    put_array(enc, lengths.astype(np.min_scalar_type(int(lengths.max(initial=0)))))
+    put_array(enc, np.packbits(column.is_valid(), bitorder="little") if column.null_count else np.empty(0, np.uint8))
+    start, stop = int(ends[0]), int(ends[-1])
+    enc.blob(memoryview(data)[start:stop].cast("B") if data is not None and stop > start else b"")
+
+
+def _get_strings(dec: Decoder) -> Any:
+    dtype = _of(pd.StringDtype, dec.get())
+    if dtype.storage == "python":
+        return dtype.construct_array_type()._from_sequence(_of(np.ndarray, get_array(dec)), dtype=dtype)
+    import pyarrow as pa  # noqa: PLC0415 - only where strings live in it
+
+    lengths, mask, data = get_array(dec), get_array(dec), dec.blob()
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    if lengths.dtype.kind != "u" or int(offsets[-1]) != len(data) or (mask.size and mask.size != (len(lengths) + 7) // 8):
+        raise UnreadableEntry("a column of strings does not add up")
+    validity = pa.py_buffer(mask.tobytes()) if mask.size else None
+    buffers = [validity, pa.py_buffer(offsets), pa.py_buffer(bytes(data))]
+    column = pa.Array.from_buffers(pa.large_string(), len(lengths), buffers)
+    column.validate(full=True)
+    return dtype.__from_arrow__(column)
+
+
+def _put_sparse(enc: Encoder, array: Any) -> None:
+    index = array.sp_index
+    enc.put(array.dtype)
+    put_array(enc, array.sp_values)
+    enc.size(index.length)
+    block = array.kind == "block"
+    enc.put(block)
+    for part in (index.blocs, index.blengths) if block else (index.indices,):
+        put_array(enc, part)
+
+
+def _get_sparse(dec: Decoder) -> Any:
+    from pandas._libs.sparse import BlockIndex, IntIndex  # noqa: PLC0415 - few frames are sparse
+
+    dtype, values, length = _of(pd.SparseDtype, dec.get()), get_array(dec), dec.size()
+    index: Any = BlockIndex(length, get_array(dec), get_array(dec)) if dec.get() else IntIndex(length, get_array(dec))
+    if values.ndim != 1 or index.npoints != len(values) or values.dtype != dtype.subtype:
+        raise UnreadableEntry("a sparse array does not add up")
+    return pd.arrays.SparseArray._simple_new(values, index, dtype)  # type: ignore[attr-defined]
+
+
+def _put_interval_array(enc: Encoder, array: Any) -> None:
+    enc.put(array.left)
+    enc.put(array.right)
+    enc.put(array.dtype)
+
+
+def _get_interval_array(dec: Decoder) -> Any:
+    left, right, dtype = dec.get(), dec.get(), dec.get()
+    return pd.arrays.IntervalArray.from_arrays(left, right, closed=dtype.closed, dtype=dtype)
+
+
+def _put_period_array(enc: Encoder, array: Any) -> None:
+    enc.put(array.dtype)
+    put_array(enc, array.asi8)
+
+
+def _get_period_array(dec: Decoder) -> Any:
+    dtype = _of(pd.PeriodDtype, dec.get())
+    return pd.arrays.PeriodArray(get_array(dec), dtype=dtype)
+
+
+def _put_datetime_array(enc: Encoder, array: Any) -> None:
+    enc.put(array.dtype)
+    put_array(enc, array._ndarray)
+    enc.put(getattr(array, "_freq", None))  # pandas 3.1 keeps it with the index alone
+
+
+def _get_datetime_array(dec: Decoder) -> Any:
+    dtype, values, freq = dec.get(), get_array(dec), dec.get()
+    if values.dtype.kind not in "mM":
+        raise UnreadableEntry("a datetime array is damaged")
+    if isinstance(dtype, pd.DatetimeTZDtype):
+        if values.dtype != f"M8[{dtype.unit}]":
+            raise UnreadableEntry("a datetime array is damaged")
+        # The constructors would localize; these values are UTC already.
+        array = pd.arrays.DatetimeArray._simple_new(values, dtype=dtype)  # type: ignore[attr-defined]
+    else:
+        array = pd.array(values, dtype=values.dtype, copy=False)  # type: ignore[call-overload]
+    if hasattr(array, "_freq"):
+        array._freq = freq
+    return array
+
+
+def _put_arrow(enc: Encoder, array: Any) -> None:
+    enc.put(array._pa_array)
+
+
+register(Rule("pd.Categorical", _put_categorical, _get_categorical), pd.Categorical)
+register(Rule("pd.MaskedArray", _put_masked, _get_masked), *_MASKED_ARRAYS.values())
+register(
+    Rule("pd.StringArray", _put_strings, _get_strings),
+    *{
+        found
+        for module in (string_, string_arrow)
+        for name in ("", "Arrow")
+        for suffix in ("", "NumpySemantics")
+        if (found := getattr(module, f"{name}StringArray{suffix}", None))
+    },
+)
+register(Rule("pd.SparseArray", _put_sparse, _get_sparse), pd.arrays.SparseArray)
+register(Rule("pd.IntervalArray", _put_interval_array, _get_interval_array), pd.arrays.IntervalArray)
+register(Rule("pd.PeriodArray", _put_period_array, _get_period_array), pd.arrays.PeriodArray)
+register(
+    Rule("pd.DatetimeArray", _put_datetime_array, _get_datetime_array),
+    pd.arrays.DatetimeArray,
+    pd.arrays.TimedeltaArray,
+)
+register(
+    Rule("pd.ArrowExtensionArray", _put_arrow, lambda dec: pd.arrays.ArrowExtensionArray(dec.get())),
+    pd.arrays.ArrowExtensionArray,
+)
+register(
+    Rule(
+        "pd.NumpyExtensionArray",
+        lambda enc, array: put_array(enc, array._ndarray),
+        lambda dec: pd.arrays.NumpyExtensionArray(get_array(dec)),
+    ),
+    pd.arrays.NumpyExtensionArray,
+)
+
+
+# Indexes
+
+
+def _put_index(enc: Encoder, index: Any) -> None:
+    enc.put(index.name)
+    plain = isinstance(index.dtype, np.dtype)
+    enc.put(plain)
+    if plain:
+        put_array(enc, index.to_numpy())
+    else:
+        enc.put(index.array)
+    enc.put(getattr(index, "freq", None) if index.dtype.kind in "mM" else None)
+
+
+def _get_index(dec: Decoder) -> Any:
+    name = dec.get()
+    values = get_array(dec) if dec.get() else dec.get()
+    index = pd.Index(values, dtype=values.dtype, name=name, tupleize_cols=False, copy=False)
+    freq = dec.get()
+    if freq is not None:
+        # The setter would generate the whole range to compare, at Python speed for business days.
+        data: Any = index._data
+        owner: Any = data if hasattr(data, "_freq") else index
+        owner._freq = _of(pd.offsets.BaseOffset, freq)
+    return index
+
+
+def _put_range_index(enc: Encoder, index: Any) -> None:
+    for part in (index.start, index.stop, index.step, index.name):
+        enc.put(part)
+
+
+def _get_range_index(dec: Decoder) -> Any:
+    return pd.RangeIndex(dec.get(), dec.get(), dec.get(), name=dec.get())
+
+
+def _put_multi_index(enc: Encoder, index: Any) -> None:
+    enc.put(tuple(index.names))
+    enc.put(index.sortorder)
+    enc.size(index.nlevels)
+    for level, codes in zip(index.levels, index.codes, strict=True):
+        enc.put(level)
+        put_array(enc, np.asarray(codes))
+
+
+def _get_multi_index(dec: Decoder) -> Any:
+    names, sortorder = dec.get(), dec.get()
+    parts = [(dec.get(), get_array(dec)) for _ in range(dec.count())]
+    levels, codes = zip(*parts, strict=True)
+    # With the check: a code that points nowhere would make pandas read beyond its arrays.
+    return pd.MultiIndex(levels, codes, sortorder=sortorder, names=names, verify_integrity=True)
+
+
+register(
+    Rule("pd.Index", _put_index, _get_index),
+    pd.Index,
+    pd.DatetimeIndex,
+    pd.TimedeltaIndex,
+    pd.PeriodIndex,
+    pd.IntervalIndex,
+    pd.CategoricalIndex,
+)
+register(Rule("pd.RangeIndex", _put_range_index, _get_range_index), pd.RangeIndex)
+register(Rule("pd.MultiIndex", _put_multi_index, _get_multi_index), pd.MultiIndex)

@@ -1,0 +1,62 @@
+"""Pydantic models: their four parts of state, set as ``BaseModel.__setstate__`` does, without validation."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pydantic import BaseModel
+from pydantic_core import TzInfo
+
+from redis_memo._codecs_classes import by_name, fillable, load_class
+from redis_memo._codecs_stream import Decoder, Encoder, NotTyped, Rule, register
+from redis_memo.errors import UnreadableEntry
+
+__all__: list[str] = []
+
+_HOOKS: Final = ("__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__getnewargs__", "__getnewargs_ex__")
+_STATE: Final = ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
+
+
+def _fields(cls: type) -> tuple[str, ...] | None:
+    """The fields of a model that has no say in how it is pickled, else None."""
+    if not issubclass(cls, BaseModel) or not fillable(cls) or hasattr(cls, "__del__"):
+        return None
+    if any(getattr(cls, hook, None) is not getattr(BaseModel, hook, None) for hook in _HOOKS):
+        return None
+    return tuple(cls.model_fields)
+
+
+def _put_model(enc: Encoder, value: Any) -> None:
+    cls = type(value)
+    fields = _fields(cls)
+    if fields is None or by_name(cls.__module__, cls.__qualname__) is not cls:
+        raise NotTyped
+    enc.put_class(cls, *fields)
+    state = BaseModel.__getstate__(value)
+    for name in _STATE:
+        enc.put(state[name])
+
+
+def _get_model(dec: Decoder, slot: int) -> Any:
+    cls, stored = load_class(dec)
+    if _fields(cls) != stored:
+        raise UnreadableEntry("a model has changed")
+    value = object.__new__(cls)
+    dec.remember(slot, value)
+    for name, kind in zip(_STATE, (dict, set, dict, dict), strict=True):
+        state = dec.get()
+        if not isinstance(state, kind) and not (state is None and name in _STATE[2:]):
+            raise UnreadableEntry("a model is damaged")
+        object.__setattr__(value, name, state)
+    return value
+
+
+def _zone(offset: Any) -> Any:
+    return TzInfo(offset.total_seconds())
+
+
+register(Rule("pydantic.BaseModel", _put_model, _get_model, early=True), BaseModel, subclasses=True)
+# The zone of a datetime that pydantic parsed from text.
+register(
+    Rule("pydantic.TzInfo", lambda enc, value: enc.put(value.utcoffset(None)), lambda dec: _zone(dec.get())), TzInfo
+)

@@ -1,0 +1,46 @@
+"""``pytz`` zones. A localized datetime's zone is one of several instances of its zone; it comes back as that one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytz
+import pytz.tzinfo
+
+from redis_memo._codecs_stream import Decoder, Encoder, NotTyped, Rule, register
+from redis_memo._codecs_zoneinfo import checked_key
+
+__all__: list[str] = []
+
+
+def _nothing(_enc: Encoder, _value: Any) -> None:
+    """A singleton has no parts."""
+
+
+def _instance(zone: str, variant: Any) -> Any:
+    found: Any = pytz.timezone(checked_key(zone))  # looks the name up in its list of zones
+    return found if variant is None else found._tzinfos[variant]
+
+
+def _put_zone(enc: Encoder, value: Any) -> None:
+    variant = None
+    if _instance(value.zone, None) is not value:
+        variant = (value._utcoffset, value._dst, value._tzname)
+        if _instance(value.zone, variant) is not value:
+            raise NotTyped
+    enc.put(value.zone)
+    enc.put(variant)
+
+
+def _get_zone(dec: Decoder) -> Any:
+    return _instance(dec.get(), dec.get())
+
+
+def _put_offset(enc: Encoder, value: Any) -> None:
+    enc.put(value._minutes)
+
+
+register(Rule("pytz.utc", _nothing, lambda _dec: pytz.utc), type(pytz.utc))
+register(Rule("pytz.FixedOffset", _put_offset, lambda dec: pytz.FixedOffset(dec.get())), type(pytz.FixedOffset(330)))
+# Each zone is a class of its own below these two.
+register(Rule("pytz.timezone", _put_zone, _get_zone), pytz.tzinfo.StaticTzInfo, pytz.tzinfo.DstTzInfo, subclasses=True)

@@ -1,0 +1,401 @@
+"""The stream that typed values are written to and read from: primitives, sharing, and the tables of rules.
+
+A value becomes one byte string and a tuple of buffers. The byte string is a sequence of nodes; a node is one tag
+byte and a body, little-endian throughout. Blobs of 4 KiB and more do not go into it: they are referred to by
+length and follow, in order, as buffers, so that an array's memory is never copied here.
+
+::
+
+    node    = tag body
+    size    = u8 (< 0xFE) | 0xFF u64
+    blob    = size bytes | 0xFE u64              the second form takes the next buffer
+    "x" u8 name body                             a rule found by name: stdlib, numpy, pandas ...
+    "U" u8 name node                             a type of the user's (``register_type``)
+    "p" blob size                                a pickle, and how many buffers it takes
+    "@" size                                     an object that came before
+
+A tag's meaning never changes: what has to be stored differently gets a new tag, so that old entries stay readable.
+
+Sharing is kept as pickle keeps it: every object with an identity worth keeping has an index. Mutable containers get
+theirs when they begin (they can contain themselves), everything else when it is complete. Writer and reader count
+alike; nothing about it is stored.
+"""
+
+from __future__ import annotations
+
+import importlib
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+from redis_memo._registry import Registry
+from redis_memo.errors import UnreadableEntry, UnsupportedType
+
+__all__ = [
+    "BY_NAME",
+    "PUT",
+    "READ",
+    "REGISTRY",
+    "USER_TYPES",
+    "Buffer",
+    "Cyclic",
+    "Decoder",
+    "Encoder",
+    "NotTyped",
+    "Rule",
+    "TooDeep",
+    "find_rule",
+    "load_rules",
+    "type_name",
+]
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+OUT_OF_BAND: Final = 4096
+MAX_DEPTH: Final = 200
+
+_U64: Final = struct.Struct("<Q")
+_PENDING: Final = object()  # stands for an object that has an index but does not exist yet
+
+# The module with a library's rules, by the top-level module of the object's class when writing and by the part of
+# the stored name before the first dot when reading. A fixed table: no stored byte ever names a module to import,
+# and a module is imported for writing only when its library is loaded already.
+LIBRARIES: Final[Mapping[str, tuple[str, str]]] = {
+    "zoneinfo": ("zoneinfo", "redis_memo._codecs_zoneinfo"),
+    "pytz": ("pytz", "redis_memo._codecs_pytz"),
+    "dateutil": ("dateutil", "redis_memo._codecs_dateutil"),
+    "numpy": ("np", "redis_memo._codecs_numpy"),
+    "pandas": ("pd", "redis_memo._codecs_pandas"),
+    "pyarrow": ("pa", "redis_memo._codecs_arrow"),
+    "polars": ("pl", "redis_memo._codecs_polars"),
+    "pydantic": ("pydantic", "redis_memo._codecs_pydantic"),
+    "pydantic_core": ("pydantic", "redis_memo._codecs_pydantic"),
+}
+_BY_PREFIX: Final = dict(LIBRARIES.values())
+
+
+class Cyclic(Exception):  # noqa: N818 - a signal between writer and dumps(), never seen outside
+    """An object contains itself through something that must be complete before it can be referred to."""
+
+
+class TooDeep(Exception):  # noqa: N818 - as above
+    """Typed nesting is deeper than the reader's stack should be asked to go."""
+
+
+class NotTyped(Exception):  # noqa: N818 - as above
+    """A rule finds that it could not bring this object back exactly; pickle may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How objects of a type are written and read.
+
+    Attributes:
+        name: What is stored to find ``get`` again.
+        put: Writes the object's parts.
+        get: Reads them in the same order. For an ``early`` rule it is given the object's index and calls
+            :meth:`Decoder.remember` before it reads anything that could refer back to the object.
+        early: The object exists before its parts, and can contain itself.
+    """
+
+    name: str
+    put: Callable[[Encoder, Any], None]
+    get: Callable[..., Any]
+    early: bool = False
+    head: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        name = self.name.encode("ascii")
+        object.__setattr__(self, "head", b"x" + bytes((len(name),)) + name)
+
+
+PUT: Final[dict[type, Callable[[Encoder, Any], None]]] = {}
+READ: Final[dict[int, Callable[[Decoder], Any]]] = {}
+BY_NAME: Final[dict[bytes, Rule]] = {}
+USER_TYPES: Final[dict[type, Rule]] = {}
+REGISTRY: Final[Registry[Rule]] = Registry({library: module for library, (_, module) in LIBRARIES.items()})
+CLASSIFIERS: Final[list[Callable[[type], Rule | None]]] = []
+
+
+def type_name(cls: type) -> str:
+    """Module and qualified name, for messages."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def register(rule: Rule, *classes: type, subclasses: bool = False) -> None:
+    """Use ``rule`` for these classes, and to read what is stored under its name."""
+    BY_NAME[rule.name.encode()] = rule
+    for cls in classes:
+        REGISTRY.register(cls, rule, subclasses=subclasses)
+
+
+def find_rule(cls: type) -> Rule | None:
+    """Return the rule for a class, the user's own first, or None where only pickle is left."""
+    rule = USER_TYPES.get(cls) or REGISTRY.find(cls)
+    if rule is None:
+        rule = next((found for classify in CLASSIFIERS if (found := classify(cls)) is not None), None)
+    return rule
+
+
+def load_rules(prefix: str) -> None:
+    """Import the rules of one library, named by its prefix in stored names."""
+    module = _BY_PREFIX.get(prefix)
+    if module is None:
+        raise UnreadableEntry("the entry uses a codec that this version does not have")
+    importlib.import_module(module)
+
+
+class Encoder:
+    """Writes one value."""
+
+    __slots__ = ("allow_pickle", "buffers", "classes", "depth", "keep", "memo", "out", "pickled", "records")
+
+    def __init__(self, *, allow_pickle: bool, records: bool = True) -> None:
+        self.out = bytearray()
+        self.buffers: list[Buffer] = []
+        # id -> index of what is complete or can be referred to already, or minus the depth at which it was begun.
+        self.memo: dict[int, int] = {}
+        self.keep: list[object] = []  # all that has an index: keeps temporaries alive, so that no id is used twice
+        self.classes: dict[type, int] = {}
+        self.depth = 0
+        self.allow_pickle = allow_pickle
+        self.pickled = False
+        self.records = records
+
+    def put(self, value: object) -> None:
+        """Write one node."""
+        PUT.get(type(value), put_other)(self, value)
+
+    def size(self, number: int) -> None:
+        """Write a count or a length."""
+        if number < 0xFE:
+            self.out.append(number)
+        else:
+            self.out += b"\xff" + _U64.pack(number)
+
+    def text(self, text: str) -> None:
+        """Write a short string that is no value of its own: a name."""
+        self.blob(text.encode("utf-8", "surrogatepass"))
+
+    def blob(self, data: Buffer) -> None:
+        """Write bytes, or where they are many refer to them; a memoryview must be of format B and contiguous."""
+        length = len(data)
+        if length >= OUT_OF_BAND:
+            self.out += b"\xfe" + _U64.pack(length)
+            self.buffers.append(data)
+        else:
+            self.size(length)
+            self.out += data
+
+    def seen(self, value: object) -> bool:
+        """Refer back to an object that was written before; otherwise say that it was not."""
+        index = self.memo.get(id(value))
+        if index is None:
+            return False
+        if index < 0:
+            raise Cyclic
+        self.out += b"@"
+        self.size(index)
+        return True
+
+    def begin(self, value: object) -> None:
+        """Give a mutable container its index; its content follows."""
+        self.memo[id(value)] = len(self.keep)
+        self.keep.append(value)
+        self.enter()
+
+    def enter(self) -> None:
+        """Go one level down."""
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise TooDeep
+
+    def open(self, value: object) -> None:
+        """Note that an object is being written which cannot be referred to before it is complete."""
+        self.enter()
+        self.memo[id(value)] = -self.depth
+
+    def close(self, value: object) -> None:
+        """Give an object its index, now that it is complete."""
+        self.memo[id(value)] = len(self.keep)
+        self.keep.append(value)
+        self.depth -= 1
+
+    def put_class(self, cls: type, *parts: object) -> None:
+        """Write which class of the user's an object belongs to: once in full, then by number."""
+        number = self.classes.get(cls)
+        if number is not None:
+            self.size(number + 1)
+            return
+        self.classes[cls] = len(self.classes)
+        self.size(0)
+        self.text(cls.__module__)
+        self.text(cls.__qualname__)
+        self.put(parts)
+
+    def _rewind(self, length: int, buffers: int, kept: int, classes: int, depth: int) -> None:
+        """Forget everything written since a rule was begun."""
+        del self.out[length:], self.buffers[buffers:], self.keep[kept:]
+        self.depth = depth
+        for key in [key for key, index in self.memo.items() if not -depth <= index < kept]:
+            del self.memo[key]
+        for cls in [cls for cls, number in self.classes.items() if number >= classes]:
+            del self.classes[cls]
+
+    def put_by(self, rule: Rule, value: object) -> None:
+        """Write an object by its rule; by pickle where the rule cannot bring it back exactly."""
+        state = (len(self.out), len(self.buffers), len(self.keep), len(self.classes), self.depth)
+        self.out += rule.head
+        try:
+            if rule.early:
+                self.begin(value)
+                rule.put(self, value)
+                self.depth -= 1
+            else:
+                self.open(value)
+                rule.put(self, value)
+                self.close(value)
+        except (Cyclic, TooDeep, MemoryError, RecursionError, UnsupportedType):
+            raise
+        except Exception:  # noqa: BLE001 - whatever a library raises over an odd object of its own, pickle is left
+            self._rewind(*state)
+            PUT_PICKLE[0](self, value)
+
+
+# Set by _codecs, which knows pickle; here only to close the circle.
+PUT_PICKLE: Final[list[Callable[[Encoder, Any], None]]] = []
+
+
+def put_other(enc: Encoder, value: object) -> None:
+    """Write an object of a type that has no tag byte of its own."""
+    if enc.seen(value):
+        return
+    rule = find_rule(type(value))
+    if rule is None:
+        PUT_PICKLE[0](enc, value)
+    else:
+        enc.put_by(rule, value)
+
+
+class Decoder:
+    """Reads one value. Any exception at all that it raises means that the entry is unreadable."""
+
+    __slots__ = ("_buffers", "_taken", "classes", "data", "end", "memo", "pos", "trusted")
+
+    def __init__(self, data: bytes, buffers: Sequence[Buffer], *, trusted: bool) -> None:
+        self.data = data
+        self.pos = 0
+        self.end = len(data)
+        self._buffers = buffers
+        self._taken = 0
+        self.memo: list[Any] = []
+        self.classes: list[tuple[Any, ...]] = []
+        self.trusted = trusted
+
+    def get(self) -> Any:
+        """Read one node."""
+        tag = self.data[self.pos]
+        self.pos += 1
+        return READ[tag](self)
+
+    def size(self) -> int:
+        """Read a length that something else will be compared with; see :meth:`count` for what is allocated."""
+        number = self.data[self.pos]
+        self.pos += 1
+        if number < 0xFE:
+            return number
+        if number == 0xFE:
+            raise UnreadableEntry("a length is damaged")
+        self.pos += 8
+        return int(_U64.unpack_from(self.data, self.pos - 8)[0])
+
+    def count(self) -> int:
+        """Read how many nodes follow: each takes a byte at least, so more than what is left cannot be true."""
+        number = self.size()
+        if number > self.end - self.pos:
+            raise UnreadableEntry("the entry is shorter than it claims")
+        return number
+
+    def byte(self) -> int:
+        """Read one byte."""
+        self.pos += 1
+        return self.data[self.pos - 1]
+
+    def take(self, length: int) -> bytes:
+        """Read so many bytes."""
+        start = self.pos
+        self.pos = start + length
+        if self.pos > self.end:
+            raise UnreadableEntry("the entry is shorter than it claims")
+        return self.data[start : self.pos]
+
+    def text(self) -> str:
+        """Read a name."""
+        return str(self.blob(), "utf-8", "surrogatepass")
+
+    def blob(self) -> bytes | memoryview:
+        """Read bytes, or the view of a buffer that stands for them; the caller copies what it keeps."""
+        if self.data[self.pos] != 0xFE:
+            return self.take(self.size())
+        (length,) = _U64.unpack_from(self.data, self.pos + 1)
+        self.pos += 9
+        buffer = self.buffer()
+        if len(buffer) != length:
+            raise UnreadableEntry("a buffer is not as long as it should be")
+        return buffer
+
+    def buffer(self) -> memoryview:
+        """Take the next buffer; each is taken once, so a small entry cannot multiply a large one."""
+        view = memoryview(self._buffers[self._taken]).cast("B")
+        self._taken += 1
+        return view
+
+    def reserve(self) -> int:
+        """Give an index to an object that is about to be made."""
+        self.memo.append(_PENDING)
+        return len(self.memo) - 1
+
+    def remember(self, slot: int, value: Any) -> None:
+        """Let what follows refer to an object."""
+        self.memo[slot] = value
+
+    def get_class(self) -> tuple[Any, ...]:
+        """Read which class an object belongs to, as ``(module, qualified name, parts, ...)``."""
+        number = self.size()
+        if number:
+            return self.classes[number - 1]
+        slot = len(self.classes)
+        self.classes.append(())
+        found = (self.text(), self.text(), self.get())
+        self.classes[slot] = found
+        return found
+
+    def finish(self) -> None:
+        """Check that nothing is left over."""
+        if self.pos != self.end or self._taken != len(self._buffers):
+            raise UnreadableEntry("the entry is longer than it should be")
+
+
+def _get_named(dec: Decoder) -> Any:
+    name = dec.take(dec.byte())
+    rule = BY_NAME.get(name)
+    if rule is None:
+        load_rules(name.decode("ascii").partition(".")[0])
+        rule = BY_NAME[name]
+    if rule.early:
+        return rule.get(dec, dec.reserve())
+    value = rule.get(dec)
+    dec.memo.append(value)
+    return value
+
+
+def _get_reference(dec: Decoder) -> Any:
+    value = dec.memo[dec.size()]
+    if value is _PENDING:
+        raise UnreadableEntry("an object refers to itself before it exists")
+    return value
+
+
+READ[ord("x")] = _get_named
+READ[ord("@")] = _get_reference

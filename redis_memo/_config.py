@@ -1,0 +1,122 @@
+"""Settings: frozen, keyword-only, from arguments first and the environment second."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+from urllib.parse import urlsplit
+
+from .errors import ConfigurationError
+
+__all__ = ["Compression", "OnError", "Settings", "checked_choice", "redacted"]
+
+Compression: TypeAlias = Literal["auto", "fast", "small"] | None
+OnError: TypeAlias = Literal["compute", "raise"]
+Secret: TypeAlias = str | bytes | Iterable[str | bytes]
+
+SCHEMES = ("redis", "rediss", "unix", "embedded")
+
+
+def _secrets(secret: Secret | None) -> tuple[bytes, ...]:
+    """Secrets as bytes, the signing one first; a string may hold several, separated by commas."""
+    if secret is None:
+        return ()
+    if isinstance(secret, str):
+        given: list[str | bytes] = [part.strip() for part in secret.split(",")]
+    elif isinstance(secret, (bytes, bytearray)):
+        given = [bytes(secret)]
+    else:
+        given = list(secret)
+    found = []
+    for part in given:
+        raw = part.encode() if isinstance(part, str) else bytes(part)
+        if len(raw) < 16:  # noqa: PLR2004
+            raise ConfigurationError(
+                "a secret has fewer than 16 bytes: it could be guessed. Make one with: "
+                'python -c "import secrets; print(secrets.token_urlsafe(32))"'
+            )
+        found.append(raw)
+    return tuple(found)
+
+
+def redacted(url: str) -> str:
+    """The URL without user, password and query: fit for a log line."""
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "the given URL"
+    return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
+
+
+def checked_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
+    """Raise ConfigurationError unless ``value`` is one of ``choices``."""
+    if value not in choices or isinstance(value, bool):
+        near = difflib.get_close_matches(str(value), [str(choice) for choice in choices], 1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ConfigurationError(f"{name} must be one of {', '.join(map(repr, choices))}.{hint}")
+
+
+def _checked_seconds(name: str, value: object, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise ConfigurationError(f"{name} must be a number of seconds between {low:g} and {high:g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that one cache can be told. See `configure` for what each setting means."""
+
+    url: str = "embedded://"
+    secrets: tuple[bytes, ...] = field(default=(), repr=False)
+    allow_unsigned_pickle: bool = False
+    ttl: object = None
+    timeout: float = 1.0
+    lease: float = 10.0
+    max_wait: float = 60.0
+
+    @classmethod
+    def build(
+        cls,
+        url: str | None = None,
+        *,
+        secret: Secret | None = None,
+        environ: Mapping[str, str] | None = None,
+        **given: object,
+    ) -> Settings:
+        """Check the arguments and fill in what is left out from the environment.
+
+        Args:
+            url: Where the cache lives; ``REDIS_MEMO_URL``, ``REDIS_URL`` and the embedded server follow.
+            secret: Signing secret or secrets; ``REDIS_MEMO_SECRET`` follows.
+            environ: The environment, for tests.
+            **given: The other fields.
+
+        Raises:
+            ConfigurationError: A value is wrong; the text never shows a secret.
+        """
+        environ = os.environ if environ is None else environ
+        url = url or environ.get("REDIS_MEMO_URL") or environ.get("REDIS_URL") or "embedded://"
+        if not isinstance(url, str):
+            raise ConfigurationError("url must be a string such as 'redis://localhost:6379/0'")
+        scheme = url.partition("://")[0] if "://" in url else ""
+        if scheme not in SCHEMES:
+            near = difflib.get_close_matches(scheme, SCHEMES, 1) if scheme else []
+            raise ConfigurationError(
+                f"url has {f'the unknown scheme {scheme!r}' if scheme else 'no scheme'};"
+                f"{f' did you mean {near[0]}://?' if near else ''} use one of {', '.join(f'{s}://' for s in SCHEMES)}"
+            )
+        if scheme == "embedded" and environ.get("REDIS_MEMO_EMBEDDED", "").lower() == "never":
+            raise ConfigurationError(
+                "the embedded server is refused by REDIS_MEMO_EMBEDDED=never, and no other is configured: "
+                "set REDIS_MEMO_URL or call configure(url='redis://...')"
+            )
+        if secret is None:
+            secret = environ.get("REDIS_MEMO_SECRET") or None
+        settings = cls(url=url, secrets=_secrets(secret), **given)  # type: ignore[arg-type]
+        _checked_seconds("timeout", settings.timeout, 0.01, 600)
+        _checked_seconds("lease", settings.lease, 0.5, 3600)
+        _checked_seconds("max_wait", settings.max_wait, 0, 86400)
+        return settings

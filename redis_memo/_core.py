@@ -1,0 +1,501 @@
+"""The cache's logic, once: generators that yield operations and are sent their results.
+
+Nothing here touches a socket, a clock, a lock or a random number; each of those is an operation, performed
+by whoever drives the generator: `drive` for sync callers, `adrive` for async ones, and in the tests a
+scheduler that runs many flows against a model store in every order. (The shape is that of httpx's
+authentication flows.)
+
+The data path of a call: `read_through` reads the entry (`Read`); a miss asks for the lease (`Acquire`) and is
+told the entry, the lease, or who holds it. The holder runs the function (`Compute`) and stores the result
+if its token still stands (`Fill`); the others join it (`Join`, same process) or wait for its push (`Wait`).
+The lease with a token that an invalidation revokes is Facebook's ("Scaling Memcache at Facebook", NSDI '13).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable, Generator
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from .errors import StoreError, UnreadableEntry
+
+__all__ = [
+    "Acquire", "Busy", "Clock", "Compute", "Computed", "Count", "Drop", "DropMatching", "Fill", "Flow", "Found",
+    "Inspect", "Inspected", "Join", "Land", "Leased", "Listen", "Op", "Own", "Place", "Put", "Raised", "Read", "Release",
+    "Renew", "Sealed", "Seize", "Spec", "TakeToken", "Wait", "adrive", "drive", "drop_matching", "peek", "read_through",
+    "refresh", "store",
+]  # fmt: skip
+
+RECHECK = 1.0  # seconds after which a waiter asks again, should the push have been lost
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one call's entry lives, and which arguments it is found by."""
+
+    prefix: str
+    digest: str
+    tokens: bytes
+
+    @property
+    def entry(self) -> str:
+        """Key of the entry."""
+        return self.prefix + self.digest
+
+    @property
+    def lease(self) -> str:
+        """Key of the lease."""
+        return f"{self.prefix}{self.digest}:lease"
+
+
+# Operations on the store. Each is one round trip; all keys of one operation share a hash tag, hence a slot.
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Get the entry: bytes or None."""
+
+    entry: str
+
+
+@dataclass(frozen=True, slots=True)
+class Acquire:
+    """Get the entry, or the right to compute it, or word of who has that right."""
+
+    place: Place
+    token: bytes
+    lease: float
+    unreadable: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Seize:
+    """Take the right to compute from whoever has it."""
+
+    place: Place
+    token: bytes
+    lease: float
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Hold the lease for longer; False if it does not stand any more."""
+
+    place: Place
+    token: bytes
+    lease: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """Store what was computed if the token stands; True if it did."""
+
+    place: Place
+    token: bytes
+    envelope: bytes
+    ttl: float
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Give the lease back with nothing stored."""
+
+    place: Place
+    token: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Store a value unconditionally; what is being computed is superseded."""
+
+    place: Place
+    envelope: bytes
+    ttl: float
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Delete entry and lease of one call; returns how many entries went."""
+
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class DropMatching:
+    """Delete some of the entries and leases that have all the tokens; returns (how many went, whether more may be)."""
+
+    prefix: str
+    tokens: bytes
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Number of live entries."""
+
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inspect:
+    """Where one entry stands, for `explain`."""
+
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """Answer to `Inspect`: seconds left of entry and lease (None: not there)."""
+
+    entry_ttl: float | None
+    lease_ttl: float | None
+
+
+# Operations on this process.
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakeToken:
+    """A new token that no other computation has; opens the flight that others in this process can join."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """Run the function: `Computed` or `Raised`, never an exception. With a place and token, keep their lease alive."""
+
+    place: Place | None = None
+    token: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Wait for a flight of this process.
+
+    `Sealed` or `Raised` is how it ended; `Own` says that it is the caller's own, further up its stack; None that
+    there is no such flight here, or that it had no result to share, or took too long.
+    """
+
+    token: bytes
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Subscribe to what happens at a place; from its return on, nothing is missed."""
+
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait until the subscription tells of something, at most so long."""
+
+    subscription: Subscription
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Land:
+    """The flight of this token is over: tell those who joined it."""
+
+    token: bytes
+    result: Sealed | Raised | None
+
+
+Op: TypeAlias = (
+    Read | Acquire | Seize | Renew | Fill | Release | Put | Drop | DropMatching | Count | Inspect
+    | Clock | TakeToken | Compute | Join | Listen | Wait | Land
+)  # fmt: skip
+Flow: TypeAlias = Generator[Op, Any, Any]
+
+
+class Subscription(Protocol):
+    """What `Listen` returns."""
+
+    def close(self) -> None:
+        """Stop listening; returns at once."""
+
+
+# Results.
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The entry is there."""
+
+    envelope: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """The right to compute is the caller's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Somebody else computes."""
+
+    holder: bytes
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """What the function returned, and how long it took."""
+
+    value: Any
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """What the function raised. As a flow's result it is raised by the driver: a generator could not raise StopIteration."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """An encoded value; not to be stored, but shared with who waits for it, when ``ttl`` is 0."""
+
+    envelope: bytes
+    ttl: float
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """The computation waited for is the waiter's own."""
+
+
+class Spec(Protocol):
+    """What the flows need to know of one decorated function; all of it is free of I/O."""
+
+    lease: float
+    max_wait: float
+
+    def unseal(self, entry: str, envelope: bytes) -> Any:
+        """The value in an envelope. Raises UnreadableEntry."""
+
+    def hit(self, entry: str, envelope: bytes) -> Any:
+        """As `unseal`, counted as a hit."""
+
+    def miss(self) -> None:
+        """Count a miss."""
+
+    def seal(self, place: Place, computed: Computed, now: float) -> Sealed | None:
+        """The envelope to store (``ttl`` 0: to share only), or None where the value cannot be encoded."""
+
+    def failed(self, error: StoreError) -> None:
+        """Count and report an operation that failed; raises it where the user asked for that."""
+
+    def unreadable(self, error: UnreadableEntry) -> None:
+        """Count and report an entry that could not be read."""
+
+    def refused(self) -> None:
+        """Count a result that was not stored."""
+
+
+def read_through(spec: Spec, entry: str, locate: Callable[[], Place]) -> Flow:
+    """The value of one call: from the store, from somebody who computes it right now, or computed."""
+    unreadable = None
+    try:
+        envelope = yield Read(entry)
+        if envelope is not None:
+            try:
+                return spec.hit(entry, envelope)
+            except UnreadableEntry as error:
+                spec.unreadable(error)
+                unreadable = envelope
+    except StoreError as error:
+        spec.failed(error)
+        spec.miss()
+        return (yield from _compute_alone())
+    return (yield from _miss(spec, locate(), unreadable))
+
+
+def _miss(spec: Spec, place: Place, unreadable: bytes | None) -> Flow:
+    token: bytes = yield TakeToken()
+    landed = False
+    subscription: Subscription | None = None
+    deadline: float | None = None
+    try:
+        while True:
+            try:
+                answer = yield Acquire(place, token, spec.lease, unreadable)
+            except StoreError as error:
+                spec.failed(error)
+                break
+            if isinstance(answer, Found):
+                try:
+                    return spec.hit(place.entry, answer.envelope)
+                except UnreadableEntry as error:
+                    spec.unreadable(error)
+                    unreadable = answer.envelope
+                    continue
+            if isinstance(answer, Leased):
+                landed = True
+                spec.miss()
+                return (yield from _lead(spec, place, token))
+            now = yield Clock()
+            if deadline is None:
+                deadline = now + spec.max_wait
+            left = min(deadline - now, RECHECK, max(answer.seconds, 0.01))
+            if deadline <= now:
+                break
+            result = yield Join(answer.holder, left)
+            if isinstance(result, Own):
+                break  # recursion on one's own key: waiting would never end
+            if isinstance(result, Raised):
+                spec.miss()
+                return result
+            if isinstance(result, Sealed):
+                # Decoded anew, not handed over: each caller's value is its own (P2).
+                return spec.hit(place.entry, result.envelope)
+            if subscription is None:
+                # Between that answer and the subscription the holder may have finished: ask once more.
+                subscription = yield Listen(place)
+            else:
+                yield Wait(subscription, left)
+    except StoreError:
+        raise
+    except BaseException:
+        # Interrupted or cancelled. The lease may have been granted in an answer that nobody read.
+        with contextlib.suppress(StoreError):
+            yield Release(place, token)
+        raise
+    finally:
+        if subscription is not None:
+            subscription.close()
+        if not landed:
+            yield Land(token, None)
+    spec.miss()
+    return (yield from _compute_alone())
+
+
+def _compute_alone() -> Flow:
+    computed = yield Compute()
+    return computed.value if isinstance(computed, Computed) else computed
+
+
+def _lead(spec: Spec, place: Place, token: bytes) -> Flow:
+    """Compute with the lease, store, and tell the others, come what may."""
+    outcome: Sealed | Raised | None = None
+    lease_stands = True
+    try:
+        computed = yield Compute(place, token)
+        if isinstance(computed, Raised):
+            # Only what the function raised is the others' business, not that this caller was cancelled.
+            outcome = computed if isinstance(computed.error, Exception) else None
+            return computed
+        outcome = spec.seal(place, computed, (yield Clock()))
+        if outcome is not None and outcome.ttl > 0:
+            try:
+                if not (yield Fill(place, token, outcome.envelope, outcome.ttl)):
+                    spec.refused()
+                lease_stands = False
+            except StoreError as error:
+                spec.failed(error)
+        return computed.value
+    finally:
+        yield Land(token, outcome)
+        if lease_stands:
+            with contextlib.suppress(StoreError):
+                yield Release(place, token)
+
+
+def refresh(spec: Spec, place: Place) -> Flow:
+    """Compute now, whatever is stored, and store the result; a computation in flight is superseded."""
+    token: bytes = yield TakeToken()
+    try:
+        yield Seize(place, token, spec.lease)
+    except StoreError as error:
+        yield Land(token, None)
+        spec.failed(error)
+        return (yield from _compute_alone())
+    except BaseException:
+        yield Land(token, None)
+        with contextlib.suppress(StoreError):
+            yield Release(place, token)
+        raise
+    return (yield from _lead(spec, place, token))
+
+
+def peek(spec: Spec, entry: str, missing: object) -> Flow:
+    """The stored value, or ``missing``; computes and counts nothing."""
+    try:
+        envelope = yield Read(entry)
+        return missing if envelope is None else spec.unseal(entry, envelope)
+    except StoreError as error:
+        spec.failed(error)
+    except UnreadableEntry as error:
+        spec.unreadable(error)
+    return missing
+
+
+def store(spec: Spec, place: Place, value: object) -> Flow:
+    """Store a value as the call's result; True if it was stored."""
+    now = yield Clock()
+    try:
+        sealed = spec.seal(place, Computed(value, 0.0), now)
+        if sealed is None or sealed.ttl <= 0:
+            return False
+        yield Put(place, sealed.envelope, sealed.ttl)
+    except StoreError as error:
+        spec.failed(error)
+        return False
+    return True
+
+
+def drop_matching(prefix: str, tokens: bytes) -> Flow:
+    """Delete entries and leases of all calls with these arguments; in steps that do not hold up the server."""
+    total = 0
+    more = True
+    while more:
+        gone, more = yield DropMatching(prefix, tokens, 500)
+        total += gone
+    return total
+
+
+def drive(flow: Flow, perform: Callable[[Any], Any]) -> Any:
+    """Run a flow to its end with a function that performs operations.
+
+    What ``perform`` raises is thrown into the flow, which may yield clean-up operations before it lets it pass.
+    """
+    try:
+        op = flow.send(None)
+        while True:
+            try:
+                result = perform(op)
+            except BaseException as error:  # noqa: BLE001 - the flow decides, KeyboardInterrupt included
+                op = flow.throw(error)
+            else:
+                op = flow.send(result)
+    except StopIteration as stop:
+        if type(stop.value) is not Raised:
+            return stop.value
+        raised = stop.value.error
+    raise raised
+
+
+async def adrive(flow: Flow, perform: Callable[[Any], Awaitable[Any]]) -> Any:
+    """As `drive`, with a coroutine function; a cancellation is thrown into the flow like any exception."""
+    try:
+        op = flow.send(None)
+        while True:
+            try:
+                result = await perform(op)
+            except BaseException as error:  # noqa: BLE001
+                op = flow.throw(error)
+            else:
+                op = flow.send(result)
+    except StopIteration as stop:
+        if type(stop.value) is not Raised:
+            return stop.value
+        raised = stop.value.error
+    raise raised

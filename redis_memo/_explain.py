@@ -1,0 +1,125 @@
+"""Where one call stands: what its key is made of, and what is stored there."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from . import _core as core
+from ._keys import digest, encode
+from .errors import KeyingError, StoreError, UnreadableEntry
+
+if TYPE_CHECKING:
+    from ._memo import Invocation
+
+__all__ = ["Explanation", "Part", "explain"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One argument's part in the key.
+
+    Attributes:
+        name: The parameter.
+        type_name: Type of the argument; never the argument itself.
+        token: Eight bytes of its digest in hex: equal for equal arguments; empty where it cannot be keyed.
+        ignored: It takes no part.
+    """
+
+    name: str
+    type_name: str
+    token: str
+    ignored: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The answer of ``explain``; printed, it is made for people.
+
+    Attributes:
+        function: Name of the function.
+        key: Redis key of the call's entry.
+        parts: The arguments.
+        server: Where it was looked for.
+        state: ``"stored"``, ``"absent"``, ``"computing"`` (a lease stands), ``"unreadable"`` or ``"unknown"``.
+        detail: Why, for the last two.
+        expires_in: Seconds the entry has left.
+        age: Seconds since it was made, by its writer's clock.
+        compute_seconds: What it took to compute.
+        size: Bytes stored.
+        lease_seconds: Seconds that a computation's lease has left before it must be renewed.
+    """
+
+    function: str
+    key: str
+    parts: tuple[Part, ...]
+    server: str
+    state: str
+    detail: str = ""
+    expires_in: float | None = None
+    age: float | None = None
+    compute_seconds: float | None = None
+    size: int | None = None
+    lease_seconds: float | None = None
+
+    def __str__(self) -> str:
+        lines = [self.function, f"  key      {self.key}", f"  server   {self.server}"]
+        width = max((len(part.name) for part in self.parts), default=0)
+        for number, part in enumerate(self.parts):
+            said = "ignored" if part.ignored else part.token or "does not identify the call"
+            lines.append(f"  {'' if number else 'keyed by':8} {part.name:{width}}  {part.type_name}  {said}")
+        state = self.state + (f": {self.detail}" if self.detail else "")
+        if self.expires_in is not None:
+            state += f", {self.size:,} bytes, {self.age:.0f} s old, expires in {self.expires_in:.0f} s"
+            state += f", took {self.compute_seconds:.3f} s to compute"
+        if self.lease_seconds is not None:
+            state += f", being computed (lease renewed within {self.lease_seconds:.1f} s)"
+        return "\n".join([*lines, f"  entry    {state}"])
+
+
+def _parts(call: Invocation) -> tuple[Part, ...]:
+    callkey = call.memo.callkey
+    parts = []
+    for name, value in callkey.binder.arguments(call.values).items():
+        ignored = name in call.memo.ignore
+        cls = type(value)
+        type_name = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+        token = ""
+        if not ignored:
+            with contextlib.suppress(KeyingError):  # key= may have made it unnecessary
+                token = digest(encode(value))[:8].hex()
+        parts.append(Part(name, type_name, token, ignored))
+    return tuple(parts)
+
+
+def explain(call: Invocation) -> core.Flow:
+    """The flow behind ``explain``."""
+    place = call.locate()
+    said = {
+        "function": call.memo.shown,
+        "key": place.entry,
+        "parts": _parts(call),
+        "server": call.memo.cache.backend.where,
+    }
+    try:
+        standing = yield core.Inspect(place)
+        envelope = yield core.Read(place.entry)
+        if envelope is None:
+            state = "absent" if standing.lease_ttl is None else "computing"
+            return Explanation(**said, state=state, lease_seconds=standing.lease_ttl)
+        stamp = call.memo.cache.sealer.open(place.entry, envelope).stamp
+    except UnreadableEntry as error:
+        return Explanation(**said, state="unreadable", detail=str(error), lease_seconds=standing.lease_ttl)
+    except StoreError as error:
+        return Explanation(**said, state="unknown", detail=str(error))
+    return Explanation(
+        **said,
+        state="stored",
+        expires_in=standing.entry_ttl,
+        age=max(0.0, time.time() - stamp.created),
+        compute_seconds=stamp.compute,
+        size=len(envelope),
+        lease_seconds=standing.lease_ttl,
+    )

@@ -1,0 +1,234 @@
+"""One decorated function, and one call of it: what the core's flows need to know, none of it I/O."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
+from typing import Any
+
+from . import _core as core
+from ._cache import Cache, default_cache
+from ._call import CallKey
+from ._codecs import dumps, loads
+from ._config import Compression, OnError
+from ._envelope import Stamp
+from ._events import Stats
+from ._identity import function_identity, key_prefix, version_part
+from ._source import qualified_name
+from .errors import ConfigurationError, KeyingError, RedisMemoError, StoreError, UnreadableEntry, UnsupportedType
+from .ttl import Call, TTLPolicy, as_policy, resolve
+
+__all__ = ["Invocation", "Memo"]
+
+log = logging.getLogger("redis_memo")
+
+LARGEST = 512 * 1024 * 1024 - 1024  # Redis' default proto-max-bulk-len, less the protocol's own bytes
+COMPLAIN_EVERY = 60.0
+
+
+class Memo:
+    """All that is known of one decorated function in this process."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        namespace: str,
+        ttl: object,
+        name: str | None,
+        version: str | None,
+        key: Callable[..., object] | None,
+        ignore: Collection[str],
+        cache_if: Callable[[Any], object] | None,
+        compress: Compression,
+        on_error: OnError,
+        cache: Cache | None,
+    ) -> None:
+        self.function = function
+        self.namespace = namespace
+        self.name = name
+        self.version = version
+        self.ignore = tuple(ignore)
+        self.key = key
+        self.cache_if = cache_if
+        self.policy = None if ttl is None else as_policy(ttl)
+        self.compress = compress
+        self.on_error = on_error
+        self.stats = Stats()
+        self.callkey = CallKey(function, key=key, ignore=ignore)
+        self.bind = self.callkey.binder.bind
+        self._cache = cache
+        self._prefix: str | None = None
+        self._complained: dict[str, float] = {}
+        # What can be wrong without looking at the code is said at decoration.
+        key_prefix(namespace, name or "x", version or "")
+
+    @property
+    def cache(self) -> Cache:
+        """The cache given to the decorator, else the process-wide one of this moment."""
+        return self._cache or default_cache()
+
+    @property
+    def prefix(self) -> str:
+        """What all keys of this function begin with; found at first use, when the module is complete."""
+        if self._prefix is None:
+            self._prefix = key_prefix(self.namespace, self._identity(), version_part(self.version, self.function))
+        return self._prefix
+
+    def _identity(self) -> str:
+        try:
+            return function_identity(self.function, self.name)
+        except KeyingError as error:
+            # Two such closures may differ in just what cannot be keyed (two accounts' clients), so this one shares
+            # entries with nobody. That costs misses; a guess could cost a wrong answer.
+            log.warning("redis_memo: entries of this function are not shared with other processes: %s", error)
+            return f"{self.shown}~{os.urandom(16).hex()}"
+
+    @property
+    def shown(self) -> str:
+        """The function's name for messages."""
+        return qualified_name(self.function)
+
+    def complain(self, what: str, message: str) -> None:
+        """Log a warning, but the same one at most once a minute."""
+        now = time.monotonic()
+        if now - self._complained.get(what, -COMPLAIN_EVERY) >= COMPLAIN_EVERY:
+            self._complained[what] = now
+            log.warning("redis_memo: %s: %s", self.shown, message)
+
+    @property
+    def raises(self) -> bool:
+        """Whether the user wants failures raised."""
+        return self.on_error == "raise"
+
+    def lifetime(self) -> TTLPolicy:
+        """The function's own expiry policy, else the configured one.
+
+        Raises:
+            ConfigurationError: There is neither.
+        """
+        if self.policy is not None:
+            return self.policy
+        ttl = self.cache.settings.ttl
+        if ttl is None:
+            raise ConfigurationError(
+                f"{self.shown}: ttl= is left out and configure(ttl=...) was not called: every entry needs an expiry"
+            )
+        return as_policy(ttl)
+
+
+class Invocation:
+    """One call: the `core.Spec` of its flow."""
+
+    __slots__ = ("args", "digest", "kwargs", "lease", "max_wait", "memo", "values")
+
+    def __init__(self, memo: Memo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.memo = memo
+        self.args = args
+        self.kwargs = kwargs
+        self.values = memo.bind(*args, **kwargs)
+        self.digest = memo.callkey.digest(self.values, args, kwargs)
+        settings = memo.cache.settings
+        self.lease = settings.lease
+        self.max_wait = settings.max_wait
+
+    @property
+    def entry(self) -> str:
+        return self.memo.prefix + self.digest
+
+    def locate(self) -> core.Place:
+        return core.Place(self.memo.prefix, self.digest, b"".join(self.memo.callkey.tokens(self.values)))
+
+    def compute(self) -> Any:
+        return self.memo.function(*self.args, **self.kwargs)
+
+    def flow(self) -> core.Flow:
+        if self.memo.policy is None:
+            self.memo.lifetime()  # said before the work is done, not after
+        return core.read_through(self, self.entry, self.locate)
+
+    def unseal(self, entry: str, envelope: bytes) -> Any:
+        opened = self.memo.cache.sealer.open(entry, envelope)
+        return loads(opened.meta, opened.buffers, trusted=opened.trusted)
+
+    def hit(self, entry: str, envelope: bytes) -> Any:
+        opened = self.memo.cache.sealer.open(entry, envelope)
+        value = loads(opened.meta, opened.buffers, trusted=opened.trusted)
+        self.memo.stats.hit(opened.stamp.compute)
+        return value
+
+    def miss(self) -> None:
+        self.memo.stats.add("misses")
+
+    def refused(self) -> None:
+        self.memo.stats.add("refused")
+
+    def failed(self, error: StoreError) -> None:
+        self.memo.stats.add("errors")
+        if self.memo.raises:
+            raise error
+        self.memo.complain("store", f"{error}; the call returns the function's own result")
+
+    def unreadable(self, error: UnreadableEntry) -> None:
+        self.memo.stats.add("unreadable")
+        self.memo.complain("unreadable", f"an entry could not be read ({error}) and is computed anew")
+
+    def seal(self, place: core.Place, computed: core.Computed, now: float) -> core.Sealed | None:
+        memo = self.memo
+        ttl = self._ttl(computed, now)
+        sealer = memo.cache.sealer
+        try:
+            payload = dumps(computed.value, allow_pickle=sealer.may_pickle)
+        except UnsupportedType as error:
+            self._not_stored("type", error, f"{error}. The result is returned and not stored")
+            return None
+        until = now + ttl
+        envelope, saved = sealer.seal(
+            place.entry,
+            payload.meta,
+            payload.buffers,
+            pickled=payload.pickled,
+            stamp=Stamp(now, computed.seconds, until, until),
+            tokens=place.tokens,
+            compress=memo.compress,
+        )
+        if len(envelope) > LARGEST:
+            self._not_stored("size", None, "the result is too large for one Redis string (512 MB) and is not stored")
+            return core.Sealed(envelope, 0.0)
+        if ttl > 0:
+            memo.stats.add("bytes_stored", len(envelope))
+            memo.stats.add("bytes_saved", saved)
+        return core.Sealed(envelope, ttl)
+
+    def _ttl(self, computed: core.Computed, now: float) -> float:
+        """Seconds to keep the result; 0 for not at all. What the user's own functions raise costs no result."""
+        memo = self.memo
+        try:
+            if memo.cache_if is not None and not memo.cache_if(computed.value):
+                memo.stats.add("refused")
+                return 0.0
+            call = Call(
+                function=memo.shown,
+                arguments=memo.callkey.binder.arguments(self.values),
+                value=computed.value,
+                now=datetime.fromtimestamp(now, UTC),
+                started=datetime.fromtimestamp(now - computed.seconds, UTC),
+            )
+            ttl = resolve(memo.lifetime(), call)
+        except Exception as error:  # noqa: BLE001 - a user's cache_if or policy may raise anything
+            # Its text may quote the value: only a configuration error's is known not to.
+            said = str(error) if isinstance(error, RedisMemoError) else f"it raised {type(error).__name__}"
+            self._not_stored("policy", error, f"cache_if= or ttl= failed ({said}); the result is returned, not stored")
+            return 0.0
+        if ttl <= 0:
+            memo.stats.add("refused")
+        return ttl
+
+    def _not_stored(self, what: str, error: Exception | None, message: str) -> None:
+        self.memo.stats.add("refused")
+        if error is not None and self.memo.raises:
+            raise error
+        self.memo.complain(what, message)

@@ -1,0 +1,178 @@
+"""Waiting to be woken: one pub/sub connection per process, and futures that threads and tasks both wait on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any, TypeAlias
+
+import redis
+
+__all__ = ["Listener", "Subscription", "until", "until_async"]
+
+Connection: TypeAlias = Any  # redis.Connection and its kin; their stubs disagree between releases
+
+
+def until(future: Future[Any], seconds: float) -> bool:
+    """Block this thread until the future is done; False when it took too long."""
+    try:
+        future.result(seconds)
+    except FutureTimeout:
+        return future.done()
+    return True
+
+
+async def until_async(future: Future[Any], seconds: float) -> bool:
+    """Suspend this task until the future is done; False when it took too long.
+
+    Unlike ``asyncio.wrap_future`` a cancelled waiter does not cancel the future that others wait on, and a
+    loop that was closed meanwhile is nobody's error.
+    """
+    loop = asyncio.get_running_loop()
+    woken = loop.create_future()
+
+    def wake(_: object) -> None:
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(lambda: woken.done() or woken.set_result(None))
+
+    future.add_done_callback(wake)
+    try:
+        async with asyncio.timeout(seconds):
+            await woken
+    except TimeoutError:
+        return future.done()
+    return True
+
+
+class Subscription:
+    """One waiter's ear on one channel.
+
+    Attributes:
+        ready: Done once nothing can be missed any more.
+        news: Done once something was heard.
+    """
+
+    def __init__(self, listener: Listener, channel: bytes) -> None:
+        self._listener = listener
+        self.channel = channel
+        self.ready: Future[None] = Future()
+        self.news: Future[None] = Future()
+
+    def again(self) -> None:
+        """Wait for the next news. To be called before the store is asked, lest what happens meanwhile be missed."""
+        self.news = Future()
+
+    def tell(self) -> None:
+        """Something happened (or may have: the connection was lost)."""
+        with contextlib.suppress(InvalidStateError):
+            self.news.set_result(None)
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._listener.leave(self)
+
+
+class Listener:
+    """Subscriptions of one process over one connection, read by one daemon thread.
+
+    The thread starts with the first subscription. Whoever subscribes writes to the socket under the lock; only
+    the thread reads. A lost connection wakes every waiter (they ask the store again), and is made anew.
+
+    Args:
+        connect: Returns a connected redis-py connection without a read timeout; raises when it cannot.
+    """
+
+    def __init__(self, connect: Callable[[], Connection]) -> None:
+        self._connect = connect
+        self._lock = threading.Lock()
+        self._channels: dict[bytes, list[Subscription]] = {}
+        self._connection: Connection | None = None
+        self._thread: threading.Thread | None = None
+        self._wanted = threading.Condition(self._lock)
+        self._closed = False
+
+    def subscribe(self, channel: str) -> Subscription:
+        """Begin to listen; the subscription's ``ready`` is done when nothing can be missed any more."""
+        subscription = Subscription(self, channel.encode())
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="redis_memo push", daemon=True)
+                self._thread.start()
+            known = self._channels.setdefault(subscription.channel, [])
+            known.append(subscription)
+            if self._connection is not None:
+                # Sent again for a known channel: the server confirms each time, after what it sent before.
+                self._send("SUBSCRIBE", subscription.channel)
+            self._wanted.notify()
+        return subscription
+
+    def leave(self, subscription: Subscription) -> None:
+        """End one subscription, and the channel's with the last of it."""
+        with self._lock:
+            known = self._channels.get(subscription.channel, [])
+            if subscription in known:
+                known.remove(subscription)
+            if not known and self._channels.pop(subscription.channel, None) is not None:
+                self._send("UNSUBSCRIBE", subscription.channel)
+
+    def close(self) -> None:
+        """Close the connection; the thread ends."""
+        with self._lock:
+            self._closed = True
+            self._wanted.notify()
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            # Shut down first: closing a socket that another thread reads from does not wake it.
+            with contextlib.suppress(redis.RedisError, OSError):
+                connection.disconnect()
+
+    def _send(self, *command: str | bytes) -> None:
+        if self._connection is not None:
+            # A broken connection is found by the reading thread, which subscribes anew.
+            with contextlib.suppress(redis.RedisError, OSError):
+                self._connection.send_command(*command, check_health=False)
+
+    def _run(self) -> None:
+        pause = 0.05
+        while True:
+            with self._wanted:
+                self._wanted.wait_for(lambda: self._closed or self._channels)
+                if self._closed:
+                    return
+            try:
+                connection = self._connect()
+                with self._lock:
+                    if self._closed:
+                        connection.disconnect()
+                        return
+                    self._connection = connection
+                    if self._channels:
+                        self._send("SUBSCRIBE", *self._channels)
+                pause = 0.05
+                while True:
+                    self._heard(connection.read_response())
+            except (redis.RedisError, OSError, ValueError):
+                with self._lock:
+                    self._connection = None
+                    for subscription in [each for known in self._channels.values() for each in known]:
+                        subscription.tell()
+                    if self._wanted.wait_for(lambda: self._closed, pause):
+                        return
+                pause = min(2 * pause, 1.0)
+
+    def _heard(self, message: object) -> None:
+        if not isinstance(message, list) or len(message) < 3:  # noqa: PLR2004
+            return
+        kind, channel = message[0], message[1]
+        with self._lock:
+            known = list(self._channels.get(channel, ()))
+        for subscription in known:
+            if kind == b"subscribe":
+                with contextlib.suppress(InvalidStateError):
+                    subscription.ready.set_result(None)
+            elif kind == b"message":
+                subscription.tell()

@@ -1,0 +1,104 @@
+"""Every error this package raises, as one tree.
+
+::
+
+    RedisMemoError
+    ├── ConfigurationError      a setting, URL or decorator argument is wrong: always raised
+    ├── KeyingError             an argument cannot become part of a key (also a TypeError)
+    ├── SerializationError      a value cannot be stored, or stored bytes cannot be read
+    │   ├── UnsupportedType     no codec for this type, and pickle is not allowed or failed
+    │   └── UnreadableEntry     damaged, foreign, newer or wrongly signed bytes
+    └── StoreError              Redis did not do what was asked
+        ├── StoreUnavailable    it could not be reached, or gave no answer in time
+        └── StoreRefused        it answered with an error (out of memory, read-only, no permission)
+
+``ConfigurationError`` and ``KeyingError`` are the caller's to fix and always reach the caller. The other
+two kinds never do on a plain call, unless it was decorated with ``on_error="raise"``: an entry that cannot be
+read is a miss, and a store that fails costs the caching, not the result.
+No message contains an argument, a cached value or a secret.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConfigurationError",
+    "KeyingError",
+    "RedisMemoError",
+    "SerializationError",
+    "StoreError",
+    "StoreRefused",
+    "StoreUnavailable",
+    "UnreadableEntry",
+    "UnsupportedType",
+]
+
+
+class RedisMemoError(Exception):
+    """Base of all errors of this package."""
+
+
+class ConfigurationError(RedisMemoError, ValueError):
+    """A setting, URL or decorator argument is wrong."""
+
+
+class KeyingError(RedisMemoError, TypeError):
+    """An argument cannot become part of a cache key.
+
+    Attributes:
+        parameter: Name of the function's parameter, once it is known.
+        type_name: Module and name of the offending type.
+        function: Qualified name of the function, once it is known.
+    """
+
+    def __init__(
+        self, reason: str, *, type_name: str = "", parameter: str | None = None, function: str | None = None
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.type_name = type_name
+        self.parameter = parameter
+        self.function = function
+
+    def __str__(self) -> str:
+        where = f"{self.function}: " if self.function else ""
+        if self.parameter is None:
+            return where + self.reason
+        name = self.parameter
+        return (
+            f"{where}parameter {name!r} cannot be part of a cache key: {self.reason}. "
+            f"Ways out: ignore=({name!r},) if it does not change the result; key=... to choose what identifies the call; "
+            f"register_key({self.type_name.rpartition('.')[2] or 'Type'}, ...) to teach the type; "
+            f"or a method __memo_key__(self) on its class that returns what identifies it."
+        )
+
+
+class SerializationError(RedisMemoError):
+    """A value cannot be stored, or stored bytes cannot be read back."""
+
+
+class UnsupportedType(SerializationError, TypeError):
+    """A value (or a part of it) has no codec, and pickle is not allowed or failed.
+
+    Attributes:
+        type_name: Module and name of the offending type.
+    """
+
+    def __init__(self, reason: str, *, type_name: str = "") -> None:
+        super().__init__(reason)
+        self.type_name = type_name
+
+
+class UnreadableEntry(SerializationError):
+    """Stored bytes that are damaged, truncated, foreign, of a newer version or wrongly signed."""
+
+
+class StoreError(RedisMemoError):
+    """Redis did not do what was asked."""
+
+
+class StoreUnavailable(StoreError):
+    """Redis could not be reached, or did not answer in time."""
+
+
+class StoreRefused(StoreError):
+    """Redis answered with an error: out of memory, read-only, no permission, loading."""

@@ -1,0 +1,147 @@
+"""The store as a Python dict with a fake clock: what the Lua scripts mean, said once more and simply."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis_memo import _core as core
+from redis_memo._backend import Enroll, Enrolled
+
+
+class FakeClock:
+    """Seconds that pass only when told to."""
+
+    def __init__(self, now: float = 1_700_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class ModelStore:
+    """Performs the core's store operations on dicts."""
+
+    clock: FakeClock
+    entries: dict[str, tuple[bytes, float]] = field(default_factory=dict)
+    leases: dict[str, tuple[bytes, float]] = field(default_factory=dict)
+    tokens: dict[str, bytes] = field(default_factory=dict)
+    registries: dict[str, set[str]] = field(default_factory=dict)
+    where: str = "the model"
+    generation: int = 0
+
+    def _live(self, table: dict[str, tuple[bytes, float]], key: str) -> bytes | None:
+        value, until = table.get(key, (None, 0.0))
+        return value if until > self.clock() else None
+
+    def perform(self, op: Any) -> Any:
+        now = self.clock()
+        match op:
+            case core.Read(entry):
+                return self._live(self.entries, entry)
+            case core.Acquire(place, token, lease, unreadable):
+                found = self._live(self.entries, place.entry)
+                if found is not None and found != unreadable:
+                    return core.Found(found)
+                holder = self._live(self.leases, place.entry)
+                if holder is not None and holder != token:
+                    return core.Busy(holder, self.leases[place.entry][1] - now)
+                self._take(place, token, lease)
+                return core.Leased()
+            case core.Seize(place, token, lease):
+                self._take(place, token, lease)
+                return core.Leased()
+            case core.Renew(place, token, lease):
+                if self._live(self.leases, place.entry) != token:
+                    return False
+                self.leases[place.entry] = token, now + lease
+                return True
+            case core.Fill(place, token, envelope, ttl):
+                if self._live(self.leases, place.entry) != token:
+                    return False
+                self._put(place, envelope, ttl)
+                return True
+            case core.Put(place, envelope, ttl):
+                self._put(place, envelope, ttl)
+                return True
+            case core.Release(place, token):
+                if self._live(self.leases, place.entry) != token:
+                    return False
+                del self.leases[place.entry]
+                return True
+            case core.Drop(place):
+                self.leases.pop(place.entry, None)
+                stood = self._live(self.entries, place.entry) is not None
+                self.entries.pop(place.entry, None)
+                return int(stood)
+            case core.DropMatching(prefix, tokens, limit):
+                wanted = {tokens[at : at + 8] for at in range(0, len(tokens), 8)}
+                matching = []
+                for key in sorted({*self.entries, *self.leases}):
+                    own = self.tokens.get(key, b"")
+                    if key.startswith(prefix) and wanted <= {own[at : at + 8] for at in range(0, len(own), 8)}:
+                        matching.append(key)
+                gone = 0
+                for key in matching[:limit]:
+                    gone += self._live(self.entries, key) is not None
+                    self.entries.pop(key, None)
+                    self.leases.pop(key, None)
+                return gone, len(matching) > limit
+            case core.Count(prefix):
+                return sum(key.startswith(prefix) and until > now for key, (_, until) in self.entries.items())
+            case core.Inspect(place):
+                left = [
+                    table[place.entry][1] - now if self._live(table, place.entry) is not None else None
+                    for table in (self.entries, self.leases)
+                ]
+                return core.Inspected(*left)
+            case Enroll(registry, prefix):
+                self.registries.setdefault(registry, set()).add(prefix)
+                return True
+            case Enrolled(registry):
+                return sorted(self.registries.get(registry, ()))
+        raise TypeError(op)
+
+    async def aperform(self, op: Any) -> Any:
+        return self.perform(op)
+
+    def _take(self, place: core.Place, token: bytes, lease: float) -> None:
+        self.leases[place.entry] = token, self.clock() + lease
+        self.tokens[place.entry] = place.tokens
+
+    def _put(self, place: core.Place, envelope: bytes, ttl: float) -> None:
+        self.entries[place.entry] = envelope, self.clock() + ttl
+        self.tokens[place.entry] = place.tokens
+        self.leases.pop(place.entry, None)
+
+    # What a cache asks of a backend besides.
+
+    def locate(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    @property
+    def listener(self) -> ModelStore:
+        return self
+
+    def subscribe(self, _: str) -> ModelSubscription:
+        return ModelSubscription()
+
+
+class ModelSubscription:
+    """Tells of something at once, so that a waiter asks again."""
+
+    def __init__(self) -> None:
+        self.ready: Future[None] = Future()
+        self.ready.set_result(None)
+        self.news = self.ready
+
+    def again(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
