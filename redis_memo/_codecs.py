@@ -3,7 +3,8 @@
 ::
 
     _codecs            dumps, loads, register_type; pickled parts
-    _codecs_builtin    scalars, containers, the standard library's value types
+    _codecs_builtin    scalars and containers
+    _codecs_stdlib     the standard library's other value types
     _codecs_classes    dataclasses, named tuples, enums
     _codecs_items      sequences of like elements, as columns
     _codecs_<library>  loaded when the library's first object arrives
@@ -20,7 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from redis_memo import _codecs_builtin, _codecs_classes  # noqa: F401 - they register their rules
+from redis_memo import _codecs_builtin, _codecs_classes, _codecs_stdlib  # noqa: F401 - they register their rules
 from redis_memo._codecs_stream import (
     BY_NAME,
     LIBRARIES,

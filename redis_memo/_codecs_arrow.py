@@ -64,20 +64,15 @@ def _follow(message: memoryview, at: int | None) -> int:
 
 def _refuse_compression(buffer: Any) -> None:
     """We never write a compressed body; one that claims to be could claim any size, and Arrow would allocate it."""
-    with pa.ipc.MessageReader.open_stream(buffer) as reader:
-        while True:
-            try:
-                message = reader.read_next_message()
-            except StopIteration:
-                return
-            if message.type not in ("record batch", "dictionary"):
-                continue
-            metadata = memoryview(message.metadata).cast("B")
-            batch = _follow(metadata, _field(metadata, _follow(metadata, 0), _MESSAGE_HEADER))
-            if message.type == "dictionary":
-                batch = _follow(metadata, _field(metadata, batch, _DICTIONARY_DATA))
-            if _field(metadata, batch, _BATCH_COMPRESSION) is not None:
-                raise UnreadableEntry("an Arrow message is compressed")
+    for message in pa.ipc.MessageReader.open_stream(buffer):
+        if message.type not in ("record batch", "dictionary"):
+            continue
+        metadata = memoryview(message.metadata).cast("B")
+        batch = _follow(metadata, _field(metadata, _follow(metadata, 0), _MESSAGE_HEADER))
+        if message.type == "dictionary":
+            batch = _follow(metadata, _field(metadata, batch, _DICTIONARY_DATA))
+        if _field(metadata, batch, _BATCH_COMPRESSION) is not None:
+            raise UnreadableEntry("an Arrow message is compressed")
 
 
 def put_column(enc: Encoder, column: Any) -> None:

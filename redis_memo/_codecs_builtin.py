@@ -1,32 +1,24 @@
-"""Scalars, containers and the standard library's value types.
+"""Scalars and containers: the types with a tag byte of their own.
 
-The first half is the hot path of every small value: the loops of dict, list and tuple are written out, because a
+This is the hot path of every small value: the loops of dict, list and tuple are written out, because a
 call per node is what a small value costs.
 """
 
 from __future__ import annotations
 
-import pathlib
-import re
 import struct
-import sys
-import uuid
-from array import array
-from collections import Counter, OrderedDict, defaultdict, deque
-from datetime import date, datetime, time, timedelta, timezone
-from decimal import Decimal
-from fractions import Fraction
-from types import EllipsisType, NotImplementedType, SimpleNamespace
+from datetime import date, datetime, time, timedelta
 from typing import Any, Final
 
 from redis_memo._codecs_items import PACK_FROM, RECORDS_FROM, get_items, get_records, put_items, put_records
-from redis_memo._codecs_stream import PUT, READ, Decoder, Encoder, NotTyped, Rule, put_other, register
+from redis_memo._codecs_stream import PUT, READ, Decoder, Encoder, put_other
 from redis_memo.errors import UnreadableEntry
 
-__all__ = ["TAGGED"]
+__all__ = ["get_pairs", "put_pairs"]
 
 _INT64: Final = struct.Struct("<cq")
 _FLOAT: Final = struct.Struct("<cd")
+_DOUBLE: Final = struct.Struct("<d")
 _COMPLEX: Final = struct.Struct("<cdd")
 _DATE: Final = struct.Struct("<cHBB")
 _TIME: Final = struct.Struct("<cBBBIB")
@@ -62,9 +54,6 @@ def _get_int(dec: Decoder) -> int:
 def _get_float(dec: Decoder) -> float:
     dec.pos += 8
     return float(_DOUBLE.unpack_from(dec.data, dec.pos - 8)[0])
-
-
-_DOUBLE: Final = struct.Struct("<d")
 
 
 def _put_float(enc: Encoder, value: Any) -> None:
@@ -215,7 +204,7 @@ def _put_dict(enc: Encoder, value: Any) -> None:
     out = enc.out
     if len(value) >= PACK_FROM:
         out += b"M"
-        _put_pairs(enc, value)
+        put_pairs(enc, value)
     else:
         out += b"m"
         items = tuple(value.items())
@@ -241,14 +230,14 @@ def _get_dict(dec: Decoder) -> dict[Any, Any]:
     return value
 
 
-def _put_pairs(enc: Encoder, value: Any) -> None:
+def put_pairs(enc: Encoder, value: Any) -> None:
     """Keys and values of a mapping, each as a sequence."""
     pairs = tuple(value.items())
     put_items(enc, [key for key, _ in pairs])
     put_items(enc, [item for _, item in pairs])
 
 
-def _get_pairs(dec: Decoder, value: dict[Any, Any]) -> dict[Any, Any]:
+def get_pairs(dec: Decoder, value: dict[Any, Any]) -> dict[Any, Any]:
     keys, items = get_items(dec), get_items(dec)
     value.update(zip(keys, items, strict=True))
     if len(value) != len(keys):
@@ -259,7 +248,7 @@ def _get_pairs(dec: Decoder, value: dict[Any, Any]) -> dict[Any, Any]:
 def _get_long_dict(dec: Decoder) -> dict[Any, Any]:
     value: dict[Any, Any] = {}
     dec.memo.append(value)
-    return _get_pairs(dec, value)
+    return get_pairs(dec, value)
 
 
 def _put_set(enc: Encoder, value: Any) -> None:
@@ -329,7 +318,7 @@ def _put_timedelta(enc: Encoder, value: Any) -> None:
     enc.out += _TIMEDELTA.pack(b"w", value.days, value.seconds, value.microseconds)
 
 
-TAGGED: Final[dict[type, Any]] = {
+PUT.update({
     type(None): _put_none,
     bool: _put_bool,
     int: _put_int,
@@ -347,8 +336,7 @@ TAGGED: Final[dict[type, Any]] = {
     time: _put_time,
     datetime: _put_datetime,
     timedelta: _put_timedelta,
-}
-PUT.update(TAGGED)
+})
 READ.update({
     ord("N"): lambda _dec: None,
     ord("T"): lambda _dec: True,
@@ -376,186 +364,3 @@ READ.update({
     ord("D"): _get_datetime,
     ord("w"): lambda dec: timedelta(*struct.unpack("<iII", dec.take(12))),
 })
-
-
-# Types without a tag byte of their own, found by name.
-
-# Classes that are values themselves (``dtype=float``) and factories of a defaultdict; a fixed table, so that no
-# stored name is ever looked up anywhere.
-_CLASSES: Final[dict[str, type]] = {
-    cls.__name__: cls
-    for cls in (bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset, object)
-} | {"datetime": datetime, "date": date, "time": time, "timedelta": timedelta, "Decimal": Decimal}
-_CLASS_NAMES: Final = {cls: name for name, cls in _CLASSES.items()}
-
-
-def _put_builtin_class(enc: Encoder, value: Any) -> None:
-    name = _CLASS_NAMES.get(value)
-    if name is None:
-        raise NotTyped
-    enc.text(name)
-
-
-def _bare(value: Any) -> Any:
-    """Refuse an instance of a dict subclass that carries attributes: its rule would lose them."""
-    if value.__dict__:
-        raise NotTyped
-    return value
-
-
-def _put_pairs_early(enc: Encoder, value: Any) -> None:
-    _put_pairs(enc, _bare(value))
-
-
-def _get_ordered(dec: Decoder, slot: int) -> Any:
-    value: OrderedDict[Any, Any] = OrderedDict()
-    dec.remember(slot, value)
-    return _get_pairs(dec, value)
-
-
-def _get_counter(dec: Decoder, slot: int) -> Any:
-    value: Counter[Any] = Counter()
-    dec.remember(slot, value)
-    keys, counts = get_items(dec), get_items(dec)
-    dict.update(value, zip(keys, counts, strict=True))  # Counter.update would add
-    return value
-
-
-def _put_defaultdict(enc: Encoder, value: Any) -> None:
-    factory = value.default_factory
-    if factory is not None and factory not in _CLASS_NAMES:
-        raise NotTyped
-    enc.text("" if factory is None else _CLASS_NAMES[factory])
-    _put_pairs(enc, value)
-
-
-def _get_defaultdict(dec: Decoder, slot: int) -> Any:
-    name = dec.text()
-    value: defaultdict[Any, Any] = defaultdict(_CLASSES[name] if name else None)
-    dec.remember(slot, value)
-    return _get_pairs(dec, value)
-
-
-def _put_deque(enc: Encoder, value: Any) -> None:
-    enc.put(value.maxlen)
-    put_items(enc, tuple(value))
-
-
-def _get_deque(dec: Decoder, slot: int) -> Any:
-    value: deque[Any] = deque(maxlen=dec.get())
-    dec.remember(slot, value)
-    value += get_items(dec)
-    return value
-
-
-def _put_namespace(enc: Encoder, value: Any) -> None:
-    _put_pairs(enc, value.__dict__)
-
-
-def _get_namespace(dec: Decoder, slot: int) -> Any:
-    value = SimpleNamespace()
-    dec.remember(slot, value)
-    _get_pairs(dec, value.__dict__)
-    return value
-
-
-def _put_path(enc: Encoder, value: Any) -> None:
-    cls, text = type(value), str(value)
-    if cls(text) != value:
-        raise NotTyped
-    enc.text(cls.__name__)
-    enc.put(text)
-
-
-_PATHS: Final[dict[str, Any]] = {
-    cls.__name__: cls
-    for cls in (pathlib.PurePosixPath, pathlib.PureWindowsPath, pathlib.PosixPath, pathlib.WindowsPath)
-}
-
-
-def _get_path(dec: Decoder) -> Any:
-    return _PATHS[dec.text()](dec.get())
-
-
-def _put_timezone(enc: Encoder, value: Any) -> None:
-    offset, *name = value.__getinitargs__()
-    _put_timedelta(enc, offset)
-    enc.put(name[0] if name else None)
-
-
-def _get_timezone(dec: Decoder) -> Any:
-    offset, name = dec.get(), dec.get()
-    return timezone(offset) if name is None else timezone(offset, name)
-
-
-def _put_pattern(enc: Encoder, value: Any) -> None:
-    enc.put(value.pattern)
-    enc.put(value.flags)
-    if value.flags & re.DEBUG or not isinstance(value.pattern, (str, bytes)):
-        raise NotTyped
-
-
-def _get_pattern(dec: Decoder) -> Any:
-    pattern, flags = dec.get(), dec.get()
-    if flags & re.DEBUG:  # prints
-        raise UnreadableEntry("a pattern has flags that it should not have")
-    return re.compile(pattern, flags)
-
-
-def _put_array(enc: Encoder, value: Any) -> None:
-    enc.text(value.typecode)
-    enc.size(value.itemsize)
-    if sys.byteorder == "big":
-        value = value[:]
-        value.byteswap()
-    enc.blob(memoryview(value).cast("B"))
-
-
-def _get_array(dec: Decoder) -> Any:
-    value: array[Any] = array(dec.text())
-    if value.itemsize != dec.size():
-        raise UnreadableEntry("an array's elements are of another size here")
-    value.frombytes(dec.blob())
-    if sys.byteorder == "big":
-        value.byteswap()
-    return value
-
-
-def _put_parts(*names: str) -> Any:
-    def put(enc: Encoder, value: Any) -> None:
-        for name in names:
-            enc.put(getattr(value, name))
-
-    return put
-
-
-def _put_uuid(enc: Encoder, value: Any) -> None:
-    enc.blob(value.bytes)
-    enc.text(value.is_safe.name)
-
-
-def _get_uuid(dec: Decoder) -> uuid.UUID:
-    return uuid.UUID(bytes=bytes(dec.blob()), is_safe=uuid.SafeUUID[dec.text()])
-
-
-_SLICE: Final = ("start", "stop", "step")
-
-register(Rule("ellipsis", lambda _enc, _value: None, lambda _dec: Ellipsis), EllipsisType)
-register(Rule("notimplemented", lambda _enc, _value: None, lambda _dec: NotImplemented), NotImplementedType)
-register(Rule("class", _put_builtin_class, lambda dec: _CLASSES[dec.text()]), type)
-register(Rule("ordered", _put_pairs_early, _get_ordered, early=True), OrderedDict)
-register(Rule("counter", _put_pairs_early, _get_counter, early=True), Counter)
-register(Rule("defaultdict", _put_defaultdict, _get_defaultdict, early=True), defaultdict)
-register(Rule("deque", _put_deque, _get_deque, early=True), deque)
-register(Rule("namespace", _put_namespace, _get_namespace, early=True), SimpleNamespace)
-register(Rule("range", _put_parts(*_SLICE), lambda dec: range(dec.get(), dec.get(), dec.get())), range)
-register(Rule("slice", _put_parts(*_SLICE), lambda dec: slice(dec.get(), dec.get(), dec.get())), slice)
-register(Rule("decimal", lambda enc, value: enc.text(str(value)), lambda dec: Decimal(dec.text())), Decimal)
-register(
-    Rule("fraction", _put_parts("numerator", "denominator"), lambda dec: Fraction(dec.get(), dec.get())), Fraction
-)
-register(Rule("uuid", _put_uuid, _get_uuid), uuid.UUID)
-register(Rule("path", _put_path, _get_path), *_PATHS.values())
-register(Rule("timezone", _put_timezone, _get_timezone), timezone)
-register(Rule("pattern", _put_pattern, _get_pattern), re.Pattern)
-register(Rule("array", _put_array, _get_array), array)

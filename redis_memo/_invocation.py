@@ -80,7 +80,7 @@ class Memo:
 
     def _identity(self) -> str:
         try:
-            return function_identity(self.function, self.name)
+            return function_identity(self.function, self.name, ignore=self.ignore)
         except KeyingError as error:
             # Two such closures may differ in just what cannot be keyed (two accounts' clients), so this one shares
             # entries with nobody. That costs misses; a guess could cost a wrong answer.

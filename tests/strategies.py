@@ -106,6 +106,9 @@ if pydantic is not None:
 # Comparing
 
 
+_SINGLES = (pd.NaT, pd.NA, np.ma.masked, Ellipsis, NotImplemented)
+
+
 class _Difference(Exception):
     pass
 
@@ -131,7 +134,7 @@ class _Comparison:
             self.true(struct.pack("<d", one) == struct.pack("<d", other), where)
         elif isinstance(one, complex) and not isinstance(one, np.generic):
             self.check((one.real, one.imag), (other.real, other.imag), where)
-        elif one is None or isinstance(one, (type, enum.Enum)) or one is pd.NaT or one is pd.NA:
+        elif one is None or isinstance(one, (type, enum.Enum)) or any(one is single for single in _SINGLES):
             self.true(one is other, where)
         elif isinstance(one, dt.tzinfo):
             self.zone(one, other, where)
@@ -699,7 +702,7 @@ _timestamps = st.builds(
     st.integers(-(10**9), 2 * 10**9), _units, st.none() | _pd_zones,
 ) | st.sampled_from([
     pd.Timestamp.max, pd.Timestamp("2024-01-01 00:00:00.123456789"),
-    pd.Timestamp("2024-11-03 01:30", tz="America/New_York").replace(fold=1),
+    pd.Timestamp("2024-11-03 06:30", tz="UTC").tz_convert("America/New_York"),
 ])
 
 STRATEGIES |= {
@@ -744,7 +747,7 @@ if pa is not None:
         pa.array(["a", "b", "a"]).dictionary_encode(),
         pa.array([dt.datetime(2024, 1, 1)], pa.timestamp("us", "Asia/Kolkata")),
         pa.array([], pa.null()),
-        pa.array([1.5, 2], pa.decimal128(9, 2)),
+        pa.array([1, 2], pa.decimal128(19, 2)),
     ])
     _pa_tables = st.builds(
         lambda one, size: pa.table({"x": one, "y": pa.array([size] * len(one))}, metadata={"k": "v"}), _pa_arrays, _sizes

@@ -1,0 +1,96 @@
+"""The scripts mean what the model says: random programs of store operations on both, with equal answers."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from redis_memo import _core as core
+from redis_memo import connect
+from redis_memo._backend import Enroll, Enrolled
+
+from .conftest import Server
+from .model import FakeClock, ModelStore
+
+TOKENS = st.sampled_from([b"token-a", b"token-b", b"token-c"])
+# Two arguments with two values each, and values whose bytes are awkward in a sorted set.
+FIRST = (b"\xff" * 8, b"\x00" * 8)
+SECOND = (b"ttttdddd", b"\xff\x00\xff\x00\xff\x00\xff\x00")
+LONG = 1000.0
+
+
+def program(prefix: str) -> st.SearchStrategy[list[object]]:
+    places = st.sampled_from(
+        [core.Place(prefix, f"{a}{b}" * 20, FIRST[a] + SECOND[b]) for a in (0, 1) for b in (0, 1)]
+        + [core.Place(prefix, "cc" * 20, b"")]
+    )
+    envelopes = st.sampled_from([b"", b"one", b"two" * 50])
+    subsets = st.sampled_from([b"", *FIRST, *SECOND, FIRST[0] + SECOND[1], SECOND[0] + FIRST[0]])
+    return st.lists(
+        st.one_of(
+            st.builds(core.Read, places.map(lambda place: place.entry)),
+            st.builds(core.Acquire, places, TOKENS, st.just(LONG), st.one_of(st.none(), envelopes)),
+            st.builds(core.Seize, places, TOKENS, st.just(LONG)),
+            st.builds(core.Renew, places, TOKENS, st.just(LONG)),
+            st.builds(core.Fill, places, TOKENS, envelopes, st.just(LONG)),
+            st.builds(core.Put, places, envelopes, st.just(LONG)),
+            st.builds(core.Release, places, TOKENS),
+            st.builds(core.Drop, places),
+            st.builds(core.DropMatching, st.just(prefix), subsets, st.sampled_from([1, 2, 100])),
+            st.just(core.Count(prefix)),
+            st.builds(core.Inspect, places),
+            st.builds(Enroll, st.just(f"{prefix}r"), st.sampled_from(["p", "q"])),
+            st.just(Enrolled(f"{prefix}r")),
+        ),
+        max_size=40,
+    )
+
+
+def rounded(answer: object) -> object:
+    if isinstance(answer, core.Busy):
+        return core.Busy(answer.holder, round(answer.seconds, -2))
+    if isinstance(answer, core.Inspected):
+        return [None if left is None else round(left, -2) for left in (answer.entry_ttl, answer.lease_ttl)]
+    if isinstance(answer, bool):
+        return answer
+    return answer
+
+
+@pytest.mark.parametrize("which", ["valkey_server", "redis_server", "fake_server"])
+def test_scripts_and_model_agree(which: str, request: pytest.FixtureRequest) -> None:
+    server: Server = request.getfixturevalue(which)
+    backend = connect(server.url).backend
+    client = server.client()
+
+    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(data=st.data())
+    def check(data: st.DataObject) -> None:
+        prefix = f"memo:{{{uuid.uuid4().hex}:f:#0}}:"
+        model = ModelStore(FakeClock())
+        for op in data.draw(program(prefix)):
+            expected, got = rounded(model.perform(op)), rounded(backend.perform(op))
+            if isinstance(op, Enroll):
+                continue  # whether it was new tells nobody anything
+            if isinstance(op, core.DropMatching) and op.limit < 100:
+                # Which of several go first is the store's choice: let both go on until nothing matches.
+                total, more = got
+                while more:
+                    gone, more = backend.perform(op)
+                    total += gone
+                whole = core.DropMatching(op.prefix, op.tokens, 100)
+                assert total == expected[0] + model.perform(whole)[0], op
+                continue
+            assert got == expected, op
+        # The index holds what stands and nothing else, whatever happened.
+        standing = {key[len(prefix) :] for key in {*model.entries, *model.leases}}
+        listed = {digest.decode() for digest in client.zrange(f"{prefix}index", 0, -1)}
+        assert listed == standing
+        if not standing:
+            assert client.exists(f"{prefix}args") == 0, "P7: something was left behind"
+
+    check()
+    backend.close()
+    client.close()
