@@ -20,6 +20,7 @@ import weakref
 from collections.abc import AsyncGenerator, Generator, Iterator
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -96,7 +97,8 @@ def _four(place: core.Place) -> tuple[str, str, str, str]:
 
 
 def _ms(seconds: float) -> int:
-    return max(1, round(seconds * 1000))
+    # Rounded down, as an expiry must not be late; Redis refuses 0.
+    return max(1, int(seconds * 1000))
 
 
 def _command(op: object) -> Command:
@@ -330,14 +332,14 @@ class Backend:
                     url, retry=redis.asyncio.retry.Retry(NoBackoff(), 0), **common
                 ),
             )
+            for pool in pools:
+                pool.connection_kwargs["decode_responses"] = False  # entries are bytes, whatever the URL says
+                pool.make_connection()  # an option that redis-py does not know is told by this, before any call
         except (ValueError, TypeError, redis.RedisError) as error:
             raise ConfigurationError(
                 f"the URL {redacted(url)} cannot be understood ({type(error).__name__}); "
                 "forms: redis://user:password@host:6379/0, rediss://..., unix:///path/to/socket?db=0, embedded://"
             ) from error
-        for pool in pools:
-            # Entries are bytes, whatever the URL says.
-            pool.connection_kwargs["decode_responses"] = False
         return pools
 
     def _start_embedded(self) -> None:
@@ -350,7 +352,7 @@ class Backend:
             raise ConfigurationError(f"unknown option of an embedded URL: {', '.join(sorted(unknown))}; known: maxmemory")
         folder = unquote(parts.path)
         server = _embedded.start(
-            _embedded.Path(folder) if folder else None,
+            Path(folder) if folder else None,
             maxmemory=_memory(options["maxmemory"][0]) if options else None,
         )
         self.embedded_secret = server.secret

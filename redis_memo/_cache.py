@@ -103,6 +103,7 @@ class Cache:
         self.backend: Backend = backend or Backend(settings)
         self._now = clock
         self._sealer: Sealer | None = None
+        self._sealed_by: bytes | None = None
         self._fresh_start()
         _all.add(self)
 
@@ -121,12 +122,14 @@ class Cache:
         Raises:
             StoreUnavailable: The embedded server, which keeps the secret, cannot be started.
         """
-        if self._sealer is None:
+        if self._sealer is None or self._sealed_by is not self.backend.embedded_secret:
             secrets = self.settings.secrets
             if not secrets and self.settings.url.startswith("embedded://"):
                 self.backend.locate()
                 assert self.backend.embedded_secret is not None
                 secrets = (self.backend.embedded_secret,)
+            # The embedded server has another secret when its folder was removed and made again.
+            self._sealed_by = self.backend.embedded_secret
             self._sealer = Sealer(secrets, allow_unsigned_pickle=self.settings.allow_unsigned_pickle)
         return self._sealer
 

@@ -17,9 +17,8 @@ marked, and such a part is opened only for a caller who has verified where the e
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis_memo import _codecs_builtin, _codecs_classes, _codecs_stdlib  # noqa: F401 - they register their rules
 from redis_memo._codecs_stream import (
@@ -40,6 +39,9 @@ from redis_memo._codecs_stream import (
     type_name,
 )
 from redis_memo.errors import ConfigurationError, UnreadableEntry, UnsupportedType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 __all__ = ["Payload", "dumps", "loads", "register_type", "registered_types"]
 
@@ -109,7 +111,7 @@ def loads(meta: Buffer, buffers: Sequence[Buffer], *, trusted: bool) -> Any:
         dec.finish()
     except UnreadableEntry:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - damaged bytes can make any library raise anything
         # The error's own text can quote the stored data: only its type is told.
         raise UnreadableEntry(f"the entry cannot be read ({type(error).__name__})") from None
     except BaseException as error:
@@ -241,7 +243,7 @@ def _get_pickle(dec: Decoder) -> Any:
         raise UnreadableEntry("the entry has a pickled part, and nothing shows who wrote it")
     data = bytes(dec.blob())
     # Whatever the entry was read into, the object gets memory of its own to write to.
-    value = pickle.loads(data, buffers=[bytearray(dec.buffer()) for _ in range(dec.size())])  # noqa: S301 - trusted
+    value = pickle.loads(data, buffers=[bytearray(dec.buffer()) for _ in range(dec.size())])
     dec.memo.append(value)
     return value
 

@@ -43,8 +43,9 @@ def get_table(dec: Decoder) -> Any:
 def _is_extension(kind: Any) -> bool:
     if isinstance(kind, pa.BaseExtensionType):
         return True
-    parts = [kind.value_type] if pa.types.is_dictionary(kind) else [kind.field(at).type for at in range(kind.num_fields)]
-    return any(map(_is_extension, parts))
+    if pa.types.is_dictionary(kind):
+        return _is_extension(kind.value_type)
+    return any(_is_extension(kind.field(at).type) for at in range(kind.num_fields))
 
 
 def _field(message: memoryview, table: int, number: int) -> int | None:
@@ -124,5 +125,12 @@ register(Rule("pa.RecordBatch", _put_batch, _get_batch), pa.RecordBatch)
 register(Rule("pa.ChunkedArray", put_column, get_column), pa.ChunkedArray)
 register(Rule("pa.Array", put_column, _get_array), pa.Array, subclasses=True)
 register(Rule("pa.Schema", _put_schema, _get_schema), pa.Schema)
-register(Rule("pa.Field", lambda enc, value: _put_schema(enc, pa.schema([value])), lambda dec: _get_schema(dec).field(0)), pa.Field)
+register(
+    Rule(
+        "pa.Field",
+        lambda enc, value: _put_schema(enc, pa.schema([value])),
+        lambda dec: _get_schema(dec).field(0),
+    ),
+    pa.Field,
+)
 register(Rule("pa.DataType", _put_type, lambda dec: _get_schema(dec).field(0).type), pa.DataType, subclasses=True)

@@ -290,8 +290,8 @@ def _put_time(enc: Encoder, value: Any) -> None:
 
 
 def _get_time(dec: Decoder) -> time:
-    *parts, fold = struct.unpack("<BBBIB", dec.take(8))
-    return time(*parts, tzinfo=dec.get(), fold=fold)
+    hour, minute, second, micro, fold = struct.unpack("<BBBIB", dec.take(8))
+    return time(hour, minute, second, micro, dec.get(), fold=fold)
 
 
 def _put_datetime(enc: Encoder, value: Any) -> None:
@@ -310,8 +310,8 @@ def _put_datetime(enc: Encoder, value: Any) -> None:
 
 
 def _get_datetime(dec: Decoder) -> datetime:
-    *parts, fold = struct.unpack("<HBBBBBIB", dec.take(12))
-    return datetime(*parts, tzinfo=dec.get(), fold=fold)
+    year, month, day, hour, minute, second, micro, fold = struct.unpack("<HBBBBBIB", dec.take(12))
+    return datetime(year, month, day, hour, minute, second, micro, dec.get(), fold=fold)
 
 
 def _put_timedelta(enc: Encoder, value: Any) -> None:

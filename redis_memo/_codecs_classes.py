@@ -34,10 +34,11 @@ _HOOKS: Final = (
     "__getnewargs_ex__",
     "__del__",
 )
-_PLAIN_TUPLE: Final = collections.namedtuple("_PLAIN_TUPLE", "field")  # noqa: PYI024 - its code is what is wanted
+_SAMPLE_TUPLE: Final = collections.namedtuple("_SAMPLE_TUPLE", "field")  # noqa: PYI024 - made by the factory
+_TUPLE_HOOK: Final = _SAMPLE_TUPLE.__dict__["__getnewargs__"].__code__
 # Hooks that say no more than the fields do. All named tuples share one code object for theirs.
 _HARMLESS_CODE: Final = {
-    _PLAIN_TUPLE.__getnewargs__.__code__,
+    _TUPLE_HOOK,
     *(
         getattr(dataclasses, name).__code__
         for name in ("_dataclass_getstate", "_dataclass_setstate")
@@ -183,7 +184,7 @@ def _is_named_tuple(cls: type) -> bool:
     return (
         issubclass(cls, tuple)
         and isinstance(getattr(cls, "_fields", None), tuple)
-        and getattr(_lookup(cls, "__getnewargs__"), "__code__", None) is _PLAIN_TUPLE.__getnewargs__.__code__
+        and getattr(_lookup(cls, "__getnewargs__"), "__code__", None) is _TUPLE_HOOK
         and is_plain(cls)
     )
 

@@ -185,20 +185,24 @@ _DATETIME_PARTS: Final = attrgetter(
 def _put_dates(enc: Encoder, items: Sequence[Any]) -> bool:
     years, months, days = zip(*map(_DATE_PARTS, items), strict=True)
     enc.out += b"a"
-    for column in (_little(array("H", years)), bytes(months), bytes(days)):
-        enc.blob(column)
+    enc.blob(_little(array("H", years)))
+    enc.blob(bytes(months))
+    enc.blob(bytes(days))
     return True
 
 
 def _put_datetimes(enc: Encoder, items: Sequence[Any]) -> bool:
-    years, *parts, micros, folds, zones = zip(*map(_DATETIME_PARTS, items), strict=True)
+    columns: list[tuple[Any, ...]] = list(zip(*map(_DATETIME_PARTS, items), strict=True))
+    years, *parts, micros, folds, zones = columns
     zone = zones[0]
     if any(folds) or not all(other is zone for other in zones):
         return False
     enc.out += b"D"
     enc.put(zone)
-    for column in (_little(array("H", years)), _little(array("I", micros)), *map(bytes, parts)):
-        enc.blob(column)
+    enc.blob(_little(array("H", years)))
+    enc.blob(_little(array("I", micros)))
+    for part in parts:
+        enc.blob(bytes(part))
     return True
 
 

@@ -7,14 +7,16 @@ contiguous is not copied when written, and copied exactly once when read.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from redis_memo._codecs_items import NAMED_ITEMS, PACKERS, get_items, put_items
 from redis_memo._codecs_stream import Buffer, Decoder, Encoder, NotTyped, Rule, register
 from redis_memo.errors import UnreadableEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["fixed", "get_array", "get_dtype", "put_array", "put_dtype", "raw"]
 
@@ -56,7 +58,7 @@ def put_dtype(enc: Encoder, dtype: Any) -> None:
 
 def _put_structure(enc: Encoder, dtype: Any) -> None:
     fields = [dtype.fields[name] for name in dtype.names]
-    titles = tuple(field[2] if len(field) > 2 else None for field in fields)  # noqa: PLR2004
+    titles = tuple(field[2] if len(field) > 2 else None for field in fields)
     enc.out += b"{"
     enc.put((
         dtype.names,
@@ -75,7 +77,7 @@ def get_dtype(dec: Decoder) -> np.dtype[Any]:
     kind = dec.byte()
     if kind == ord("@"):
         metadata = dec.get()
-        return np.dtype(get_dtype(dec), metadata=metadata)  # type: ignore[call-overload,no-any-return]
+        return np.dtype(get_dtype(dec), metadata=metadata)
     if kind == ord("="):
         return np.dtype(dec.text())
     if kind == ord("("):
@@ -96,7 +98,7 @@ def _get_structure(dec: Decoder) -> np.dtype[Any]:
     if titles is not None:
         parts["titles"] = list(titles)
     dtype = np.dtype(parts, align=aligned)  # type: ignore[call-overload]
-    return np.dtype((np.record, dtype)) if record else dtype  # type: ignore[no-any-return]
+    return np.dtype((np.record, dtype)) if record else dtype
 
 
 # Elements
@@ -150,7 +152,7 @@ def _get_elements(dec: Decoder, dtype: Any, shape: tuple[int, ...]) -> Any:
     if len(items) != length or min(shape, default=0) < 0:
         raise UnreadableEntry("an array is not as long as it should be")
     array = np.empty(length, dtype)
-    if dtype == object:
+    if dtype.hasobject:
         for place, item in enumerate(items):  # assigning the list would look into nested sequences
             array[place] = item
     elif items:

@@ -7,9 +7,8 @@ one copy of its data and comes back as it will be used. How the blocks lay in th
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Sequence
-from typing import Any, Final
+import importlib
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -20,10 +19,14 @@ from redis_memo._codecs_pandas_arrays import as_numpy
 from redis_memo._codecs_stream import OUT_OF_BAND, Decoder, Encoder, NotTyped, Rule, register
 from redis_memo.errors import UnreadableEntry
 
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Sequence
+
 try:
-    from pandas.api.internals import create_dataframe_from_blocks
+    _internals: Any = importlib.import_module("pandas.api.internals")
 except ImportError:  # pandas 2
-    create_dataframe_from_blocks = None
+    _internals = None
 
 __all__: list[str] = []
 
@@ -142,13 +145,13 @@ def _build(blocks: list[tuple[Any, Any]], index: Any, columns: Any) -> Any:
         ((matrix, places),) = blocks
         if np.array_equal(places, np.arange(len(columns))):
             return pd.DataFrame(matrix.T, index=index, columns=columns, copy=False)
-    if create_dataframe_from_blocks is not None:
+    if _internals is not None:
         objects = [block for block in blocks if isinstance(block[0], np.ndarray) and block[0].dtype == object]
         if len(objects) > 1:
             joined = (np.concatenate([values for values, _ in objects]), np.concatenate([at for _, at in objects]))
             blocks = [block for block in blocks if not any(block is other for other in objects)] + [joined]
         placed = [(values, places.astype(np.intp)) for values, places in blocks]
-        return create_dataframe_from_blocks(placed, index=index, columns=columns)
+        return _internals.create_dataframe_from_blocks(placed, index=index, columns=columns)
     series: dict[int, Any] = {}
     for values, places in blocks:
         for row, place in enumerate(places.tolist()):
@@ -202,11 +205,11 @@ def _get_timestamp(dec: Decoder) -> Any:
     return _timestamp(unit, number, zone, fold)
 
 
-def _timestamp(unit: str, number: int, zone: datetime.tzinfo | None, fold: int) -> Any:
+def _timestamp(unit: str, number: int, zone: dt.tzinfo | None, fold: int) -> Any:
     value = pd.Timestamp(np.datetime64(number, unit))  # type: ignore[call-overload]
     if zone is not None:
         value = value.tz_localize("UTC").tz_convert(zone)
-    return value if value.fold == fold else value.replace(fold=fold)
+    return value if value.fold == fold else value.replace(fold=fold)  # type: ignore[arg-type]
 
 
 def _put_timestamps(enc: Encoder, items: Sequence[Any]) -> bool:
@@ -255,7 +258,7 @@ _OFFSETS: Final[dict[str, Any]] = {
 }
 
 
-def _make_offset(name: str, number: int, normalize: bool, options: dict[str, Any]) -> Any:  # noqa: FBT001
+def _make_offset(name: str, number: int, normalize: bool, options: dict[str, Any]) -> Any:
     return _OFFSETS[name](number, normalize=normalize, **options)
 
 

@@ -6,7 +6,7 @@ so that what one major version of pandas wrote the other one reads.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,9 @@ from pandas.core.arrays import string_, string_arrow
 from redis_memo._codecs_numpy import get_array, put_array
 from redis_memo._codecs_stream import Decoder, Encoder, Rule, register
 from redis_memo.errors import UnreadableEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["as_numpy"]
 
@@ -54,21 +57,15 @@ def _get_string_dtype(dec: Decoder) -> Any:
     except TypeError:  # pandas 2.2 and before have one dtype with NaN, under a name of its own
         if storage != "pyarrow":
             raise
-        return pd.StringDtype("pyarrow_numpy")  # type: ignore[arg-type]
+        return pd.StringDtype("pyarrow_numpy")
 
 
-def _put_category_dtype(enc: Encoder, dtype: Any) -> None:
-    enc.put(dtype.categories)
-    enc.put(dtype.ordered)
+def _put_parts(*names: str) -> Callable[[Encoder, Any], None]:
+    def put(enc: Encoder, dtype: Any) -> None:
+        for name in names:
+            enc.put(getattr(dtype, name))
 
-
-def _put_sparse_dtype(enc: Encoder, dtype: Any) -> None:
-    enc.put(dtype.subtype)
-    enc.put(dtype.fill_value)
-
-
-def _put_arrow_dtype(enc: Encoder, dtype: Any) -> None:
-    enc.put(dtype.pyarrow_dtype)
+    return put
 
 
 register(
@@ -77,34 +74,38 @@ register(
 )
 register(Rule("pd.StringDtype", _put_string_dtype, _get_string_dtype), pd.StringDtype)
 register(
-    Rule("pd.CategoricalDtype", _put_category_dtype, lambda dec: pd.CategoricalDtype(dec.get(), dec.get())),
+    Rule(
+        "pd.CategoricalDtype",
+        _put_parts("categories", "ordered"),
+        lambda dec: pd.CategoricalDtype(dec.get(), dec.get()),
+    ),
     pd.CategoricalDtype,
 )
 register(
     Rule(
         "pd.DatetimeTZDtype",
-        lambda enc, dtype: (enc.text(dtype.unit), enc.put(dtype.tz)),
-        lambda dec: pd.DatetimeTZDtype(dec.text(), dec.get()),
+        _put_parts("unit", "tz"),
+        lambda dec: pd.DatetimeTZDtype(dec.get(), dec.get()),
     ),
     pd.DatetimeTZDtype,
 )
 register(
-    Rule("pd.PeriodDtype", lambda enc, dtype: enc.put(dtype.freq), lambda dec: pd.PeriodDtype(dec.get())),
+    Rule("pd.PeriodDtype", _put_parts("freq"), lambda dec: pd.PeriodDtype(dec.get())),
     pd.PeriodDtype,
 )
 register(
     Rule(
         "pd.IntervalDtype",
-        lambda enc, dtype: (enc.put(dtype.subtype), enc.put(dtype.closed)),
+        _put_parts("subtype", "closed"),
         lambda dec: pd.IntervalDtype(dec.get(), dec.get()),
     ),
     pd.IntervalDtype,
 )
 register(
-    Rule("pd.SparseDtype", _put_sparse_dtype, lambda dec: pd.SparseDtype(dec.get(), dec.get())),
+    Rule("pd.SparseDtype", _put_parts("subtype", "fill_value"), lambda dec: pd.SparseDtype(dec.get(), dec.get())),
     pd.SparseDtype,
 )
-register(Rule("pd.ArrowDtype", _put_arrow_dtype, lambda dec: pd.ArrowDtype(dec.get())), pd.ArrowDtype)
+register(Rule("pd.ArrowDtype", _put_parts("pyarrow_dtype"), lambda dec: pd.ArrowDtype(dec.get())), pd.ArrowDtype)
 
 
 # Extension arrays
@@ -113,7 +114,7 @@ register(Rule("pd.ArrowDtype", _put_arrow_dtype, lambda dec: pd.ArrowDtype(dec.g
 def as_numpy(array: Any) -> Any:
     """The ndarray behind datetimes without a zone and timedeltas; any other array as it is."""
     if isinstance(array, (pd.arrays.DatetimeArray, pd.arrays.TimedeltaArray)) and isinstance(array.dtype, np.dtype):
-        return array._ndarray  # type: ignore[attr-defined]
+        return array._ndarray
     return array
 
 
@@ -176,7 +177,8 @@ def _get_strings(dec: Decoder) -> Any:
     lengths, mask, data = get_array(dec), get_array(dec), dec.blob()
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
-    if lengths.dtype.kind != "u" or int(offsets[-1]) != len(data) or (mask.size and mask.size != (len(lengths) + 7) // 8):
+    masked = mask.size in (0, (len(lengths) + 7) // 8)
+    if lengths.dtype.kind != "u" or int(offsets[-1]) != len(data) or not masked:
         raise UnreadableEntry("a column of strings does not add up")
     validity = pa.py_buffer(mask.tobytes()) if mask.size else None
     buffers = [validity, pa.py_buffer(offsets), pa.py_buffer(bytes(data))]
@@ -200,7 +202,8 @@ def _get_sparse(dec: Decoder) -> Any:
     from pandas._libs.sparse import BlockIndex, IntIndex  # noqa: PLC0415 - few frames are sparse
 
     dtype, values, length = _of(pd.SparseDtype, dec.get()), get_array(dec), dec.size()
-    index: Any = BlockIndex(length, get_array(dec), get_array(dec)) if dec.get() else IntIndex(length, get_array(dec))
+    kind: Any = BlockIndex if dec.get() else IntIndex
+    index = kind(length, *(get_array(dec) for _ in range(2 if kind is BlockIndex else 1)))
     if values.ndim != 1 or index.npoints != len(values) or values.dtype != dtype.subtype:
         raise UnreadableEntry("a sparse array does not add up")
     return pd.arrays.SparseArray._simple_new(values, index, dtype)  # type: ignore[attr-defined]
@@ -243,7 +246,7 @@ def _get_datetime_array(dec: Decoder) -> Any:
         # The constructors would localize; these values are UTC already.
         array = pd.arrays.DatetimeArray._simple_new(values, dtype=dtype)  # type: ignore[attr-defined]
     else:
-        array = pd.array(values, dtype=values.dtype, copy=False)  # type: ignore[call-overload]
+        array = pd.array(values, dtype=values.dtype, copy=False)
     if hasattr(array, "_freq"):
         array._freq = freq
     return array

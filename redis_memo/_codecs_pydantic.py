@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import NoneType
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -45,7 +46,8 @@ def _get_model(dec: Decoder, slot: int) -> Any:
     dec.remember(slot, value)
     for name, kind in zip(_STATE, (dict, set, dict, dict), strict=True):
         state = dec.get()
-        if not isinstance(state, kind) and not (state is None and name in _STATE[2:]):
+        optional = name in _STATE[2:]
+        if not isinstance(state, (kind, NoneType) if optional else kind):
             raise UnreadableEntry("a model is damaged")
         object.__setattr__(value, name, state)
     return value

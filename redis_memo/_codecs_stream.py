@@ -25,12 +25,14 @@ from __future__ import annotations
 
 import importlib
 import struct
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from redis_memo._registry import Registry
 from redis_memo.errors import UnreadableEntry, UnsupportedType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = [
     "BY_NAME",

@@ -393,10 +393,14 @@ def _lead(spec: Spec, place: Place, token: bytes) -> Flow:
             # Only what the function raised is the others' business, not that this caller was cancelled.
             outcome = computed if isinstance(computed.error, Exception) else None
             return computed
-        outcome = spec.seal(place, computed, (yield Clock()))
+        now = yield Clock()
+        outcome = spec.seal(place, computed, now)
         if outcome is not None and outcome.ttl > 0:
+            # Sealing a large value takes a while, and the expiry is a moment, not a duration: a price that is
+            # good until the open must not outlive it.
+            left = outcome.ttl - ((yield Clock()) - now)
             try:
-                if not (yield Fill(place, token, outcome.envelope, outcome.ttl)):
+                if not (yield Fill(place, token, outcome.envelope, left)):
                     spec.refused()
                 lease_stands = False
             except StoreError as error:
@@ -445,7 +449,7 @@ def store(spec: Spec, place: Place, value: object) -> Flow:
         sealed = spec.seal(place, Computed(value, 0.0), now)
         if sealed is None or sealed.ttl <= 0:
             return False
-        yield Put(place, sealed.envelope, sealed.ttl)
+        yield Put(place, sealed.envelope, sealed.ttl - ((yield Clock()) - now))
     except StoreError as error:
         spec.failed(error)
         return False

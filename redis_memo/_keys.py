@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import copyreg
 import dataclasses
-import datetime
+import datetime as dt
 import enum
 import functools
 import operator
@@ -29,7 +29,7 @@ import types
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, cast
 
-from redis_memo import _keys_code, _keys_stdlib
+from redis_memo import _keys_stdlib
 from redis_memo._keys_code import annotation, global_name, identity
 from redis_memo._keys_walk import LEAVES, RULES, Rule, Walk, digest, joined, named, pairs, refuse, text, type_name
 from redis_memo._registry import Registry
@@ -125,7 +125,7 @@ def register_key(cls: type[T], rule: Callable[[T], object], *, subclasses: bool 
     Raises:
         ConfigurationError: For a type whose rule is fixed (``int``, ``dict``, ``datetime`` ...).
     """
-    if not isinstance(cls, type) or not callable(rule):
+    if not (isinstance(cls, type) and callable(rule)):
         raise ConfigurationError("register_key takes a class and a function of its objects")
     if cls is object or cls in LEAVES or cls in RULES:
         raise ConfigurationError(f"the rule for {type_name(cls)} is fixed: register a subclass, or use key=")
@@ -175,7 +175,7 @@ def _search(cls: type) -> Rule:
 
 
 def _composed(cls: type) -> Rule:
-    if issubclass(cls, datetime.tzinfo):
+    if issubclass(cls, dt.tzinfo):
         return functools.partial(_zone, drop=_dropped(cls))
     if "__dataclass_fields__" in cls.__dict__:
         return _by_fields(cls, *_dataclass_fields(cls))
@@ -340,7 +340,7 @@ def _pydantic(value: Any, walk: Walk, *, drop: frozenset[str]) -> bytes:
     )
 
 
-def _zone(value: datetime.tzinfo, walk: Walk, *, drop: frozenset[str]) -> bytes:
+def _zone(value: dt.tzinfo, walk: Walk, *, drop: frozenset[str]) -> bytes:
     return _keys_stdlib.foreign_zone(value, walk) or _object(value, walk, drop=drop)
 
 
@@ -402,5 +402,3 @@ def _merged(cls: Any, state: Any) -> Any:
         return {**(state[0] or {}), **state[1]}
     return state
 
-
-assert _keys_code  # its rules are registered by importing it

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -67,7 +67,7 @@ def _characters(value: Any) -> memoryview:
 
 
 def _digest(array: np.ndarray[Any, Any]) -> bytes:
-    return b"#" + digest(memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
+    return b"#" + digest(memoryview(cast("Any", np.ascontiguousarray(array).reshape(-1).view(np.uint8))))
 
 
 def content(value: Any, walk: Walk) -> bytes:
@@ -150,7 +150,7 @@ def _schema(value: Any, walk: Walk) -> bytes:
 
 
 LIBRARIES.register(pa.Array, _array, subclasses=True)
-LIBRARIES.register(pa.ChunkedArray, lambda value, walk: _array(value, walk), subclasses=True)
+LIBRARIES.register(pa.ChunkedArray, _array, subclasses=True)
 LIBRARIES.register(pa.Table, _table)
 LIBRARIES.register(pa.RecordBatch, _table)
 LIBRARIES.register(pa.Scalar, _scalar, subclasses=True)

@@ -47,7 +47,7 @@ def global_name(obj: Any) -> str:
     if not isinstance(module, str):
         return qualified_name(obj)
     parts = module.split(".")
-    qualname = getattr(obj, "__qualname__", None) or getattr(obj, "__name__", "")
+    qualname: str = getattr(obj, "__qualname__", None) or getattr(obj, "__name__", "")
     if parts[0] in _LIBRARIES:
         if getattr(sys.modules.get(parts[0]), qualname, None) is obj:
             return f"{parts[0]}.{qualname}"
@@ -85,11 +85,10 @@ def identity(cls: type, walk: Walk) -> bytes:
     if known is not None:
         return known
     name = global_name(cls)
-    module = cls.__module__
-    if "<locals>" not in name and isinstance(module, str) and (
-        # A C type may have no name to be found by (NoneType), and is not made twice.
-        _is_stdlib(module) or module.partition(".")[0] in _LIBRARIES or _is_found(cls)
-    ):
+    module = str(cls.__module__)
+    # A library's C type may have no name to be found by (NoneType), and is not made twice.
+    library = _is_stdlib(module) or module.partition(".")[0] in _LIBRARIES
+    if "<locals>" not in name and (library or _is_found(cls)):
         script = name.startswith("__main__.")
         parts = [text(name), _body(cls, walk, closures=False)] if script else [text(name)]
         data = whole(named("class", *parts))

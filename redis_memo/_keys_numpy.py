@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import itertools
 import operator
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from blake3 import blake3
@@ -45,8 +46,9 @@ def dtype_key(dtype: np.dtype[Any], walk: Walk) -> bytes:
     if dtype.names is not None:
         fields = []
         for name in dtype.names:
-            inner, offset, *title = (dtype.fields or {})[name]
-            fields.append(text(name) + dtype_key(inner, walk) + number(offset) + walk.encode(title[0] if title else None))
+            inner, offset, *title = cast("Any", dtype.fields)[name]
+            named_as = walk.encode(title[0] if title else None)
+            fields.append(text(name) + dtype_key(inner, walk) + number(offset) + named_as)
         return named("struct", number(dtype.itemsize), joined(b"t", len(fields), fields))
     if dtype.kind == "T":
         missing = getattr(dtype, "na_object", None)
@@ -67,7 +69,7 @@ def _dtype(value: np.dtype[Any], walk: Walk) -> bytes:
 
 
 def _canonical(chunk: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Make equal elements equal bytes: one NaN, one True, no padding. The chunk is C-contiguous; it is not written to."""
+    """Make equal elements equal bytes: one NaN, one True, no padding. The chunk, in C order, is not written to."""
     kind = chunk.dtype.kind
     if kind in "fc":
         size = chunk.dtype.itemsize // (2 if kind == "c" else 1)
@@ -97,7 +99,7 @@ def _has_nan(values: np.ndarray[Any, Any]) -> bool:
 
 def _bytes(chunk: np.ndarray[Any, Any]) -> memoryview:
     """The memory of a C-contiguous array. Through a view of bytes: dates and the like have no buffer of their own."""
-    return memoryview(chunk.reshape(-1).view(np.uint8))
+    return memoryview(cast("Any", chunk.reshape(-1).view(np.uint8)))
 
 
 def _shared(total: int, count: int, work: Callable[[int], bytes]) -> list[bytes]:
@@ -234,7 +236,9 @@ def _masked(value: np.ma.MaskedArray[Any, Any], walk: Walk) -> bytes:
     data = np.array(value.data, copy=True, subok=False)
     _blank(data, mask)
     filling = value._fill_value  # type: ignore[attr-defined] # noqa: SLF001 - the public one would set it
-    default = np.asarray(np.ma.default_fill_value(value.dtype), dtype=value.dtype) if value.dtype.names is None else None
+    default = None
+    if value.dtype.names is None:
+        default = np.asarray(np.ma.default_fill_value(value.dtype), dtype=value.dtype)
     if filling is None or default is None:
         fill = b"N" if filling is None else walk.encode(np.asarray(filling))
     else:
@@ -288,8 +292,6 @@ def _ufunc(value: np.ufunc, _walk: Walk) -> bytes:
 
 
 def _special_functions() -> Iterator[Any]:
-    import sys
-
     for name in ("scipy.special", "numpy.char", "numpy.strings"):
         if name in sys.modules:
             yield sys.modules[name]

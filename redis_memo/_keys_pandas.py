@@ -6,10 +6,10 @@ of a MultiIndex are unused, or which object a string is. Cells, dtypes, names, t
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -40,7 +40,7 @@ def _dtype_key(dtype: Any, walk: Walk) -> bytes:
         return named("category", categories, walk.encode(bool(dtype.ordered)))
     if isinstance(dtype, pd.DatetimeTZDtype):
         # pandas takes every kind of UTC for the same dtype, and Parquet gives back another kind than it was given.
-        utc = dtype == pd.DatetimeTZDtype(dtype.unit, datetime.timezone.utc)
+        utc = dtype == pd.DatetimeTZDtype(dtype.unit, dt.UTC)
         where = named("UTC") if utc else zone(dtype.tz, walk, everywhere=True)
         return named("datetimetz", text(dtype.unit), where)
     if isinstance(dtype, pd.PeriodDtype):
@@ -55,7 +55,7 @@ def _dtype_key(dtype: Any, walk: Walk) -> bytes:
     if isinstance(dtype, pd.SparseDtype):
         return named("sparse", _dtype_key(dtype.subtype, walk), walk.encode(dtype.fill_value))
     if isinstance(dtype, pd.ArrowDtype):
-        from redis_memo._keys_arrow import type_key
+        from redis_memo._keys_arrow import type_key  # noqa: PLC0415 - pyarrow is there once its arrays are
 
         return named("arrow", type_key(dtype.pyarrow_dtype, walk))
     if type(dtype).__module__.partition(".")[0] == "pandas":
@@ -93,7 +93,7 @@ def _content(values: Any, walk: Walk) -> bytes:
         width = np.result_type(np.int8, np.min_scalar_type(-max(1, len(values.categories))))
         return numpy_content(values.codes.astype(width, copy=False), walk)
     if isinstance(values, pd.arrays.PeriodArray):
-        return numpy_content(values.asi8, walk)
+        return numpy_content(cast("Any", values).asi8, walk)
     if isinstance(values, pd.arrays.IntervalArray):
         return _index_values(values.left, walk) + _index_values(values.right, walk)
     if isinstance(values, pd.arrays.SparseArray):
@@ -107,7 +107,7 @@ def _content(values: Any, walk: Walk) -> bytes:
             data[mask] = np.zeros((), data.dtype)[()]
         return numpy_content(data, walk) + numpy_content(mask, walk)
     if isinstance(values.dtype, pd.ArrowDtype):
-        from redis_memo._keys_arrow import content
+        from redis_memo._keys_arrow import content  # noqa: PLC0415 - pyarrow is there once its arrays are
 
         return content(values.__arrow_array__(), walk)
     return walk.encode(list(values))
@@ -116,13 +116,13 @@ def _content(values: Any, walk: Walk) -> bytes:
 def _strings(values: Any) -> bytes:
     """Encode text as ``_keys_arrow.strings`` does, whatever keeps it."""
     if hasattr(values, "_pa_array"):
-        from redis_memo._keys_arrow import strings
+        from redis_memo._keys_arrow import strings  # noqa: PLC0415 - pyarrow is there once its arrays are
 
         return strings(values._pa_array)  # noqa: SLF001 - its __arrow_array__ is the same, but newer
     items = np.asarray(values, dtype=object).tolist()
     lengths = np.array([len(item) if isinstance(item, str) else -1 for item in items], dtype="<i8")
     characters = "".join([item for item in items if isinstance(item, str)]).encode("utf-8", "surrogatepass")
-    return named("strings", number(len(items)), b"#" + digest(memoryview(lengths).cast("B") if items else b""), blob(characters))
+    return named("strings", number(len(items)), b"#" + digest(lengths.tobytes()), blob(characters))
 
 
 def _sparse(values: Any, walk: Walk) -> bytes:
@@ -214,7 +214,7 @@ def _series(value: Any, walk: Walk) -> bytes:
 def _blocks(frame: Any) -> list[tuple[Any, Sequence[int]]]:
     """The arrays a frame consists of, each with the positions of its columns."""
     try:
-        return [(block.values, block.mgr_locs.as_array.tolist()) for block in frame._mgr.blocks]  # noqa: SLF001
+        return [(block.values, block.mgr_locs.as_array.tolist()) for block in frame._mgr.blocks]  # noqa: SLF001, PD011
     except AttributeError:  # another way to keep them: slower, not wrong
         return [(frame.iloc[:, place].array, [place]) for place in range(frame.shape[1])]
 
@@ -315,6 +315,6 @@ LIBRARIES.register(pd.Interval, _interval)
 LIBRARIES.register(type(pd.NaT), lambda _value, _walk: named("pandas.NaT"))
 LIBRARIES.register(type(pd.NA), lambda _value, _walk: named("pandas.NA"))
 LIBRARIES.register(pd.offsets.BaseOffset, _offset, subclasses=True)
-for _name in pandas_typing.__all__:
+for _name in cast("Any", pandas_typing).__all__:
     if re.search("(?i)groupby|rolling|expanding|window|resampler|grouper", _name):
         LIBRARIES.register(getattr(pandas_typing, _name), _refused, subclasses=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import array
 import collections
-import datetime
+import datetime as dt
 import decimal
 import enum
 import fractions
@@ -115,27 +115,27 @@ _pack_datetime = struct.Struct("<HBBBBBIB").pack
 _pack_time = struct.Struct("<BBBIB").pack
 
 
-def _datetime(value: datetime.datetime, walk: Walk) -> bytes:
+def _datetime(value: dt.datetime, walk: Walk) -> bytes:
     packed = _pack_datetime(
         value.year, value.month, value.day, value.hour, value.minute, value.second, value.microsecond, value.fold
     )
     return named("datetime", blob(packed), zone(value.tzinfo, walk))
 
 
-def _date(value: datetime.date) -> bytes:
+def _date(value: dt.date) -> bytes:
     return named("date", number(value.toordinal()))
 
 
-def _time(value: datetime.time, walk: Walk) -> bytes:
+def _time(value: dt.time, walk: Walk) -> bytes:
     packed = _pack_time(value.hour, value.minute, value.second, value.microsecond, value.fold)
     return named("time", blob(packed), zone(value.tzinfo, walk))
 
 
-def _timedelta(value: datetime.timedelta) -> bytes:
+def _timedelta(value: dt.timedelta) -> bytes:
     return named("timedelta", number(value.days), number(value.seconds), number(value.microseconds))
 
 
-def zone(value: datetime.tzinfo | None, walk: Walk, *, everywhere: bool = False) -> bytes:
+def zone(value: dt.tzinfo | None, walk: Walk, *, everywhere: bool = False) -> bytes:
     """Encode a time zone by kind and name.
 
     Args:
@@ -150,7 +150,7 @@ def zone(value: datetime.tzinfo | None, walk: Walk, *, everywhere: bool = False)
     return walk.encode(value)
 
 
-def _timezone(value: datetime.timezone) -> bytes:
+def _timezone(value: dt.timezone) -> bytes:
     return named("timezone", _timedelta(value.utcoffset(None)), text(value.tzname(None)))
 
 
@@ -364,9 +364,9 @@ LEAVES.update(
         pathlib.PureWindowsPath: _path,
         pathlib.PosixPath: _path,
         pathlib.WindowsPath: _path,
-        datetime.date: _date,
-        datetime.timedelta: _timedelta,
-        datetime.timezone: _timezone,
+        dt.date: _date,
+        dt.timedelta: _timedelta,
+        dt.timezone: _timezone,
         zoneinfo.ZoneInfo: _zoneinfo,
     }
 )
@@ -391,7 +391,7 @@ RULES.update(
         memoryview: _memoryview,
         slice: _slice,
         re.Pattern: _pattern,
-        datetime.datetime: _datetime,
-        datetime.time: _time,
+        dt.datetime: _datetime,
+        dt.time: _time,
     }
 )

@@ -88,8 +88,8 @@ def digest(data: bytes | bytearray | memoryview) -> bytes:
 def sized(short: bytes, long: bytes, data: bytes | bytearray | memoryview) -> bytes:
     size = len(data)
     if size <= _INLINE:
-        return b"%b%c%b" % (short, size, data)
-    return b"%b%b%b" % (long, length(size), digest(data))
+        return b"%b%c%b" % (short, size, bytes(data))
+    return long + length(size) + digest(data)
 
 
 def blob(data: bytes | bytearray | memoryview) -> bytes:

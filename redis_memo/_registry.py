@@ -46,13 +46,15 @@ class Registry(Generic[Rule]):
             return self._search(cls)
 
     def _search(self, cls: type) -> Rule | None:
+        # Outside the lock: a thread that imports the same rules for another reason holds that module's import lock and
+        # waits for ours to register them.
+        for base in cls.__mro__:
+            top = str(base.__module__).partition(".")[0]
+            module = self._lazy.get(top)
+            if module is not None:
+                importlib.import_module(module)
+                self._lazy.pop(top, None)  # only now: a failed import is tried again, and fails loudly again
         with self._lock:
-            for base in cls.__mro__:
-                top = str(base.__module__).partition(".")[0]
-                module = self._lazy.get(top)
-                if module is not None:
-                    importlib.import_module(module)
-                    self._lazy.pop(top, None)  # only now: a failed import is tried again, and fails loudly again
             rule = self._exact.get(cls)
             if rule is None:
                 rule = next((self._families[base] for base in cls.__mro__ if base in self._families), None)

@@ -31,6 +31,7 @@ class ModelStore:
     registries: dict[str, set[str]] = field(default_factory=dict)
     where: str = "the model"
     generation: int = 0
+    embedded_secret: bytes | None = None
 
     def _live(self, table: dict[str, tuple[bytes, float]], key: str) -> bytes | None:
         value, until = table.get(key, (None, 0.0))

@@ -651,7 +651,7 @@ def _indexes(draw: Any, length: int | None = None) -> Any:
         return full[size : 2 * size]
     if kind == 4:  # noqa: PLR2004
         return pd.Index(np.array([("a", 1), None, 3, "x", 1.5][:size] + [0] * (size - 5), dtype=object), tupleize_cols=False, dtype=object, name=name)
-    values = draw(_extension_values(size))
+    values = draw(_extension_values(size).filter(lambda made: made.dtype != ">f4"))
     return pd.Index(values, dtype=values.dtype, name=name)
 
 
@@ -680,7 +680,7 @@ def _frames(draw: Any) -> Any:
     made.columns = draw(_indexes(width)) if draw(st.booleans()) else pd.Index(["a", "b", "a", 1, None][:width], dtype=object)
     made.index = draw(_indexes(size))
     made.attrs = draw(_attrs)
-    if draw(st.booleans()) and made.index.is_unique and made.columns.is_unique:
+    if isinstance(made.index, pd.RangeIndex) and made.columns.nunique() == len(made.columns):
         made.flags.allows_duplicate_labels = False
     return made
 
