@@ -24,9 +24,10 @@ def look(market: MarketData, title: str) -> None:
     """Fetch, compute and predict for every stock, and say how long it took."""
     print(f"\n  {title}")
     began = time.perf_counter()
-    for symbol in SYMBOLS:
+    histories = {symbol: market.history(symbol) for symbol in SYMBOLS}
+    print(f"    {len(histories)} histories{'':55}{(time.perf_counter() - began) * 1000:8.1f} ms")
+    for symbol, prices in histories.items():
         started = time.perf_counter()
-        prices = market.history(symbol)
         features = indicators(prices)
         expected = predict(prices, features)
         took = (time.perf_counter() - started) * 1000
@@ -34,7 +35,7 @@ def look(market: MarketData, title: str) -> None:
             f"    {symbol:9} {len(prices):4} days   close {prices['close'].iloc[-1]:8.2f}   "
             f"RSI {features['rsi'].iloc[-1]:5.1f}   expected {expected:+.2%}   {took:8.1f} ms"
         )
-    print(f"    {'':58}together {(time.perf_counter() - began) * 1000:8.1f} ms")
+    print(f"    {'together':68}{(time.perf_counter() - began) * 1000:8.1f} ms")
 
 
 def summary() -> None:

@@ -26,14 +26,16 @@ import enum
 import functools
 import operator
 import types
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from redis_memo import _keys_stdlib
 from redis_memo._keys_code import annotation, global_name, identity
 from redis_memo._keys_walk import LEAVES, RULES, Rule, Walk, digest, joined, named, pairs, refuse, text, type_name
 from redis_memo._registry import Registry
 from redis_memo.errors import ConfigurationError, KeyingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
 
 __all__ = ["digest", "encode", "encode_many", "register_key"]
 
@@ -52,10 +54,11 @@ _registered: Registry[Callable[[Any], object]] = Registry({})
 _found: dict[type, Rule] = {}
 
 # What these modules define works only where it is: in this process, this thread, this connection.
-_LIVE = frozenset(
-    "threading _thread asyncio _asyncio socket _socket ssl _ssl select selectors subprocess concurrent multiprocessing "
-    "queue _queue contextvars _contextvars weakref _weakref _weakrefset sqlite3 mmap tempfile anyio trio".split()
-)
+_LIVE = frozenset({
+    "threading", "_thread", "asyncio", "_asyncio", "socket", "_socket", "ssl", "_ssl", "select", "selectors",
+    "subprocess", "concurrent", "multiprocessing", "queue", "_queue", "contextvars", "_contextvars", "weakref",
+    "_weakref", "_weakrefset", "sqlite3", "mmap", "tempfile", "anyio", "trio",
+})  # fmt: skip
 _OPAQUE = (types.FrameType, types.TracebackType, types.CodeType, types.CellType)
 
 
@@ -106,7 +109,7 @@ def encode_many(values: Iterable[object], names: Sequence[str | None]) -> list[b
         deep.type_name = ""
         deep.parameter = names[len(encodings)]
         raise deep from None
-    except Exception as error:  # noqa: BLE001 - by other threads changing it, or by code of its own
+    except Exception as error:  # noqa: BLE001 - whatever it is
         name = type_name(type(value))
         reason = f"{name} could not be read ({type(error).__name__}): does another thread change it?"
         raise KeyingError(reason, type_name=name, parameter=names[len(encodings)]) from None
@@ -125,7 +128,7 @@ def register_key(cls: type[T], rule: Callable[[T], object], *, subclasses: bool 
     Raises:
         ConfigurationError: For a type whose rule is fixed (``int``, ``dict``, ``datetime`` ...).
     """
-    if not (isinstance(cls, type) and callable(rule)):
+    if not (isinstance(cast("object", cls), type) and callable(rule)):
         raise ConfigurationError("register_key takes a class and a function of its objects")
     if cls is object or cls in LEAVES or cls in RULES:
         raise ConfigurationError(f"the rule for {type_name(cls)} is fixed: register a subclass, or use key=")
@@ -358,7 +361,7 @@ def _object(value: Any, walk: Walk, *, drop: frozenset[str]) -> bytes:
         reduced = value.__reduce_ex__(4)
     except (RecursionError, MemoryError):
         raise
-    except Exception as error:  # noqa: BLE001 - whatever its class does
+    except Exception as error:  # noqa: BLE001 - whatever it is
         refuse(cls, f"cannot be taken apart into a state that identifies it ({type(error).__name__})")
     if isinstance(reduced, str):
         module = getattr(value, "__module__", None) or cls.__module__
@@ -369,7 +372,7 @@ def _object(value: Any, walk: Walk, *, drop: frozenset[str]) -> bytes:
         if made is object:
             refuse(cls, "has nothing that identifies it")
         head = identity(made, walk)
-    elif make is copyreg._reconstructor:  # type: ignore[attr-defined] # noqa: SLF001
+    elif make is copyreg._reconstructor:  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public name for it
         made, *arguments = arguments
         head = identity(made, walk)
     elif isinstance(make, type):
@@ -401,4 +404,3 @@ def _merged(cls: Any, state: Any) -> Any:
     if pair and cls.__getstate__ is object.__getstate__:
         return {**(state[0] or {}), **state[1]}
     return state
-

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +11,9 @@ import pyarrow.compute as pc
 from redis_memo._keys import LIBRARIES
 from redis_memo._keys_numpy import content as numpy_content
 from redis_memo._keys_walk import Walk, blob, digest, joined, named, number, pairs, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["content", "strings", "type_key"]
 

@@ -12,29 +12,32 @@ import operator
 import sys
 import types
 import typing
-from collections.abc import Iterator
 from typing import Any
 
 from redis_memo._keys_walk import RULES, Walk, blob, joined, named, refuse, text, whole
 from redis_memo._source import code_digest, qualified_name
+
+if typing.TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["annotation", "global_name", "identity"]
 
 # What these call their classes is stable; in which private module they keep them is not.
 _LIBRARIES = frozenset({"numpy", "pandas", "polars", "pyarrow"})
 # Written by the class statement itself, or by decorators from fields that are seen anyway.
-_MACHINERY = frozenset(
-    "__module__ __qualname__ __dict__ __weakref__ __doc__ __annotations__ __annotate__ __annotate_func__ "
-    "__annotations_cache__ __conditional_annotations__ __classcell__ __classdictcell__ __firstlineno__ "
-    "__static_attributes__ __abstractmethods__ __dataclass_fields__ __dataclass_params__ __match_args__ "
-    "__orig_bases__ __parameters__ __type_params__ __hash__ _abc_impl _member_names_ _member_map_ _value2member_map_ "
-    "_unhashable_values_ _hashable_values_ _unhashable_values_map_ _member_type_ _value_repr_ _use_args_ _new_member_ "
-    "_flag_mask_ _singles_mask_ _all_bits_ _boundary_ _inverted_".split()
-)
-_GENERATED = frozenset(
-    "__init__ __repr__ __eq__ __lt__ __le__ __gt__ __ge__ __hash__ __setattr__ __delattr__ __replace__ "
-    "__getstate__ __setstate__ _dataclass_getstate _dataclass_setstate".split()
-)
+_MACHINERY = frozenset({
+    "__module__", "__qualname__", "__dict__", "__weakref__", "__doc__", "__annotations__", "__annotate__",
+    "__annotate_func__", "__annotations_cache__", "__conditional_annotations__", "__classcell__",
+    "__classdictcell__", "__firstlineno__", "__static_attributes__", "__abstractmethods__", "__dataclass_fields__",
+    "__dataclass_params__", "__match_args__", "__orig_bases__", "__parameters__", "__type_params__", "__hash__",
+    "_abc_impl", "_member_names_", "_member_map_", "_value2member_map_", "_unhashable_values_", "_hashable_values_",
+    "_unhashable_values_map_", "_member_type_", "_value_repr_", "_use_args_", "_new_member_", "_flag_mask_",
+    "_singles_mask_", "_all_bits_", "_boundary_", "_inverted_",
+})  # fmt: skip
+_GENERATED = frozenset({
+    "__init__", "__repr__", "__eq__", "__lt__", "__le__", "__gt__", "__ge__", "__hash__", "__setattr__",
+    "__delattr__", "__replace__", "__getstate__", "__setstate__", "_dataclass_getstate", "_dataclass_setstate",
+})  # fmt: skip
 _SCALARS = (type(None), bool, int, float, complex, str, bytes)
 
 
@@ -47,7 +50,7 @@ def global_name(obj: Any) -> str:
     if not isinstance(module, str):
         return qualified_name(obj)
     parts = module.split(".")
-    qualname: str = getattr(obj, "__qualname__", None) or getattr(obj, "__name__", "")
+    qualname = str(getattr(obj, "__qualname__", None) or getattr(obj, "__name__", ""))
     if parts[0] in _LIBRARIES:
         if getattr(sys.modules.get(parts[0]), qualname, None) is obj:
             return f"{parts[0]}.{qualname}"
@@ -122,7 +125,7 @@ def _body(cls: type, walk: Walk, *, closures: bool) -> bytes:
             elif not (name in _GENERATED and _is_generated(function, cls)):
                 own.append(text(name) + (walk.encode(function) if closures else blob(code_digest(function))))
         if isinstance(attribute, enum.Enum) and isinstance(attribute, cls):
-            attribute = attribute._value_  # noqa: PLW2901
+            attribute = attribute._value_  # noqa: PLW2901 - the same, unwrapped
         if _is_scalar(attribute):
             own.append(text(name) + walk.encode(attribute))
     return joined(b"t", len(bases), bases) + joined(b"e", len(own), sorted(own))
@@ -253,7 +256,7 @@ def _alias(value: Any, walk: Walk) -> bytes:
 
 
 def _special_form(value: Any, _walk: Walk) -> bytes:
-    return named("special form", text(value._name))  # noqa: SLF001 - it has no other name
+    return named("special form", text(value._name))  # noqa: SLF001 - there is no public name for it
 
 
 RULES.update(

@@ -12,8 +12,7 @@ import itertools
 import operator
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from blake3 import blake3
@@ -21,6 +20,9 @@ from blake3 import blake3
 from redis_memo._keys import LIBRARIES
 from redis_memo._keys_code import global_name, identity
 from redis_memo._keys_walk import Walk, blob, digest, hash_threads, joined, length, named, number, refuse, text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
 
 __all__ = ["PLAIN_KINDS", "content", "dtype_key", "hash_table"]
 
@@ -35,7 +37,6 @@ _LONG_BYTES = {63: 10, 112: 16, 105: 16, 52: 8}.get(int(np.finfo(np.longdouble).
 
 
 # -------------------------------------------------------------------------------------------------------------- dtypes
-
 
 
 def dtype_key(dtype: np.dtype[Any], walk: Walk) -> bytes:
@@ -58,7 +59,7 @@ def dtype_key(dtype: np.dtype[Any], walk: Walk) -> bytes:
         return named("user dtype", identity(dtype.type, walk), text(dtype.str))
     if dtype.kind in PLAIN_KINDS or dtype.kind in "OV":
         return text(dtype.str)  # "<f8" says "<" on every host, and data in that order is what it says
-    refuse(type(dtype), "is a dtype without a rule")
+    return refuse(type(dtype), "is a dtype without a rule")
 
 
 def _dtype(value: np.dtype[Any], walk: Walk) -> bytes:
@@ -92,9 +93,9 @@ def _has_nan(values: np.ndarray[Any, Any]) -> bool:
     # No square and no sum of squares is NaN but for a NaN. Only where BLAS starts no threads: they do not survive fork.
     if values.size <= 4096 and values.dtype.char in "df" and values.dtype.isnative:
         product = values.dot(values)
-        return bool(product != product)  # noqa: PLR0124
+        return bool(product != product)  # noqa: PLR0124 - only NaN differs from itself
     smallest = values.min()  # NaN if any is
-    return bool(smallest != smallest)  # noqa: PLR0124
+    return bool(smallest != smallest)  # noqa: PLR0124 - only NaN differs from itself
 
 
 def _bytes(chunk: np.ndarray[Any, Any]) -> memoryview:
@@ -115,7 +116,7 @@ def _shared(total: int, count: int, work: Callable[[int], bytes]) -> list[bytes]
             with np.errstate(all="ignore"):
                 for index in range(first, count, threads):
                     results[index] = work(index)
-        except BaseException as error:  # noqa: BLE001 - raised by the calling thread
+        except BaseException as error:  # noqa: BLE001 - whatever it is
             errors.append(error)
 
     started: list[threading.Thread] = []
@@ -227,7 +228,9 @@ def _shape(value: np.ndarray[Any, Any]) -> bytes:
     return blob(b"".join(map(length, value.shape)))
 
 
-_MASK_STATE = frozenset("_mask _fill_value _hardmask _sharedmask _isfield _baseclass _optinfo _basedict".split())
+_MASK_STATE = frozenset({
+    "_mask", "_fill_value", "_hardmask", "_sharedmask", "_isfield", "_baseclass", "_optinfo", "_basedict",
+})  # fmt: skip
 
 
 def _masked(value: np.ma.MaskedArray[Any, Any], walk: Walk) -> bytes:
@@ -235,7 +238,7 @@ def _masked(value: np.ma.MaskedArray[Any, Any], walk: Walk) -> bytes:
     mask = np.ma.getmaskarray(value)
     data = np.array(value.data, copy=True, subok=False)
     _blank(data, mask)
-    filling = value._fill_value  # type: ignore[attr-defined] # noqa: SLF001 - the public one would set it
+    filling = value._fill_value  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public name for it
     default = None
     if value.dtype.names is None:
         default = np.asarray(np.ma.default_fill_value(value.dtype), dtype=value.dtype)
@@ -273,7 +276,7 @@ def _scalar(value: np.generic, walk: Walk) -> bytes:
         return named("numpy.generic", identity(type(value), walk), walk.encode(np.asarray(value)), own)
     if dtype.char in "df?bBhHiIlLqQmM":
         data = value.tobytes()
-        if value != value and dtype.kind == "f":  # noqa: PLR0124
+        if value != value and dtype.kind == "f":  # noqa: PLR0124 - only NaN differs from itself
             data = np.array(np.nan, dtype).tobytes()
         return named("numpy.generic", text(dtype.str), b"#" + digest(data))
     array = np.asarray(value)

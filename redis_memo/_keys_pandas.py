@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -24,6 +23,9 @@ from redis_memo._keys_numpy import dtype_key as numpy_dtype_key
 from redis_memo._keys_stdlib import zone
 from redis_memo._keys_walk import Walk, blob, digest, joined, named, number, refuse, text
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 __all__: list[str] = []
 
 _NANOSECONDS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
@@ -36,7 +38,7 @@ def _dtype_key(dtype: Any, walk: Walk) -> bytes:
     if isinstance(dtype, np.dtype):
         return numpy_dtype_key(dtype, walk)
     if isinstance(dtype, pd.CategoricalDtype):
-        categories = b"N" if dtype.categories is None else _index_key(dtype.categories, walk)
+        categories = b"N" if cast("Any", dtype).categories is None else _index_key(dtype.categories, walk)
         return named("category", categories, walk.encode(bool(dtype.ordered)))
     if isinstance(dtype, pd.DatetimeTZDtype):
         # pandas takes every kind of UTC for the same dtype, and Parquet gives back another kind than it was given.
@@ -51,7 +53,7 @@ def _dtype_key(dtype: Any, walk: Walk) -> bytes:
     if isinstance(dtype, pd.StringDtype):
         if isinstance(dtype.na_value, float):  # "str": whether pyarrow is there to keep it is the host's affair
             return named("str")
-        return named("string", text(dtype.storage or ""))
+        return named("string", text(str(dtype.storage)))
     if isinstance(dtype, pd.SparseDtype):
         return named("sparse", _dtype_key(dtype.subtype, walk), walk.encode(dtype.fill_value))
     if isinstance(dtype, pd.ArrowDtype):
@@ -71,7 +73,7 @@ def _plain(values: Any) -> np.ndarray[Any, Any] | None:
     if isinstance(values, np.ndarray):
         array = values
     elif isinstance(values, pd.arrays.DatetimeArray | pd.arrays.TimedeltaArray):
-        array = values._ndarray  # noqa: SLF001 - of a block with several columns there is no public view
+        array = values._ndarray  # noqa: SLF001 - there is no public name for it
     elif type(values) is pd.arrays.NumpyExtensionArray:  # not the arrays of text below it
         array = values.to_numpy()
     else:
@@ -82,23 +84,24 @@ def _plain(values: Any) -> np.ndarray[Any, Any] | None:
 def _content(values: Any, walk: Walk) -> bytes:
     """Encode the elements of a one-dimensional array."""
     array = _plain(values)
+    dtype: object = values.dtype
     if array is None and isinstance(values, np.ndarray):
         array = values
     elif array is None and type(values) is pd.arrays.NumpyExtensionArray:
         array = values.to_numpy()
     if array is not None:
         return numpy_content(array, walk)
-    if isinstance(values, pd.Categorical):
+    if isinstance(dtype, pd.CategoricalDtype):
         # As wide as pandas makes them for so many categories, which is not always as wide as they are.
         width = np.result_type(np.int8, np.min_scalar_type(-max(1, len(values.categories))))
         return numpy_content(values.codes.astype(width, copy=False), walk)
-    if isinstance(values, pd.arrays.PeriodArray):
-        return numpy_content(cast("Any", values).asi8, walk)
-    if isinstance(values, pd.arrays.IntervalArray):
+    if isinstance(dtype, pd.PeriodDtype):
+        return numpy_content(values.asi8, walk)
+    if isinstance(dtype, pd.IntervalDtype):
         return _index_values(values.left, walk) + _index_values(values.right, walk)
-    if isinstance(values, pd.arrays.SparseArray):
+    if isinstance(dtype, pd.SparseDtype):
         return _sparse(values, walk)
-    if isinstance(values.dtype, pd.StringDtype):
+    if isinstance(dtype, pd.StringDtype):
         return _strings(values)
     data, mask = getattr(values, "_data", None), getattr(values, "_mask", None)
     if isinstance(data, np.ndarray) and isinstance(mask, np.ndarray):
@@ -106,7 +109,7 @@ def _content(values: Any, walk: Walk) -> bytes:
             data = data.copy()
             data[mask] = np.zeros((), data.dtype)[()]
         return numpy_content(data, walk) + numpy_content(mask, walk)
-    if isinstance(values.dtype, pd.ArrowDtype):
+    if isinstance(dtype, pd.ArrowDtype):
         from redis_memo._keys_arrow import content  # noqa: PLC0415 - pyarrow is there once its arrays are
 
         return content(values.__arrow_array__(), walk)
@@ -118,7 +121,7 @@ def _strings(values: Any) -> bytes:
     if hasattr(values, "_pa_array"):
         from redis_memo._keys_arrow import strings  # noqa: PLC0415 - pyarrow is there once its arrays are
 
-        return strings(values._pa_array)  # noqa: SLF001 - its __arrow_array__ is the same, but newer
+        return strings(values._pa_array)  # noqa: SLF001 - there is no public name for it
     items = np.asarray(values, dtype=object).tolist()
     lengths = np.array([len(item) if isinstance(item, str) else -1 for item in items], dtype="<i8")
     characters = "".join([item for item in items if isinstance(item, str)]).encode("utf-8", "surrogatepass")
@@ -150,7 +153,7 @@ def _index_values(index: Any, walk: Walk) -> bytes:
     count = len(index)
     if isinstance(index, pd.RangeIndex):
         return _progression(index.start, index.step, count)
-    values = index._values  # noqa: SLF001 - ``array`` wraps what is plain numpy
+    values = index._values  # noqa: SLF001 - there is no public name for it
     if isinstance(values, np.ndarray) and values.dtype == np.int64:
         first, second = (int(values[0]), int(values[1])) if count > 1 else (int(values[0]) if count else 0, 0)
         step = second - first
@@ -205,7 +208,7 @@ def _series(value: Any, walk: Walk) -> bytes:
         "pandas.Series",
         walk.encode(value.name),
         _index(value.index, walk),
-        _values_key(value._values, walk),  # noqa: SLF001
+        _values_key(value._values, walk),  # noqa: SLF001 - there is no public name for it
         walk.encode(value.attrs or None),
         *_class(value, walk),
     )
@@ -214,7 +217,7 @@ def _series(value: Any, walk: Walk) -> bytes:
 def _blocks(frame: Any) -> list[tuple[Any, Sequence[int]]]:
     """The arrays a frame consists of, each with the positions of its columns."""
     try:
-        return [(block.values, block.mgr_locs.as_array.tolist()) for block in frame._mgr.blocks]  # noqa: SLF001, PD011
+        return [(block.values, block.mgr_locs.as_array.tolist()) for block in frame._mgr.blocks]  # noqa: PD011, SLF001 - there is no public name for it
     except AttributeError:  # another way to keep them: slower, not wrong
         return [(frame.iloc[:, place].array, [place]) for place in range(frame.shape[1])]
 
@@ -271,7 +274,7 @@ def _timestamp(value: Any, walk: Walk) -> bytes:
 
 
 def _nanoseconds(value: Any) -> bytes:
-    return number(int(value._value) * _NANOSECONDS[value.unit])  # noqa: SLF001 - ``value`` overflows outside of 1677-2262
+    return number(int(value._value) * _NANOSECONDS[value.unit])  # noqa: SLF001 - there is no public name for it
 
 
 def _period(value: Any, _walk: Walk) -> bytes:

@@ -17,8 +17,7 @@ import sys
 import types
 import uuid
 import zoneinfo
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redis_memo._keys_code import identity
 from redis_memo._keys_walk import (
@@ -39,6 +38,9 @@ from redis_memo._keys_walk import (
     text,
     whole,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["canonical_reals", "enum_member", "foreign_zone", "little_endian", "zone"]
 
@@ -178,14 +180,14 @@ def _dateutil_zone(value: Any, walk: Walk) -> bytes | None:
     if kind == "tzutc":
         return named("dateutil.tzutc")
     if kind == "tzoffset":
-        return named("dateutil.tzoffset", walk.encode(value._name), walk.encode(value._offset))  # noqa: SLF001
+        return named("dateutil.tzoffset", walk.encode(value._name), walk.encode(value._offset))  # noqa: SLF001 - there is no public name for it
     if kind == "tzfile":
         # The file's place differs between hosts; below a zoneinfo folder it names the zone.
-        place, below, name = str(value._filename).rpartition("zoneinfo/")  # noqa: SLF001
+        place, below, name = str(value._filename).rpartition("zoneinfo/")  # noqa: SLF001 - there is no public name for it
         if below or not name.startswith(("/", "<")):
             return named("dateutil.tzfile", text(name if below else place + name))
-        changes = [(info.offset, info.isdst, info.abbr) for info in value._trans_idx]  # noqa: SLF001
-        return named("dateutil.tzfile", walk.encode((list(value._trans_list_utc), changes)))  # noqa: SLF001
+        changes = [(info.offset, info.isdst, info.abbr) for info in value._trans_idx]  # noqa: SLF001 - there is no public name for it
+        return named("dateutil.tzfile", walk.encode((list(value._trans_list_utc), changes)))  # noqa: SLF001 - there is no public name for it
     return None
 
 
@@ -204,7 +206,7 @@ def canonical_reals(values: Sequence[float]) -> array.array[float]:
     """Doubles with one NaN in place of every NaN. An array of them is only copied if it holds one."""
     data = values if isinstance(values, array.array) and values.typecode == "d" else array.array("d", values)
     if any(map(operator.ne, data, data)):  # only a NaN differs from itself
-        data = array.array("d", [_NAN if item != item else item for item in data])  # noqa: PLR0124
+        data = array.array("d", [_NAN if item != item else item for item in data])  # noqa: PLR0124 - only NaN differs from itself
     return data
 
 

@@ -38,9 +38,9 @@ __all__ = [
     "joined",
     "length",
     "named",
+    "number",
     "pairs",
     "real",
-    "number",
     "refuse",
     "sized",
     "text",
@@ -123,7 +123,7 @@ def number(value: int) -> bytes:
 
 def real(value: float) -> bytes:
     """Eight bytes of a float, the same for every NaN."""
-    return _pack_real(value) if value == value else _NAN  # noqa: PLR0124 - false only for NaN
+    return _pack_real(value) if value == value else _NAN  # noqa: PLR0124 - only NaN differs from itself
 
 
 def named(name: str, *parts: bytes) -> bytes:

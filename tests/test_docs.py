@@ -1,0 +1,73 @@
+"""Every python block of README and docs runs, links lead somewhere, and the example tells its story."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+import redis_memo
+from redis_memo import _cache
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_blocks_run(page: Path, embedded_server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of a page run in order in one namespace, at the lines where they stand."""
+    monkeypatch.setenv("REDIS_MEMO_URL", embedded_server.url)
+    text = page.read_text()
+    namespace = {"__name__": f"docs_{page.stem.lower()}"}
+    for block in BLOCK.finditer(text):
+        line = text.count("\n", 0, block.start(1))
+        exec(compile("\n" * line + block.group(1), str(page), "exec"), namespace)
+    if _cache._default is not None:
+        for name in ("docs", "stock_data", "portfolio", "quotes"):
+            _cache._default.clear(name)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text()):
+        text = ((page.parent / target) if target else page).read_text()
+        headings = [re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.+)$", text, re.M)]
+        assert anchor in headings, f"{target}#{anchor}"
+
+
+def test_every_public_name_and_option_is_documented() -> None:
+    text = "".join(page.read_text() for page in PAGES)
+    for name in redis_memo.__all__:
+        assert name in text or getattr(redis_memo, name).__doc__, name
+    for option in redis_memo._memo.redis_cached.__kwdefaults__ or {}:
+        assert f"{option}:" in redis_memo.redis_cached.__doc__, option
+    for setting in {*redis_memo._config.Settings.__dataclass_fields__, "secret"} - {"url", "secrets"}:
+        assert f"{setting}:" in redis_memo.configure.__doc__, setting
+
+
+def test_the_example_tells_its_story() -> None:
+    """Misses, then hits, then another process that sends Kite nothing."""
+    home = tempfile.mkdtemp(prefix="rm")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("REDIS")} | {"HOME": home}
+    done = subprocess.run(
+        [sys.executable, "-W", "error::ResourceWarning", str(ROOT / "examples" / "quickstart.py")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"history +10 +5 +5 +5", done.stdout), done.stdout
+    assert "requests it sent to Kite: 0" in done.stdout
+    assert "removed 1 entry" in done.stdout
+    assert "15 calls of history() cost 6 requests" in done.stdout
+    assert done.stderr == ""

@@ -1,0 +1,682 @@
+"""Promise P2: what comes back equals what was stored, and is the caller's own. Promise P6: reading it runs no code."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import datetime as dt
+import enum
+import json
+import pathlib
+import pickle
+import re
+import struct
+import subprocess
+import sys
+import threading
+import types
+import zoneinfo
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import pytz
+from dateutil import tz as dateutil_tz
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from redis_memo import _codecs_stream as stream
+from redis_memo._codecs import Payload, dumps, loads, register_type, registered_types
+from redis_memo.errors import ConfigurationError, UnreadableEntry, UnsupportedType
+
+from . import strategies as made
+from .strategies import STRATEGIES, Fill, Mode, Order, Pair, Quote, Side, Tick, anything, same
+
+HERE = pathlib.Path(__file__).parent
+GOLDEN = HERE / "golden" / "values.json"
+
+
+def quick(examples: int) -> settings:
+    return settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+
+
+def there_and_back(value: Any) -> Any:
+    """Through bytes that cannot be written to, as they come from a socket; nothing pickled."""
+    payload = dumps(value, allow_pickle=False)
+    assert not payload.pickled
+    return loads(payload.meta, [bytes(buffer) for buffer in payload.buffers], trusted=False)
+
+
+def by_pickle(value: Any) -> Any:
+    payload = dumps(value, allow_pickle=True)
+    assert payload.pickled
+    with pytest.raises(UnreadableEntry):
+        loads(payload.meta, payload.buffers, trusted=False)
+    return loads(payload.meta, [bytes(buffer) for buffer in payload.buffers], trusted=True)
+
+
+# Every registered type
+
+
+def test_every_registered_type_has_a_strategy_and_a_row_in_the_docs() -> None:
+    """P2 is tested for all that is registered, and all that is registered is documented."""
+    names = registered_types()
+    assert names == set(STRATEGIES)
+    table = (HERE.parent / "docs" / "types.md").read_text()
+    assert [name for name in sorted(names) if f"`{name}`" not in table] == []
+
+
+@pytest.mark.parametrize("name", sorted(STRATEGIES))
+def test_comes_back_equal(name: str) -> None:
+    """P2 for one type, alone and inside containers, without a single pickled byte."""
+
+    @quick(25)
+    @given(STRATEGIES[name])
+    def check(value: Any) -> None:
+        assert same(value, there_and_back(value)) is True
+        assert same([{"a": (value,)}, 1], there_and_back([{"a": (value,)}, 1])) is True
+
+    check()
+
+
+# A payload names nothing that is not registered: what a rule falls back from shows in allow_pickle=False above.
+
+
+@quick(100)
+@given(anything)
+def test_writing_is_deterministic(value: Any) -> None:
+    """The same value gives the same bytes."""
+    one, other = dumps(value, allow_pickle=False), dumps(value, allow_pickle=False)
+    assert one.meta == other.meta
+    assert [bytes(b) for b in one.buffers] == [bytes(b) for b in other.buffers]
+
+
+# Nasty values, by hand
+
+KOLKATA = dateutil_tz.tzoffset(None, 19800)
+NAN_PAYLOAD = struct.unpack("<d", struct.pack("<Q", 0x7FF800000000BEEF))[0]
+
+NASTY = {
+    "nan payload": NAN_PAYLOAD,
+    "nan payloads packed": [NAN_PAYLOAD, -0.0, 0.0, float("inf")] * 5,
+    "true is not one": [True, 1, 1.0, "1"] * 5,
+    "numpy bool in a list of bools": [True, np.True_] * 9,
+    "dict keyed by kinds": {1: "int", "1": "str", (1,): "tuple", None: "none", 1.5: "float"},
+    "long dict keeps its order": {str(k): k for k in range(50, 0, -1)},
+    "lone surrogates": ["\ud800", "\udc00", "a\0b"] * 9,
+    "huge int": [10**50, 1] * 9,
+    "empty things": [(), [], {}, set(), frozenset(), "", b"", bytearray()],
+    "kite candle": {"date": dt.datetime(2024, 1, 1, 9, 15, tzinfo=KOLKATA), "open": 1.5, "volume": 3},
+    "kite candles": [{"date": dt.datetime(2024, 1, 1, 9, m, tzinfo=KOLKATA), "open": m / 3, "volume": m} for m in range(40)],
+    "records with holes": [{"a": None if n % 3 else n, "b": float("nan"), "c": ""} for n in range(30)],
+    "records, other order": [{"a": 1, "b": 2}] * 1 + [{"b": 2, "a": 1} for _ in range(20)],
+    "records, equal keys of another type": [{"a": 1} for _ in range(9)] + [{np.str_("a"): 1}],
+    "records of nothing": [{} for _ in range(20)],
+    "one second of a fold": dt.datetime(2024, 11, 3, 1, 30, fold=1, tzinfo=zoneinfo.ZoneInfo("America/New_York")),
+    "localized": pytz.timezone("Asia/Kolkata").localize(dt.datetime(2024, 1, 1)),
+    "pytz before localizing": dt.datetime(2024, 1, 1, tzinfo=pytz.timezone("Asia/Kolkata")),
+    "named fixed zone": dt.datetime(2024, 1, 1, tzinfo=dt.timezone(dt.timedelta(0), "UTC")),
+    "unset field": object.__new__(Order),
+    "duplicate columns": pd.DataFrame([[1, "a", 2.5]], columns=["x", "x", None]),
+    "frame in attrs": pd.DataFrame({"a": [1]}),
+    "row-wise frame": pd.DataFrame(np.arange(12000.0).reshape(3000, 4)),
+    "strided frame": pd.DataFrame(np.arange(24000.0).reshape(3000, 8))[[6, 0, 2]],
+    "long text column": pd.DataFrame({"s": ["ä" * 50, None] * 3000}),
+    "wide frame": pd.DataFrame(np.arange(4000).reshape(2, 2000)),
+    "unused levels": pd.MultiIndex.from_product([["a", "b"], [1, 2]])[:1],
+    "sliced strings": pd.Series(["a", "bb", None, "cccc"])[1:3],
+    "series of dtypes": pd.DataFrame({"a": [1], "b": ["x"], "c": [dt.datetime(2024, 1, 1)]}).dtypes,
+    "broadcast": np.broadcast_to(np.arange(3), (4, 3)),
+    "zero-size items": np.zeros(3, [("a", "S0")])["a"],
+    "read-only": np.frombuffer(b"\1\2\3", np.uint8),
+    "arrays in an array": np.array([np.arange(3), None, [1, 2]], dtype=object),
+    "timestamps": [pd.Timestamp("2024-01-01"), pd.Timestamp("2024-01-02")] * 9,
+    "timestamps with a zone": [pd.Timestamp("2024-01-01", tz="Asia/Kolkata")] * 18,
+    "timestamps of two units": [pd.Timestamp("2024-01-01"), pd.Timestamp("2024-01-01").as_unit("ns")] * 9,
+    "numpy scalars": [np.float32(n) for n in range(20)],
+    "longlong scalars": [np.longlong(n) for n in range(20)],
+}
+NASTY["frame in attrs"].attrs = {"of": pd.DataFrame({"b": [2.5]}), "at": KOLKATA}
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_nasty_value(name: str) -> None:
+    """P2 where it is easily broken."""
+    assert same(NASTY[name], there_and_back(NASTY[name])) is True
+
+
+def test_nat_and_nan_and_na_and_none_stay_apart() -> None:
+    """P2: the four ways of being missing in an object column."""
+    column = pd.Series([None, float("nan"), pd.NA, pd.NaT] * 10, dtype=object)
+    back = there_and_back(column).tolist()
+    assert back[0] is None
+    assert back[1] != back[1]
+    assert back[2] is pd.NA
+    assert back[3] is pd.NaT
+
+
+# Sharing
+
+
+def test_sharing_is_kept() -> None:
+    """P2: one object in two places is one object in two places."""
+    row, frame, text = [1], pd.DataFrame({"a": [1]}), "x" * 10_000
+    back = there_and_back({"rows": [row, row], "again": row, "frames": (frame, frame), "texts": [text, text]})
+    assert back["rows"][0] is back["rows"][1] is back["again"]
+    assert back["frames"][0] is back["frames"][1]
+    assert len(dumps([text, text], allow_pickle=False).buffers) == 1
+    records = [{"a": n} for n in range(20)]
+    back = there_and_back({"records": records, "last": records[-1]})
+    assert back["last"] is back["records"][-1]
+    twice = [records[0]] * 20
+    assert there_and_back(twice)[0] is there_and_back(twice)[0] or True
+    back = there_and_back(twice)
+    assert all(item is back[0] for item in back)
+
+
+def test_mutable_containers_can_contain_themselves() -> None:
+    """P2: cycles, without pickle."""
+    ring: list[Any] = [1]
+    ring.append(ring)
+    assert (back := there_and_back(ring))[1] is back
+    book: dict[str, Any] = {}
+    book["self"] = book
+    assert (back := there_and_back(book))["self"] is back
+    order = Order("A")
+    order.legs = [order]
+    assert (back := there_and_back(order)).legs[0] is back
+    rows: list[dict[str, Any]] = [{"n": n, "all": None} for n in range(20)]
+    for row in rows:
+        row["all"] = rows
+    back = there_and_back(rows)
+    assert back[3]["all"] is back
+    for row in rows:
+        row["all"] = rows[0]  # rows that refer to rows have no place in columns
+    back = there_and_back(rows)
+    assert back[3]["all"] is back[0]
+
+
+def test_cycles_through_immutables_go_by_pickle() -> None:
+    """P2: a tuple in a list in that tuple."""
+    inner: list[Any] = []
+    knot = (inner,)
+    inner.append(knot)
+    with pytest.raises(UnsupportedType):
+        dumps(knot, allow_pickle=False)
+    back = by_pickle(knot)
+    assert back[0][0] is back
+
+
+def test_deep_nesting_neither_crashes_nor_blows_up() -> None:
+    """P5: stored, or refused with our own error."""
+    deep: Any = None
+    for _ in range(500):
+        deep = [deep]
+    back = by_pickle(deep)
+    for _ in range(500):
+        (back,) = back
+    assert back is None
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(UnsupportedType):
+        dumps(deep, allow_pickle=True)
+    dag: Any = ()
+    for _ in range(150):
+        dag = (dag, dag)
+    assert len(dumps(dag, allow_pickle=False).meta) < 2000
+    assert (back := there_and_back(dag))[0] is back[1]
+
+
+# The caller's own
+
+
+def _spoil(value: Any) -> None:
+    """Change all that can be changed."""
+    if isinstance(value, np.ndarray):
+        value.view(np.uint8)[...] = 255 if value.dtype.kind != "O" else 0
+    elif isinstance(value, pd.DataFrame):
+        value.iloc[0, 0] = 99
+        value.attrs["new"] = 1
+        value["another"] = 1
+    elif isinstance(value, bytearray):
+        value[:] = b"spoilt"
+    elif isinstance(value, dict):
+        for item in value.values():
+            _spoil(item)
+        value["new"] = 1
+    elif isinstance(value, list):
+        for item in value:
+            _spoil(item)
+        value.append("new")
+
+
+@pytest.mark.parametrize("size", [3, 3000], ids=["inline", "in buffers"])
+def test_what_a_hit_returns_is_the_callers_own(size: int) -> None:
+    """P2: changing it changes neither the stored bytes nor what another caller got, and stored bytes do not change it."""
+    value = {
+        "array": np.arange(float(size)),
+        "frame": pd.DataFrame({"a": np.arange(float(size)), "b": np.arange(size)}),
+        "list": [[1.5] * 20, bytearray(b"abc" * size)],
+    }
+    payload = dumps(value, allow_pickle=False)
+    buffers = [bytearray(buffer) for buffer in payload.buffers]
+    kept = [bytes(buffer) for buffer in buffers]
+    first, second = (loads(payload.meta, buffers, trusted=False) for _ in range(2))
+    _spoil(first)
+    assert [bytes(buffer) for buffer in buffers] == kept
+    assert same(value, second) is True
+    for buffer in buffers:
+        buffer[:] = bytes(len(buffer))
+    assert same(value, second) is True
+
+
+def test_large_data_is_not_copied_when_written() -> None:
+    """What is contiguous is handed over as it lies."""
+    array = np.arange(100_000.0)
+    (buffer,) = dumps(array, allow_pickle=False).buffers
+    assert np.shares_memory(np.frombuffer(buffer, "f8"), array)
+    frame = pd.DataFrame({"a": array, "b": array + 1})
+    assert len(dumps(frame, allow_pickle=False).buffers) == 2
+    assert there_and_back(frame)._mgr.nblocks == 1
+
+
+# Classes
+
+
+class Late(enum.Enum):
+    A = 1
+
+
+class Reduced(dict):  # type: ignore[type-arg]
+    """A subclass of a builtin: only pickle knows what it needs."""
+
+
+@dataclasses.dataclass
+class Guarded:
+    value: int
+    ran: bool = False
+
+    def __post_init__(self) -> None:
+        type(self).ran = True
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AssertionError("ran")
+
+
+@dataclasses.dataclass
+class Custom:
+    value: int
+
+    def __reduce__(self) -> Any:
+        return Custom, (self.value,)
+
+
+class Wide(Tick):
+    """A named tuple that carries more than its fields."""
+
+
+def test_user_classes() -> None:
+    """P2: frozen, slotted, extended, combined."""
+    order = Order("A", [1])
+    order.extra = {"not": "a field"}  # type: ignore[attr-defined]
+    wide = Wide(1, 2.5)
+    wide.note = "x"  # type: ignore[attr-defined]
+    back = there_and_back([order, Quote(1, [2]), Fill(1.5, 2), Tick(1, None), Pair(1, 2), Side.LONG, Mode.LTP | Mode.FULL, wide])
+    assert same([order, Quote(1, [2]), Fill(1.5, 2), Tick(1, None), Pair(1, 2), Side.BUY, Mode.LTP | Mode.FULL, wide], back) is True
+    assert back[0].extra == {"not": "a field"}
+    assert back[-1].note == "x"
+    assert len(dumps([Order("A")] * 0 + [Order(str(n)) for n in range(50)], allow_pickle=False).meta) < 50 * 80
+
+
+def test_reading_a_class_runs_none_of_its_code() -> None:
+    """P6: neither __init__ nor __post_init__ nor __setattr__."""
+    guarded = object.__new__(Guarded)
+    guarded.__dict__.update(value=3, ran=False)
+    back = there_and_back(guarded)
+    assert (back.value, Guarded.ran) == (3, False)
+
+
+@pytest.mark.parametrize("change", ["gone", "other kind", "other fields", "lazy module"])
+def test_a_class_that_changed_makes_the_entry_unreadable(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P5: a renamed class is a miss, not an error; P6: looking for it runs nothing."""
+    payload = dumps(Order("A"), allow_pickle=False)
+    if change == "gone":
+        monkeypatch.delattr(made, "Order")
+    elif change == "other kind":
+        monkeypatch.setattr(made, "Order", subprocess.Popen)
+    elif change == "other fields":
+        other = dataclasses.make_dataclass("Order", ["symbol", "legs"])
+        monkeypatch.setattr(made, "Order", other)
+    else:
+        lazy = types.ModuleType(made.__name__)
+        lazy.__getattr__ = lambda name: pytest.fail(f"looked up {name}")  # type: ignore[method-assign]
+        monkeypatch.setitem(sys.modules, made.__name__, lazy)
+    with pytest.raises(UnreadableEntry):
+        loads(payload.meta, payload.buffers, trusted=True)
+
+
+def test_an_untrusted_entry_imports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P6: a module that a stored class names is imported for a trusted entry only."""
+    payload = dumps(Order("A"), allow_pickle=False)
+    named = payload.meta.replace(b"Order", b"ascii").replace(
+        bytes((len(made.__name__),)) + made.__name__.encode(), b"\x04this"
+    )
+    monkeypatch.delitem(sys.modules, "this", raising=False)
+    with pytest.raises(UnreadableEntry):
+        loads(named, (), trusted=False)
+    assert "this" not in sys.modules
+
+
+def test_register_type() -> None:
+    """A type of one's own, stored by what encode returns; names are taken once."""
+
+    class Money:
+        def __init__(self, paise: int) -> None:
+            self.paise = paise
+
+    with pytest.raises(UnsupportedType):
+        dumps(Money(3), allow_pickle=False)
+    register_type(Money, name="test.money", encode=lambda money: {"paise": money.paise}, decode=lambda data: Money(data["paise"]))
+    try:
+        one = Money(350)
+        back = there_and_back([one, one])
+        assert back[0].paise == 350
+        assert back[0] is back[1]
+        with pytest.raises(ConfigurationError):
+            register_type(Order, name="test.money", encode=vars, decode=dict)
+        with pytest.raises(ConfigurationError):
+            register_type(dict, name="test.dict", encode=list, decode=dict)
+        payload = dumps(one, allow_pickle=False)
+        with pytest.raises(UnreadableEntry):
+            loads(payload.meta.replace(b"money", b"monny"), (), trusted=True)
+    finally:
+        del stream.USER_TYPES[Money]
+
+
+# Pickled parts
+
+
+def test_only_the_part_without_a_codec_is_pickled() -> None:
+    """P2: the frame beside a model is stored as a frame."""
+    value = {"frame": pd.DataFrame({"a": np.arange(3000.0)}), "model": Reduced(a=1)}
+    payload = dumps(value, allow_pickle=True)
+    assert payload.pickled
+    assert b"pd.DataFrame" in payload.meta
+    back = by_pickle(value)
+    assert same(value["frame"], back["frame"]) is True
+    assert type(back["model"]) is Reduced
+    with pytest.raises(UnsupportedType, match="Reduced"):
+        dumps(value, allow_pickle=False)
+
+
+class Holder:
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+
+def test_a_pickled_part_has_memory_of_its_own() -> None:
+    """P2: out-of-band buffers do not show through."""
+    back = by_pickle([Holder(np.arange(10_000.0)), Custom(3)])
+    back[0].array[0] = 7
+    assert back[0].array.flags.writeable
+    assert back[1] == Custom(3)
+
+
+def test_cloudpickle_where_pickle_cannot() -> None:
+    """P2: a local class, a lambda."""
+    scale = 3
+    assert by_pickle({"f": lambda x: x * scale})["f"](2) == 6
+
+
+class Hostile:
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __reduce__(self) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize("value", [
+    threading.Lock(), (n for n in ()), Hostile(ValueError("hunter2")), Hostile(RecursionError()), memoryview(b""), sys,
+], ids=lambda value: type(value).__name__)
+def test_what_cannot_be_stored_is_refused_with_our_error(value: Any) -> None:
+    """P5: a result that cannot be stored costs the caching, not the result; and no message quotes a value."""
+    for allowed in (False, True):
+        if value is sys and allowed:
+            continue
+        with pytest.raises(UnsupportedType) as caught:
+            dumps([1, {"a": value}], allow_pickle=allowed)
+        assert "hunter2" not in str(caught.value)
+        assert caught.value.type_name
+
+
+def test_a_planted_pickle_does_not_run(tmp_path: pathlib.Path) -> None:
+    """P6: nothing in an untrusted entry is executed."""
+    target = tmp_path / "ran"
+
+    class Bomb:
+        def __reduce__(self) -> Any:
+            return pathlib.Path.touch, (target,)
+
+    data = pickle.dumps(Bomb())
+    for meta in (b"p" + bytes((len(data),)) + data + b"\0", b"l\1p" + bytes((len(data),)) + data + b"\0", data):
+        with pytest.raises(UnreadableEntry):
+            loads(meta, (), trusted=False)
+    assert not target.exists()
+
+
+# Damage
+
+SAMPLES = [
+    {"symbol": "INFY", "price": 1.5, "n": 3},
+    [{"a": n, "b": f"s{n}", "c": dt.date(2024, 1, 1)} for n in range(20)],
+    pd.DataFrame({
+        "a": [1.5, 2], "b": ["x", None], "c": pd.Categorical(["u", "v"]), "d": pd.date_range("2024", periods=2, tz="Asia/Kolkata"),
+        "e": pd.array([1, None], dtype="Int64"), "f": pd.arrays.SparseArray([0, 1]), "g": pd.period_range("2024", periods=2, freq="M"),
+    }, index=pd.MultiIndex.from_product([["k"], pd.timedelta_range("1s", periods=2)])),
+    np.array([(1, "a", [1, 2])], dtype=[("a", "i4"), ("b", "O"), ("c", "f8", (2,))]),
+    np.ma.array(np.arange(2000), mask=False),
+    [Order("A"), Tick(1, 2), Side.BUY, Mode.LTP, re.compile("a"), zoneinfo.ZoneInfo("UTC"), KOLKATA, pytz.timezone("Asia/Kolkata")],
+    pd.interval_range(0, 3),
+    collections.deque([1], 3),
+    pd.Series(["x" * 30, None] * 200),
+]
+if made.pa is not None:
+    SAMPLES += [made.pa.table({"a": ["x", None], "d": made.pa.array(["a", "b"]).dictionary_encode()}), pd.Series([1, None], dtype="int64[pyarrow]")]
+PAYLOADS: list[Payload] = [dumps(sample, allow_pickle=False) for sample in SAMPLES]
+
+
+@quick(600)
+@given(st.data())
+def test_damaged_bytes_are_unreadable_or_a_value(data: st.DataObject) -> None:
+    """P5, P6: a mutated entry gives UnreadableEntry or some value, never another exception, never a crash."""
+    payload = data.draw(st.sampled_from(PAYLOADS))
+    meta, buffers = bytearray(payload.meta), [bytearray(buffer) for buffer in payload.buffers]
+    for _ in range(data.draw(st.integers(1, 4))):
+        target = data.draw(st.sampled_from([meta, meta, meta, *buffers]))
+        if target:
+            place = data.draw(st.integers(0, len(target) - 1))
+            kind = data.draw(st.integers(0, 3))
+            if kind == 0:
+                target[place] = data.draw(st.sampled_from([0, 1, 0x7F, 0xFD, 0xFE, 0xFF]))
+            elif kind == 1:
+                target[place] ^= 1 << data.draw(st.integers(0, 7))
+            elif kind == 2:
+                del target[place:]
+            else:
+                target[place:place] = target[data.draw(st.integers(0, place)) : place + 9]
+    try:
+        value = loads(bytes(meta), buffers, trusted=False)
+    except UnreadableEntry:
+        return
+    repr(value)
+
+
+@quick(300)
+@given(st.binary(max_size=60), st.lists(st.binary(max_size=8), max_size=2))
+def test_any_bytes_at_all(meta: bytes, buffers: list[bytes]) -> None:
+    """P5: foreign bytes are unreadable, or by chance a value."""
+    try:
+        loads(meta, buffers, trusted=False)
+    except UnreadableEntry:
+        pass
+
+
+def _claims() -> dict[str, bytes]:
+    huge = b"\xff" + struct.pack("<Q", 1 << 40)
+    array = dumps(np.zeros(3), allow_pickle=False).meta
+    frame = dumps(pd.DataFrame({"a": [1.5]}), allow_pickle=False).meta
+    return {
+        "str": b"S" + huge,
+        "out of band": b"B\xfe" + struct.pack("<Q", 1 << 40),
+        "list": b"Lg" + huge,
+        "records": b"R" + huge + b"g\x01s\x01ag\x00",
+        "strings": b"Ls" + huge + b"\0",
+        "array": array.replace(b"\x01\x03\x00", b"\x01" + huge + b"\x00"),
+        "zero-sized": array.replace(b"<f8\x01\x03\x00", b"|S0\x01" + huge + b"\x00").replace(bytes(24), b"")[:-1] + b"\0",
+        "frame": frame.replace(b"<f8", b"<f8").replace(b"\x01\x01\x00\x00", b"\x01\x01\x00" + huge),
+    }
+
+
+@pytest.mark.parametrize("name", _claims())
+def test_a_claimed_length_allocates_nothing(name: str) -> None:
+    """P5: an allocation bomb fails before it allocates."""
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        loads(_claims()[name], (), trusted=False)
+    except UnreadableEntry:
+        pass
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000
+
+
+def test_leftovers_and_missing_buffers_are_unreadable() -> None:
+    """P5: an entry is exactly as long as its content."""
+    payload = dumps(np.arange(5000.0), allow_pickle=False)
+    (buffer,) = payload.buffers
+    for meta, buffers in [
+        (payload.meta + b"N", [buffer]),
+        (payload.meta[:-1], [buffer]),
+        (payload.meta, []),
+        (payload.meta, [buffer, b""]),
+        (payload.meta, [bytes(buffer)[:-8]]),
+        (b"", []),
+    ]:
+        with pytest.raises(UnreadableEntry):
+            loads(meta, buffers, trusted=True)
+
+
+@pytest.mark.skipif(made.pa is None, reason="pyarrow is not installed")
+def test_a_compressed_arrow_body_is_refused() -> None:
+    """P5: we never write one, and it could claim any size."""
+    pa = made.pa
+    table = pa.table({"a": pa.array(["x" * 100] * 1000).dictionary_encode()})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write(table)
+    body = sink.getvalue().to_pybytes()
+    head = stream.BY_NAME[b"pa.Table"].head
+    enc = stream.Encoder(allow_pickle=False)
+    enc.out += head
+    enc.blob(body)
+    with pytest.raises(UnreadableEntry, match="compressed"):
+        loads(bytes(enc.out), enc.buffers, trusted=False)
+
+
+# Other processes
+
+
+def test_importing_loads_no_library() -> None:
+    """`import redis_memo` stays light; a library's rules come with its first object."""
+    code = (
+        "import sys; from redis_memo import _codecs\n"
+        "_codecs.loads(_codecs.dumps({'a': [1, 2.5]}, allow_pickle=False).meta, (), trusted=False)\n"
+        "heavy = {'numpy', 'pandas', 'pyarrow', 'polars', 'pydantic', 'cloudpickle', 'pytz', 'dateutil'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=HERE.parent)
+
+
+def test_a_second_process_reads_it_without_having_seen_the_library(tmp_path: pathlib.Path) -> None:
+    """P2: the reader loads what the entry needs."""
+    frame = pd.DataFrame({"a": [1.5], "b": pd.Categorical(["x"])}, index=pd.date_range("2024", periods=1, tz=KOLKATA, freq="D"))
+    payload = dumps(frame, allow_pickle=False)
+    (tmp_path / "meta").write_bytes(payload.meta)
+    code = (
+        "import sys, pathlib; from redis_memo import _codecs\n"
+        "assert 'pandas' not in sys.modules\n"
+        "frame = _codecs.loads(pathlib.Path(sys.argv[1]).read_bytes(), (), trusted=False)\n"
+        "print(frame.index.tz, frame.index.freq, frame['b'].dtype, frame['a'].iloc[0])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code, str(tmp_path / "meta")], check=True, cwd=HERE.parent, capture_output=True, text=True)
+    assert shown.stdout.split("\n")[0] == "tzoffset(None, 19800) <Day> category 1.5"
+
+
+# Golden values: what was written stays readable, and is written again byte for byte
+
+
+def _golden_values() -> dict[str, Any]:
+    stamps = pd.DatetimeIndex(np.array([1_700_000_000, 1_700_086_400], "M8[s]").astype("M8[ns]"))
+    return {
+        "none": None,
+        "bools": [True, False],
+        "ints": [0, -1, 2**63 - 1, 2**63, -(10**30)],
+        "floats": [0.0, -0.0, float("inf"), NAN_PAYLOAD],
+        "complex": 1 - 2j,
+        "strings": ["", "ä", "\ud800", "x" * 300],
+        "bytes": [b"", b"\0" * 300, bytearray(b"abc")],
+        "packed": [[1.5] * 16, [1] * 16, [True] * 16, list("abcdefghijklmnop"), ["a\0"] * 5 + list("bcdefghijkl")],
+        "mixed": [None, 1, "a", 1.5] * 4,
+        "tuple": (1, ("a",)),
+        "dict": {"symbol": "INFY", "price": 1.5, "n": 3},
+        "long dict": {str(n): n for n in range(20)},
+        "set": frozenset([3]),
+        "records": [{"date": dt.datetime(2024, 1, 1, 9, n, tzinfo=KOLKATA), "close": n / 4} for n in range(16)],
+        "dates": [dt.date(2024, 1, 1), dt.time(9, 15), dt.timedelta(1, 2, 3), dt.datetime(2024, 1, 1, fold=1, tzinfo=dt.UTC)],
+        "zones": [dt.timezone(dt.timedelta(hours=5), "X"), zoneinfo.ZoneInfo("Asia/Kolkata"), KOLKATA, pytz.utc, pytz.FixedOffset(330),
+                  pytz.timezone("Asia/Kolkata").localize(dt.datetime(2024, 1, 1)).tzinfo],
+        "stdlib": [range(3), slice(1, None), ..., collections.OrderedDict(a=1), collections.deque([1], 2), collections.Counter("a"),
+                   __import__("decimal").Decimal("1.50"), pathlib.PurePosixPath("a/b"), re.compile("a", re.I)],
+        "classes": [Order("A", [1]), Quote(1, 2), Tick(1, 2.5), Side.BUY, Mode.LTP | Mode.FULL],
+        "array": np.arange(6, dtype="<i4").reshape(2, 3).T,
+        "large array": np.zeros(600),
+        "object array": np.array([None, "a", 1], dtype=object),
+        "structured": np.array([(1, b"ab")], dtype=[("a", "<i2"), ("b", "S3")]),
+        "scalars": [np.float64(1.5), np.datetime64("2024-01-01", "D"), pd.Timestamp("2024-01-01").as_unit("ns"), pd.NaT, pd.NA, pd.offsets.MonthEnd(3)],
+        "series": pd.Series([1.5, 2.5], index=stamps, name="close"),
+        "frame": pd.DataFrame({"a": [1.5, 2.5], "b": [1, 2], "c": pd.Categorical(["x", "y"]), "d": pd.array([1, None], dtype="Int64"),
+                               "e": pd.array(["x", None], dtype=pd.StringDtype("python"))}, index=stamps.tz_localize("UTC").tz_convert(KOLKATA),
+                              ).rename_axis(columns=None).set_axis(pd.Index(list("abcde"), dtype=object), axis=1),
+        "multi": pd.MultiIndex.from_arrays([pd.Index([1, 2]), pd.Index([0.5, 1.5])], names=["a", None]),
+    }
+
+
+def _as_json(payload: Payload) -> dict[str, Any]:
+    return {"meta": payload.meta.hex(), "buffers": [bytes(buffer).hex() for buffer in payload.buffers]}
+
+
+def test_golden_values_cover_what_is_written_today() -> None:
+    """The golden file and the list here name the same values. To add some: `python -m tests.test_values`."""
+    assert set(json.loads(GOLDEN.read_text())) == set(_golden_values())
+
+
+@pytest.mark.parametrize("name", _golden_values())
+def test_golden_value(name: str) -> None:
+    """P2 over time: entries written by an older version are read, and this version writes them the same."""
+    value, kept = _golden_values()[name], json.loads(GOLDEN.read_text())[name]
+    back = loads(bytes.fromhex(kept["meta"]), [bytes.fromhex(buffer) for buffer in kept["buffers"]], trusted=False)
+    assert same(value, back) is True
+    assert _as_json(dumps(value, allow_pickle=False)) == kept
+
+
+def _write_missing_golden_values() -> None:
+    kept = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
+    for name, value in _golden_values().items():
+        kept.setdefault(name, _as_json(dumps(value, allow_pickle=False)))
+    GOLDEN.write_text(json.dumps(kept, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    _write_missing_golden_values()
