@@ -146,9 +146,20 @@ class Invocation:
         return self.memo.function(*self.args, **self.kwargs)
 
     def flow(self) -> core.Flow:
-        if self.memo.policy is None:
-            self.memo.lifetime()  # said before the work is done, not after
+        self._check()
         return core.read_through(self, self.entry, self.locate)
+
+    def refreshing(self) -> core.Flow:
+        self._check()
+        return core.refresh(self, self.locate())
+
+    def storing(self, value: object) -> core.Flow:
+        self._check()
+        return core.store(self, self.locate(), value)
+
+    def _check(self) -> None:
+        if self.memo.policy is None:
+            self.memo.lifetime()  # that there is none is said before the work is done, not after
 
     def unseal(self, entry: str, envelope: bytes) -> Any:
         opened = self.memo.cache.sealer.open(entry, envelope)
@@ -183,7 +194,8 @@ class Invocation:
         try:
             payload = dumps(computed.value, allow_pickle=sealer.may_pickle)
         except UnsupportedType as error:
-            self._not_stored("type", error, f"{error}. The result is returned and not stored")
+            way_out = "" if sealer.may_pickle else " (REDIS_MEMO_SECRET or configure(secret=...) sets one)"
+            self._not_stored("type", error, f"{error}{way_out}. The result is returned, not stored")
             return None
         until = now + ttl
         envelope, saved = sealer.seal(
