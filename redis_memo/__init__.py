@@ -7,7 +7,8 @@ from ._cache import Cache, configure, connect
 from ._codecs import register_type
 from ._events import CacheInfo
 from ._keys import register_key
-from ._memo import MISSING, cache_info, clear, invalidate, redis_cached
+from ._memo import cache_info, clear, invalidate, redis_cached
+from ._memoized import MISSING
 from .errors import RedisMemoError
 from .market import market_aware
 from .ttl import Call, TTLPolicy, jittered

@@ -121,9 +121,7 @@ def loads(meta: Buffer, buffers: Sequence[Buffer], *, trusted: bool) -> Any:
     return value
 
 
-def register_type(
-    cls: type[T], *, name: str, encode: Callable[[T], object], decode: Callable[[Any], T]
-) -> None:
+def register_type(cls: type[T], *, name: str, encode: Callable[[T], object], decode: Callable[[Any], T]) -> None:
     """Teach the serializer a type.
 
     Args:
@@ -211,6 +209,8 @@ def _put_pickle(enc: Encoder, value: Any) -> None:
             f"set one, or teach the type with register_type({name.rpartition('.')[2]}, ...)",
             type_name=name,
         )
+    if isinstance(value, memoryview):  # cloudpickle would make bytes of it
+        raise _unsupported(value, TypeError())
     enc.enter()
     data: bytes | None
     try:

@@ -6,6 +6,8 @@ is filled without calling anything of its own: no ``__init__``, ``__new__``, ``_
 What customizes pickling says by that that its fields are not all there is, and is left to pickle.
 """
 
+# ruff: noqa: SLF001 - the parts of dataclasses, named tuples and enums have no other names
+
 from __future__ import annotations
 
 import collections

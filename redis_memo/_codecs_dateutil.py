@@ -1,5 +1,7 @@
 """``dateutil`` zones. Kite's candles carry ``tzoffset(None, 19800)``."""
 
+# ruff: noqa: SLF001 - what makes up a zone has no public name
+
 from __future__ import annotations
 
 from typing import Any

@@ -177,9 +177,7 @@ def _get_repeated_strings(dec: Decoder) -> list[Any]:
 
 
 _DATE_PARTS: Final = attrgetter("year", "month", "day")
-_DATETIME_PARTS: Final = attrgetter(
-    "year", "month", "day", "hour", "minute", "second", "microsecond", "fold", "tzinfo"
-)
+_DATETIME_PARTS: Final = attrgetter("year", "month", "day", "hour", "minute", "second", "microsecond", "fold", "tzinfo")
 
 
 def _put_dates(enc: Encoder, items: Sequence[Any]) -> bool:
@@ -305,15 +303,17 @@ def _spread(count: int) -> Callable[..., list[dict[str, Any]]]:
     return made
 
 
-PACKERS.update({
-    float: _put_floats,
-    int: _put_ints,
-    bool: _put_bools,
-    str: _put_strings,
-    date: _put_dates,
-    datetime: _put_datetimes,
-    Decimal: _put_decimals,
-})
+PACKERS.update(
+    {
+        float: _put_floats,
+        int: _put_ints,
+        bool: _put_bools,
+        str: _put_strings,
+        date: _put_dates,
+        datetime: _put_datetimes,
+        Decimal: _put_decimals,
+    }
+)
 _MODES: Final[dict[int, Callable[[Decoder], list[Any]]]] = {
     ord("g"): _get_generic,
     ord("m"): _get_mixed,

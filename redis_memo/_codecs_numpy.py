@@ -4,6 +4,8 @@ An array is its dtype, its shape, and its elements in C order (in Fortran order 
 contiguous is not copied when written, and copied exactly once when read.
 """
 
+# ruff: noqa: SLF001 - the public attributes of a masked array set what they show
+
 from __future__ import annotations
 
 import math
@@ -60,14 +62,16 @@ def _put_structure(enc: Encoder, dtype: Any) -> None:
     fields = [dtype.fields[name] for name in dtype.names]
     titles = tuple(field[2] if len(field) > 2 else None for field in fields)
     enc.out += b"{"
-    enc.put((
-        dtype.names,
-        tuple(int(field[1]) for field in fields),
-        titles if any(title is not None for title in titles) else None,
-        dtype.itemsize,
-        dtype.isalignedstruct,
-        dtype.type is np.record,
-    ))
+    enc.put(
+        (
+            dtype.names,
+            tuple(int(field[1]) for field in fields),
+            titles if any(title is not None for title in titles) else None,
+            dtype.itemsize,
+            dtype.isalignedstruct,
+            dtype.type is np.record,
+        )
+    )
     for field in fields:
         put_dtype(enc, field[0])
 
@@ -225,7 +229,10 @@ def _get_masked(dec: Decoder) -> Any:
     data, mask, fill, hard = dec.get(), dec.get(), dec.get(), dec.get()
     value = np.ma.MaskedArray(data, mask=np.ma.nomask if mask is None else mask, hard_mask=hard, copy=False)
     if fill is not None:
-        value.fill_value = fill
+        if not isinstance(fill, np.ndarray) or fill.shape:
+            raise UnreadableEntry("a masked array is damaged")
+        # The setter would give it the dtype of the array; the defaults of numpy itself have another one.
+        value._fill_value = fill  # type: ignore[attr-defined]
     return value
 
 

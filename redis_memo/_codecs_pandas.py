@@ -5,6 +5,8 @@ own, or the group is one if columns are short. Reading puts a group into one blo
 one copy of its data and comes back as it will be used. How the blocks lay in the original is not kept.
 """
 
+# ruff: noqa: SLF001 - columns as they lie have no public name
+
 from __future__ import annotations
 
 import importlib
@@ -120,7 +122,7 @@ def _get_columns(dec: Decoder, rows: int, width: int) -> list[tuple[Any, Any]]:
         if not is_array or values.shape != ((len(places), rows) if isinstance(values, np.ndarray) else (rows,)):
             raise UnreadableEntry("a frame does not add up")
     found = sorted(place for _, places in blocks for place in places.tolist())
-    if found != list(range(width)):
+    if len(found) != width or found != list(range(width)):
         raise UnreadableEntry("a frame does not add up")
     return blocks
 
@@ -301,9 +303,7 @@ register(Rule("pd.Series", _put_series, _get_series), pd.Series)
 register(Rule("pd.Timestamp", _put_timestamp, _get_timestamp), pd.Timestamp)
 register(Rule("pd.Timedelta", _put_timedelta, _get_timedelta), pd.Timedelta)
 register(Rule("pd.Period", _put_period, _get_period), pd.Period)
-register(
-    Rule("pd.Interval", _put_interval, lambda dec: pd.Interval(dec.get(), dec.get(), dec.text())), pd.Interval
-)
+register(Rule("pd.Interval", _put_interval, lambda dec: pd.Interval(dec.get(), dec.get(), dec.text())), pd.Interval)
 register(Rule("pd.NaT", _nothing, lambda _dec: pd.NaT), type(pd.NaT))
 register(Rule("pd.NA", _nothing, lambda _dec: pd.NA), type(pd.NA))
 register(Rule("pd.DateOffset", _put_offset, _get_offset), *_OFFSETS.values())

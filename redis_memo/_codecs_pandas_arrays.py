@@ -4,6 +4,8 @@ Each is stored by what it means (categories and codes, values and mask, offset a
 so that what one major version of pandas wrote the other one reads.
 """
 
+# ruff: noqa: SLF001 - arrays as they lie have no public name
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final

@@ -1,5 +1,7 @@
 """``pytz`` zones. A localized datetime's zone is one of several instances of its zone; it comes back as that one."""
 
+# ruff: noqa: SLF001 - what makes up a zone has no public name
+
 from __future__ import annotations
 
 from typing import Any

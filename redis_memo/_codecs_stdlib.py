@@ -192,9 +192,7 @@ register(Rule("namespace", _put_namespace, _get_namespace, early=True), SimpleNa
 register(Rule("range", _put_parts(*_SLICE), lambda dec: range(dec.get(), dec.get(), dec.get())), range)
 register(Rule("slice", _put_parts(*_SLICE), lambda dec: slice(dec.get(), dec.get(), dec.get())), slice)
 register(Rule("decimal", lambda enc, value: enc.text(str(value)), lambda dec: Decimal(dec.text())), Decimal)
-register(
-    Rule("fraction", _put_parts("numerator", "denominator"), lambda dec: Fraction(dec.get(), dec.get())), Fraction
-)
+register(Rule("fraction", _put_parts("numerator", "denominator"), lambda dec: Fraction(dec.get(), dec.get())), Fraction)
 register(Rule("uuid", _put_uuid, _get_uuid), uuid.UUID)
 register(Rule("path", _put_path, _get_path), *_PATHS.values())
 register(Rule("timezone", _put_timezone, _get_timezone), timezone)

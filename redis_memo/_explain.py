@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import _core as core
 from ._keys import digest, encode
 from .errors import KeyingError, StoreError, UnreadableEntry
 
 if TYPE_CHECKING:
-    from ._memo import Invocation
+    from ._invocation import Invocation
 
 __all__ = ["Explanation", "Part", "explain"]
 
@@ -97,7 +97,7 @@ def _parts(call: Invocation) -> tuple[Part, ...]:
 def explain(call: Invocation) -> core.Flow:
     """The flow behind ``explain``."""
     place = call.locate()
-    said = {
+    said: dict[str, Any] = {
         "function": call.memo.shown,
         "key": place.entry,
         "parts": _parts(call),

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Mapping
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["Registry"]
 

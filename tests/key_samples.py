@@ -78,11 +78,12 @@ def samples():
             "close": [1.5, float("nan"), 3.0],
             "volume": np.array([1, 2, 3], dtype="int64"),
             "name": pd.Series(["a", None, "ü"], dtype=object),
-            "kind": pd.Categorical(["x", "y", "x"], categories=["y", "x"], ordered=True),
+            "kind": pd.Categorical(["x", "y", "x"], categories=pd.Index(["y", "x"], dtype=object), ordered=True),
             "whole": pd.array([1, None, 3], dtype="Int64"),
         },
         index=pd.DatetimeIndex(["2026-02-01", "2026-02-02", "2026-02-03"], tz="Asia/Kolkata", name="date").as_unit("ns"),
     )
+    frame.columns = frame.columns.astype(object)  # pandas 3 has another dtype for text than pandas 2
     return {
         "scalars": [None, True, 1, 1.0, "1", b"1", 0.0, -0.0, 1j, 2**100, -(2**300), ..., float("nan"), bytearray(b"x")],
         "text": ["ü", "\ud800", "x" * 1000, "😀"],
@@ -130,7 +131,7 @@ def samples():
         "wide frame": pd.DataFrame(np.arange(400_000, dtype="f8").reshape(40_000, 10)),
         "indexes": [
             pd.RangeIndex(3, name="i"),
-            pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["x", None]),
+            pd.MultiIndex.from_tuples([(1, 1.5), (2, 2.5)], names=["x", None]),
             pd.period_range("2026-01", periods=2, freq="D"),
             pd.interval_range(0, 2),
         ],

@@ -80,9 +80,6 @@ def test_comes_back_equal(name: str) -> None:
     check()
 
 
-# A payload names nothing that is not registered: what a rule falls back from shows in allow_pickle=False above.
-
-
 @quick(100)
 @given(anything)
 def test_writing_is_deterministic(value: Any) -> None:
@@ -108,9 +105,11 @@ NASTY = {
     "huge int": [10**50, 1] * 9,
     "empty things": [(), [], {}, set(), frozenset(), "", b"", bytearray()],
     "kite candle": {"date": dt.datetime(2024, 1, 1, 9, 15, tzinfo=KOLKATA), "open": 1.5, "volume": 3},
-    "kite candles": [{"date": dt.datetime(2024, 1, 1, 9, m, tzinfo=KOLKATA), "open": m / 3, "volume": m} for m in range(40)],
+    "kite candles": [
+        {"date": dt.datetime(2024, 1, 1, 9, m, tzinfo=KOLKATA), "open": m / 3, "volume": m} for m in range(40)
+    ],
     "records with holes": [{"a": None if n % 3 else n, "b": float("nan"), "c": ""} for n in range(30)],
-    "records, other order": [{"a": 1, "b": 2}] * 1 + [{"b": 2, "a": 1} for _ in range(20)],
+    "records, other order": [{"a": 1, "b": 2}] + [{"b": 2, "a": 1} for _ in range(20)],
     "records, equal keys of another type": [{"a": 1} for _ in range(9)] + [{np.str_("a"): 1}],
     "records of nothing": [{} for _ in range(20)],
     "one second of a fold": dt.datetime(2024, 11, 3, 1, 30, fold=1, tzinfo=zoneinfo.ZoneInfo("America/New_York")),
@@ -169,9 +168,7 @@ def test_sharing_is_kept() -> None:
     records = [{"a": n} for n in range(20)]
     back = there_and_back({"records": records, "last": records[-1]})
     assert back["last"] is back["records"][-1]
-    twice = [records[0]] * 20
-    assert there_and_back(twice)[0] is there_and_back(twice)[0] or True
-    back = there_and_back(twice)
+    back = there_and_back([records[0]] * 20)
     assert all(item is back[0] for item in back)
 
 
@@ -211,10 +208,10 @@ def test_cycles_through_immutables_go_by_pickle() -> None:
 def test_deep_nesting_neither_crashes_nor_blows_up() -> None:
     """P5: stored, or refused with our own error."""
     deep: Any = None
-    for _ in range(500):
+    for _ in range(250):
         deep = [deep]
     back = by_pickle(deep)
-    for _ in range(500):
+    for _ in range(250):
         (back,) = back
     assert back is None
     for _ in range(100_000):
@@ -322,11 +319,18 @@ def test_user_classes() -> None:
     order.extra = {"not": "a field"}  # type: ignore[attr-defined]
     wide = Wide(1, 2.5)
     wide.note = "x"  # type: ignore[attr-defined]
-    back = there_and_back([order, Quote(1, [2]), Fill(1.5, 2), Tick(1, None), Pair(1, 2), Side.LONG, Mode.LTP | Mode.FULL, wide])
-    assert same([order, Quote(1, [2]), Fill(1.5, 2), Tick(1, None), Pair(1, 2), Side.BUY, Mode.LTP | Mode.FULL, wide], back) is True
+    back = there_and_back(
+        [order, Quote(1, [2]), Fill(1.5, 2), Tick(1, None), Pair(1, 2), Side.LONG, Mode.LTP | Mode.FULL, wide]
+    )
+    assert (
+        same(
+            [order, Quote(1, [2]), Fill(1.5, 2), Tick(1, None), Pair(1, 2), Side.BUY, Mode.LTP | Mode.FULL, wide], back
+        )
+        is True
+    )
     assert back[0].extra == {"not": "a field"}
     assert back[-1].note == "x"
-    assert len(dumps([Order("A")] * 0 + [Order(str(n)) for n in range(50)], allow_pickle=False).meta) < 50 * 80
+    assert len(dumps([Order(str(n)) for n in range(50)], allow_pickle=False).meta) < 50 * 80
 
 
 def test_reading_a_class_runs_none_of_its_code() -> None:
@@ -377,7 +381,9 @@ def test_register_type() -> None:
 
     with pytest.raises(UnsupportedType):
         dumps(Money(3), allow_pickle=False)
-    register_type(Money, name="test.money", encode=lambda money: {"paise": money.paise}, decode=lambda data: Money(data["paise"]))
+    register_type(
+        Money, name="test.money", encode=lambda money: {"paise": money.paise}, decode=lambda data: Money(data["paise"])
+    )
     try:
         one = Money(350)
         back = there_and_back([one, one])
@@ -437,9 +443,18 @@ class Hostile:
         raise self.error
 
 
-@pytest.mark.parametrize("value", [
-    threading.Lock(), (n for n in ()), Hostile(ValueError("hunter2")), Hostile(RecursionError()), memoryview(b""), sys,
-], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "value",
+    [
+        threading.Lock(),
+        (n for n in ()),
+        Hostile(ValueError("hunter2")),
+        Hostile(RecursionError()),
+        memoryview(b""),
+        sys,
+    ],
+    ids=lambda value: type(value).__name__,
+)
 def test_what_cannot_be_stored_is_refused_with_our_error(value: Any) -> None:
     """P5: a result that cannot be stored costs the caching, not the result; and no message quotes a value."""
     for allowed in (False, True):
@@ -471,19 +486,39 @@ def test_a_planted_pickle_does_not_run(tmp_path: pathlib.Path) -> None:
 SAMPLES = [
     {"symbol": "INFY", "price": 1.5, "n": 3},
     [{"a": n, "b": f"s{n}", "c": dt.date(2024, 1, 1)} for n in range(20)],
-    pd.DataFrame({
-        "a": [1.5, 2], "b": ["x", None], "c": pd.Categorical(["u", "v"]), "d": pd.date_range("2024", periods=2, tz="Asia/Kolkata"),
-        "e": pd.array([1, None], dtype="Int64"), "f": pd.arrays.SparseArray([0, 1]), "g": pd.period_range("2024", periods=2, freq="M"),
-    }, index=pd.MultiIndex.from_product([["k"], pd.timedelta_range("1s", periods=2)])),
+    pd.DataFrame(
+        {
+            "a": [1.5, 2],
+            "b": ["x", None],
+            "c": pd.Categorical(["u", "v"]),
+            "d": pd.date_range("2024", periods=2, tz="Asia/Kolkata"),
+            "e": pd.array([1, None], dtype="Int64"),
+            "f": pd.arrays.SparseArray([0, 1]),
+            "g": pd.period_range("2024", periods=2, freq="M"),
+        },
+        index=pd.MultiIndex.from_product([["k"], pd.timedelta_range("1s", periods=2)]),
+    ),
     np.array([(1, "a", [1, 2])], dtype=[("a", "i4"), ("b", "O"), ("c", "f8", (2,))]),
     np.ma.array(np.arange(2000), mask=False),
-    [Order("A"), Tick(1, 2), Side.BUY, Mode.LTP, re.compile("a"), zoneinfo.ZoneInfo("UTC"), KOLKATA, pytz.timezone("Asia/Kolkata")],
+    [
+        Order("A"),
+        Tick(1, 2),
+        Side.BUY,
+        Mode.LTP,
+        re.compile("a"),
+        zoneinfo.ZoneInfo("UTC"),
+        KOLKATA,
+        pytz.timezone("Asia/Kolkata"),
+    ],
     pd.interval_range(0, 3),
     collections.deque([1], 3),
     pd.Series(["x" * 30, None] * 200),
 ]
 if made.pa is not None:
-    SAMPLES += [made.pa.table({"a": ["x", None], "d": made.pa.array(["a", "b"]).dictionary_encode()}), pd.Series([1, None], dtype="int64[pyarrow]")]
+    SAMPLES += [
+        made.pa.table({"a": ["x", None], "d": made.pa.array(["a", "b"]).dictionary_encode()}),
+        pd.Series([1, None], dtype="int64[pyarrow]"),
+    ]
 PAYLOADS: list[Payload] = [dumps(sample, allow_pickle=False) for sample in SAMPLES]
 
 
@@ -491,7 +526,7 @@ PAYLOADS: list[Payload] = [dumps(sample, allow_pickle=False) for sample in SAMPL
 @given(st.data())
 def test_damaged_bytes_are_unreadable_or_a_value(data: st.DataObject) -> None:
     """P5, P6: a mutated entry gives UnreadableEntry or some value, never another exception, never a crash."""
-    payload = data.draw(st.sampled_from(PAYLOADS))
+    payload = PAYLOADS[data.draw(st.integers(0, len(PAYLOADS) - 1))]
     meta, buffers = bytearray(payload.meta), [bytearray(buffer) for buffer in payload.buffers]
     for _ in range(data.draw(st.integers(1, 4))):
         target = data.draw(st.sampled_from([meta, meta, meta, *buffers]))
@@ -526,7 +561,7 @@ def test_any_bytes_at_all(meta: bytes, buffers: list[bytes]) -> None:
 def _claims() -> dict[str, bytes]:
     huge = b"\xff" + struct.pack("<Q", 1 << 40)
     array = dumps(np.zeros(3), allow_pickle=False).meta
-    frame = dumps(pd.DataFrame({"a": [1.5]}), allow_pickle=False).meta
+    frame = dumps(pd.DataFrame([[1.5]]), allow_pickle=False).meta
     return {
         "str": b"S" + huge,
         "out of band": b"B\xfe" + struct.pack("<Q", 1 << 40),
@@ -534,8 +569,12 @@ def _claims() -> dict[str, bytes]:
         "records": b"R" + huge + b"g\x01s\x01ag\x00",
         "strings": b"Ls" + huge + b"\0",
         "array": array.replace(b"\x01\x03\x00", b"\x01" + huge + b"\x00"),
-        "zero-sized": array.replace(b"<f8\x01\x03\x00", b"|S0\x01" + huge + b"\x00").replace(bytes(24), b"")[:-1] + b"\0",
-        "frame": frame.replace(b"<f8", b"<f8").replace(b"\x01\x01\x00\x00", b"\x01\x01\x00" + huge),
+        "zero-sized": array.replace(b"<f8\x01\x03\x00", b"|S0\x01" + huge + b"\x00").replace(bytes(24), b"")[:-1]
+        + b"\0",
+        "frame": frame.replace(b"|u1\x01\x01\x00\x01\x00\x01", b"|u1\x01\x01\x00\x01\x00" + huge),
+        "columns": frame.replace(
+            b"pd.RangeIndexi" + bytes(8) + b"i\x01", b"pd.RangeIndexi" + bytes(8) + b"i\xff"
+        ).replace(b"i\xff" + bytes(7), b"i" + struct.pack("<q", 1 << 40)),
     }
 
 
@@ -544,6 +583,7 @@ def test_a_claimed_length_allocates_nothing(name: str) -> None:
     """P5: an allocation bomb fails before it allocates."""
     import resource
 
+    assert struct.pack("<Q", 1 << 40) in _claims()[name]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
         loads(_claims()[name], (), trusted=False)
@@ -601,7 +641,9 @@ def test_importing_loads_no_library() -> None:
 
 def test_a_second_process_reads_it_without_having_seen_the_library(tmp_path: pathlib.Path) -> None:
     """P2: the reader loads what the entry needs."""
-    frame = pd.DataFrame({"a": [1.5], "b": pd.Categorical(["x"])}, index=pd.date_range("2024", periods=1, tz=KOLKATA, freq="D"))
+    frame = pd.DataFrame(
+        {"a": [1.5], "b": pd.Categorical(["x"])}, index=pd.date_range("2024", periods=1, tz=KOLKATA, freq="D")
+    )
     payload = dumps(frame, allow_pickle=False)
     (tmp_path / "meta").write_bytes(payload.meta)
     code = (
@@ -610,7 +652,13 @@ def test_a_second_process_reads_it_without_having_seen_the_library(tmp_path: pat
         "frame = _codecs.loads(pathlib.Path(sys.argv[1]).read_bytes(), (), trusted=False)\n"
         "print(frame.index.tz, frame.index.freq, frame['b'].dtype, frame['a'].iloc[0])"
     )
-    shown = subprocess.run([sys.executable, "-c", code, str(tmp_path / "meta")], check=True, cwd=HERE.parent, capture_output=True, text=True)
+    shown = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "meta")],
+        check=True,
+        cwd=HERE.parent,
+        capture_output=True,
+        text=True,
+    )
     assert shown.stdout.split("\n")[0] == "tzoffset(None, 19800) <Day> category 1.5"
 
 
@@ -634,21 +682,57 @@ def _golden_values() -> dict[str, Any]:
         "long dict": {str(n): n for n in range(20)},
         "set": frozenset([3]),
         "records": [{"date": dt.datetime(2024, 1, 1, 9, n, tzinfo=KOLKATA), "close": n / 4} for n in range(16)],
-        "dates": [dt.date(2024, 1, 1), dt.time(9, 15), dt.timedelta(1, 2, 3), dt.datetime(2024, 1, 1, fold=1, tzinfo=dt.UTC)],
-        "zones": [dt.timezone(dt.timedelta(hours=5), "X"), zoneinfo.ZoneInfo("Asia/Kolkata"), KOLKATA, pytz.utc, pytz.FixedOffset(330),
-                  pytz.timezone("Asia/Kolkata").localize(dt.datetime(2024, 1, 1)).tzinfo],
-        "stdlib": [range(3), slice(1, None), ..., collections.OrderedDict(a=1), collections.deque([1], 2), collections.Counter("a"),
-                   __import__("decimal").Decimal("1.50"), pathlib.PurePosixPath("a/b"), re.compile("a", re.I)],
+        "dates": [
+            dt.date(2024, 1, 1),
+            dt.time(9, 15),
+            dt.timedelta(1, 2, 3),
+            dt.datetime(2024, 1, 1, fold=1, tzinfo=dt.UTC),
+        ],
+        "zones": [
+            dt.timezone(dt.timedelta(hours=5), "X"),
+            zoneinfo.ZoneInfo("Asia/Kolkata"),
+            KOLKATA,
+            pytz.utc,
+            pytz.FixedOffset(330),
+            pytz.timezone("Asia/Kolkata").localize(dt.datetime(2024, 1, 1)).tzinfo,
+        ],
+        "stdlib": [
+            range(3),
+            slice(1, None),
+            ...,
+            collections.OrderedDict(a=1),
+            collections.deque([1], 2),
+            collections.Counter("a"),
+            __import__("decimal").Decimal("1.50"),
+            pathlib.PurePosixPath("a/b"),
+            re.compile("a", re.I),
+        ],
         "classes": [Order("A", [1]), Quote(1, 2), Tick(1, 2.5), Side.BUY, Mode.LTP | Mode.FULL],
         "array": np.arange(6, dtype="<i4").reshape(2, 3).T,
         "large array": np.zeros(600),
         "object array": np.array([None, "a", 1], dtype=object),
         "structured": np.array([(1, b"ab")], dtype=[("a", "<i2"), ("b", "S3")]),
-        "scalars": [np.float64(1.5), np.datetime64("2024-01-01", "D"), pd.Timestamp("2024-01-01").as_unit("ns"), pd.NaT, pd.NA, pd.offsets.MonthEnd(3)],
+        "scalars": [
+            np.float64(1.5),
+            np.datetime64("2024-01-01", "D"),
+            pd.Timestamp("2024-01-01").as_unit("ns"),
+            pd.NaT,
+            pd.NA,
+            pd.offsets.MonthEnd(3),
+        ],
         "series": pd.Series([1.5, 2.5], index=stamps, name="close"),
-        "frame": pd.DataFrame({"a": [1.5, 2.5], "b": [1, 2], "c": pd.Categorical(["x", "y"]), "d": pd.array([1, None], dtype="Int64"),
-                               "e": pd.array(["x", None], dtype=pd.StringDtype("python"))}, index=stamps.tz_localize("UTC").tz_convert(KOLKATA),
-                              ).rename_axis(columns=None).set_axis(pd.Index(list("abcde"), dtype=object), axis=1),
+        "frame": pd.DataFrame(
+            {
+                "a": [1.5, 2.5],
+                "b": [1, 2],
+                "c": pd.Categorical.from_codes([0, 1], pd.Index(["x", "y"], dtype=object)),
+                "d": pd.array([1, None], dtype="Int64"),
+                "e": pd.array(["x", None], dtype=pd.StringDtype("python")),
+            },
+            index=stamps.tz_localize("UTC").tz_convert(KOLKATA),
+        )
+        .rename_axis(columns=None)
+        .set_axis(pd.Index(list("abcde"), dtype=object), axis=1),
         "multi": pd.MultiIndex.from_arrays([pd.Index([1, 2]), pd.Index([0.5, 1.5])], names=["a", None]),
     }
 

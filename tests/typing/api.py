@@ -1,0 +1,259 @@
+"""What type checkers see (P8): read by mypy --strict and pyright, never run.
+
+An ``ignore`` here is an assertion: both checkers report one that is not needed.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any
+
+from typing_extensions import assert_type
+
+from redis_memo import (
+    MISSING,
+    Cache,
+    CacheInfo,
+    Call,
+    cache_info,
+    clear,
+    configure,
+    connect,
+    invalidate,
+    jittered,
+    market_aware,
+    redis_cached,
+)
+from redis_memo._events import CacheInfoNow
+from redis_memo._memoized import Missing
+
+# --------------------------------------------------------------------------------------------------------- functions
+
+
+@redis_cached(namespace="typing", ttl=market_aware())
+def fetch(symbol: str, exchange: str = "NSE", *, period: int = 365) -> list[float]:
+    return [float(period)]
+
+
+assert_type(fetch("INFY"), list[float])
+assert_type(fetch("INFY", "BSE", period=1), list[float])
+assert_type(fetch.__wrapped__("INFY"), list[float])
+assert_type(fetch.refresh("INFY"), list[float])
+assert_type(fetch.peek("INFY", period=3), list[float] | Missing)
+assert_type(fetch.store([1.0], "INFY", period=3), bool)
+assert_type(fetch.cache_info(), CacheInfo)
+assert_type(fetch.cache_info().hits, int)
+assert_type(fetch.cache_clear(), int)
+assert_type(fetch.invalidate(symbol="INFY"), int)
+assert_type(fetch.cache_key("INFY"), str)
+assert_type(fetch.__name__, str)
+assert_type(fetch.explain("INFY").state, str)
+
+fetch(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+fetch()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+fetch("INFY", preiod=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+fetch("INFY", "NSE", 1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+fetch.peek(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+fetch.store("text", "INFY")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+fetch.store([1.0])  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+fetch.refresh()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+fetch.explain()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+fetch.peeek("INFY")  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+
+found = fetch.peek("INFY")
+if found is not MISSING:
+    assert_type(found, list[float])
+
+as_callback: Callable[[str], list[float]] = fetch
+as_mapped: list[list[float]] = list(map(fetch, ["INFY", "TCS"]))
+
+
+@redis_cached(namespace="typing", ttl=60)
+def names(ttl: int, key: str, namespace: str, fn: int, value: str, function: int) -> None: ...
+
+
+names(1, "", "", 1, value="", function=1)
+names.store(None, 1, "", "", 1, value="", function=1)
+
+
+@redis_cached(namespace="typing", ttl="5m")
+def variadic(first: int, /, *rest: str, **options: bool) -> int:
+    return first
+
+
+assert_type(variadic(1, "a", "b", flag=True), int)
+variadic(1, 2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+variadic(first=1)  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
+
+assert_type(redis_cached(namespace="typing", ttl=1)(lambda: 1)(), int)
+
+# ------------------------------------------------------------------------------------------------------------- async
+
+
+@redis_cached(namespace="typing", ttl=timedelta(minutes=5))
+async def quote(symbol: str, depth: int = 5) -> dict[str, float]:
+    return {}
+
+
+async def use_async() -> None:
+    assert_type(await quote("INFY"), dict[str, float])
+    assert_type(await quote.refresh("INFY"), dict[str, float])
+    assert_type(await quote.peek("INFY"), dict[str, float] | Missing)
+    assert_type(await quote.store({}, "INFY", depth=1), bool)
+    assert_type(quote.cache_info(), CacheInfoNow)
+    assert_type(quote.cache_info().hits, int)
+    assert_type(await quote.cache_info(), CacheInfo)
+    assert_type(await quote.invalidate(symbol="INFY"), int)
+    assert_type(await quote.cache_clear(), int)
+    assert_type((await quote.explain("INFY")).key, str)
+    assert_type(quote.cache_key("INFY"), str)
+    assert_type(await invalidate(quote, symbol="INFY"), int)
+    assert_type(await clear(quote), int)
+    assert_type(cache_info(quote), CacheInfoNow)
+    await quote(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await quote()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await quote.peek(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await quote.store([], "INFY")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    as_coroutine_function: Callable[[str], Coroutine[Any, Any, dict[str, float]]] = quote
+    await as_coroutine_function("INFY")
+
+
+# ----------------------------------------------------------------------------------------------------------- methods
+
+
+class Client:
+    @redis_cached(namespace="typing", ttl=60)
+    def candles(self, symbol: str, days: int = 30) -> list[int]:
+        return [days]
+
+    @redis_cached(namespace="typing", ttl=60)
+    async def ticks(self, symbol: str) -> list[str]:
+        return [symbol]
+
+    @redis_cached(namespace="typing", ttl=60)
+    @classmethod
+    def of(cls, name: str) -> bytes:
+        return name.encode()
+
+    @redis_cached(namespace="typing", ttl=60)
+    @staticmethod
+    def pure(x: float) -> complex:
+        return complex(x)
+
+    @classmethod
+    @redis_cached(namespace="typing", ttl=60)
+    def below_classmethod(cls, name: str) -> bytes:
+        return name.encode()
+
+    @staticmethod
+    @redis_cached(namespace="typing", ttl=60)
+    def below_staticmethod(x: float) -> complex:
+        return complex(x)
+
+    @redis_cached(namespace="typing", ttl=60)
+    @classmethod
+    async def aof(cls, name: str) -> bytes:
+        return name.encode()
+
+    @redis_cached(namespace="typing", ttl=60)
+    @staticmethod
+    async def apure(x: float) -> complex:
+        return complex(x)
+
+    @property
+    @redis_cached(namespace="typing", ttl=60)
+    def below_property(self) -> int:
+        return 1
+
+
+client = Client()
+assert_type(client.candles("INFY"), list[int])
+assert_type(client.candles.peek("INFY", days=2), list[int] | Missing)
+assert_type(client.candles.store([1], "INFY"), bool)
+assert_type(client.candles.refresh("INFY"), list[int])
+assert_type(client.candles.invalidate(symbol="INFY"), int)
+assert_type(Client.candles(client, "INFY"), list[int])
+assert_type(Client.candles.peek(client, "INFY"), list[int] | Missing)
+assert_type(invalidate(client.candles, symbol="INFY"), int)
+assert_type(invalidate(Client.candles), int)
+client.candles(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+client.candles()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+client.candles.peek(client, "INFY")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+Client.candles("INFY")  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
+
+assert_type(client.of("x"), bytes)
+assert_type(Client.of("x"), bytes)
+assert_type(Client.of.peek("x"), bytes | Missing)
+assert_type(client.of.peek("x"), bytes | Missing)
+Client.of(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+client.of(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+assert_type(client.pure(1.0), complex)
+assert_type(Client.pure(1.0), complex)
+assert_type(Client.pure.peek(1.0), complex | Missing)
+assert_type(client.pure.store(1j, 1.0), bool)
+Client.pure("x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+client.pure("x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+assert_type(Client.below_classmethod("x"), bytes)
+assert_type(client.below_classmethod("x"), bytes)
+assert_type(Client.below_staticmethod(1.0), complex)
+assert_type(client.below_staticmethod(1.0), complex)
+assert_type(client.below_property, int)
+
+
+async def use_async_methods() -> None:
+    assert_type(await client.ticks("INFY"), list[str])
+    assert_type(await client.ticks.peek("INFY"), list[str] | Missing)
+    assert_type(await Client.ticks(client, "INFY"), list[str])
+    assert_type(await Client.aof("x"), bytes)
+    assert_type(await client.aof.peek("x"), bytes | Missing)
+    assert_type(await Client.apure(1.0), complex)
+    assert_type(await client.apure.peek(1.0), complex | Missing)
+    await client.ticks(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+class Source(ABC):
+    @redis_cached(namespace="typing", ttl=60)
+    @abstractmethod
+    def load(self, name: str) -> int: ...
+
+
+class File(Source):
+    @redis_cached(namespace="typing", ttl=60)
+    def load(self, name: str) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return len(name)
+
+
+assert_type(File().load("x"), int)
+assert_type(File().load.peek("x"), int | Missing)
+
+# --------------------------------------------------------------------------------------------------------- from code
+
+assert_type(cache_info(fetch), CacheInfo)
+assert_type(invalidate(fetch, symbol="INFY"), int)
+assert_type(clear(fetch), int)
+assert_type(clear("typing"), int)
+assert_type(configure("redis://localhost", ttl=60), Cache)
+assert_type(connect(), Cache)
+
+
+def identify(symbol: str) -> str:
+    return symbol
+
+
+def until_tomorrow(call: Call) -> timedelta:
+    return timedelta(days=1)
+
+
+@redis_cached(namespace="typing", ttl=jittered(until_tomorrow), key=identify, ignore=("client",))
+def with_options(symbol: str, client: Client) -> int:
+    return 1
+
+
+redis_cached(ttl=60)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+redis_cached(namespace="typing", compress="best")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+redis_cached(namespace="typing", on_error="ignore")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+redis_cached(namespace="typing", tll=60)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

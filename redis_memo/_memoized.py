@@ -1,0 +1,373 @@
+"""What a decorated function can do: `Memoized`, and its async twin `AsyncMemoized`.
+
+Where a function stands in a class body, one of these takes its place: a descriptor, so that
+``client.fetch.peek("INFY")`` knows its ``client``. Elsewhere it stays behind a true function that carries its methods.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from enum import Enum
+from types import FunctionType, MethodType
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, TypeVar, overload
+
+from . import _core as core
+from ._events import CacheInfo, CacheInfoNow
+from ._explain import Explanation, explain
+from ._invocation import Invocation, Memo
+from .errors import ConfigurationError, KeyingError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Self
+
+__all__ = ["METHODS", "MISSING", "AsyncMemoized", "Handle", "Memoized", "Missing"]
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+S = TypeVar("S")
+
+METHODS = (
+    "cache_info", "cache_clear", "cache_key", "cache_parameters", "explain", "invalidate", "peek", "refresh", "store",
+)  # fmt: skip
+
+# Until 3.12, classmethod asked what it wraps to bind itself; since then it makes a bound method of it.
+_CLASSMETHOD_BINDS_BY_DESCRIPTOR = sys.version_info < (3, 13)
+
+
+class Missing(Enum):
+    """The type of `MISSING`: an enum, because type checkers then understand ``is MISSING``."""
+
+    MISSING = "MISSING"
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+    def __bool__(self) -> bool:
+        return False
+
+
+MISSING: Final = Missing.MISSING
+"""What ``peek`` returns where nothing is stored; false in a condition, and unlike None never a result."""
+
+
+class Handle:
+    """What `Memoized` and `AsyncMemoized` have in common: all that needs no server.
+
+    Args:
+        of: A decorated function; or the handle of one, to be bound.
+        *bound: What it is bound to, the object or class. As for ``types.MethodType``, whose order of arguments
+            ``weakref.WeakMethod`` relies on.
+    """
+
+    _memo: Memo
+    _bound: tuple[Any, ...]
+    _binds: str
+    _in_class: bool
+
+    def __init__(self, of: Memo | Handle, /, *bound: object) -> None:
+        if isinstance(of, Handle):
+            self.__dict__.update(of.__dict__)
+            self.__dict__["__wrapped__"] = MethodType(of._memo.function, *bound)
+            self.__dict__["__func__"], self.__dict__["__self__"] = of, *bound
+        else:
+            functools.update_wrapper(self, of.function)  # type: ignore[arg-type]
+            self._memo = of
+            self._binds = "instance"
+            self._in_class = False
+        self._bound = bound
+
+    if not TYPE_CHECKING:  # a checker would let every misspelt name pass
+
+        def __getattr__(self, name: str) -> Any:
+            # __code__, __defaults__ and the like: with them inspect takes this for a function, iscoroutinefunction
+            # of Python 3.11 included.
+            if name.startswith("_") and "__wrapped__" in self.__dict__:
+                return getattr(self.__dict__["__wrapped__"], name)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def _apparent_class(self) -> type:
+        # While a class is being made, what looks at its body must see a function. pydantic takes other objects for
+        # fields that lack an annotation.
+        return type(self) if self._in_class or self._bound else FunctionType
+
+    __class__ = property(_apparent_class)
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._in_class = True
+
+    def __repr__(self) -> str:
+        return f"<memoized {self._memo.shown}>"
+
+    def __eq__(self, other: object) -> bool:
+        # As methods: each access makes a new one, equal to the last.
+        if self is other or not self._bound or not isinstance(other, Handle):
+            return self is other
+        return self._memo is other._memo and bool(other._bound) and self._bound[0] is other._bound[0]
+
+    def __hash__(self) -> int:
+        return hash((id(self._memo), *map(id, self._bound)))
+
+    def __reduce__(self) -> Any:
+        # Found again by name where it is unpickled, as functions are; a bound one through its object.
+        if self._bound:
+            return getattr, (self._bound[0], self._memo.function.__name__)
+        return self._memo.function.__qualname__
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _: object) -> Self:
+        return self
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        binds = self._binds
+        if binds == "owner":
+            instance = owner if owner is not None else type(instance)
+        if instance is None or binds == "nothing" or self._bound:
+            return self
+        return type(self)(self, instance)
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Invocation:
+        return Invocation(self._memo, (*self._bound, *args) if self._bound else args, kwargs)
+
+    def _invocation(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Invocation:
+        """As `_call`, for the methods: a call gets its class from whoever bound it, these would miss it."""
+        if not self._bound and not self._in_class and self._is_under_classmethod():
+            raise TypeError(
+                f"{self._memo.shown}: Python 3.13 and later do not tell what stands below @classmethod to which class "
+                "it belongs; put @redis_cached above @classmethod"
+            )
+        return self._call(args, kwargs)
+
+    def _is_under_classmethod(self) -> bool:
+        if _CLASSMETHOD_BINDS_BY_DESCRIPTOR or self._binds != "instance":
+            return False
+        found: Any = sys.modules.get(self._memo.function.__module__)
+        *scopes, name = self._memo.function.__qualname__.split(".")
+        for scope in scopes:
+            found = getattr(found, scope, None)
+        return isinstance(inspect.getattr_static(found, name, None), classmethod)
+
+    def _invalidation(self, args: dict[str, Any]) -> core.Flow:
+        memo = self._memo
+        first = memo.callkey.binder.names[0] if self._bound else None
+        # An object that is ignored, or that arrives in *args, tells no entries apart: all that match are meant.
+        if first is None or first in memo.ignore or first == memo.callkey.binder.var_positional:
+            match = memo.callkey.match(args)
+        elif first in args:
+            raise TypeError(f"{self._memo.shown} got multiple values for argument {first!r}")
+        else:
+            try:
+                match = memo.callkey.match({first: self._bound[0], **args})
+            except KeyingError as error:
+                # Where key= takes its place it needs no key of its own, and then its entries do not tell of it.
+                if memo.key is None or error.parameter != first:
+                    raise
+                match = memo.callkey.match(args)
+        if match.digest is not None:
+            return _drop(core.Place(memo.prefix, match.digest, b""))
+        return core.drop_matching(memo.prefix, b"".join(match.tokens))
+
+    def cache_key(self, /, *args: Any, **kwargs: Any) -> str:
+        """The Redis key of a call's entry.
+
+        Args:
+            *args: As for the function.
+            **kwargs: As for the function.
+
+        Raises:
+            KeyingError: An argument cannot become part of a key.
+        """
+        return self._invocation(args, kwargs).entry
+
+    def cache_parameters(self) -> dict[str, Any]:
+        """How the function was decorated, with what was left out filled in."""
+        memo = self._memo
+        try:
+            ttl = memo.lifetime()
+        except ConfigurationError:  # none is stated, here or anywhere: the first call will say so
+            ttl = None
+        return {
+            "namespace": memo.namespace,
+            "ttl": ttl,
+            "name": memo.name,
+            "version": memo.version,
+            "key": memo.key,
+            "ignore": memo.ignore,
+            "cache_if": memo.cache_if,
+            "compress": memo.compress,
+            "on_error": memo.on_error,
+            "cache": memo.cache,
+            "maxsize": None,
+        }
+
+
+def _drop(place: core.Place) -> core.Flow:
+    return (yield core.Drop(place))
+
+
+def _answer(op: core.Op) -> core.Flow:
+    return (yield op)
+
+
+class Memoized(Handle, Generic[P, R]):
+    """A decorated function as type checkers see it, and as it is inside a class body."""
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        call = self._call(args, kwargs)
+        return self._memo.cache.run(call.flow(), call.compute, self._memo.namespace)  # type: ignore[no-any-return]
+
+    if TYPE_CHECKING:
+        __wrapped__: Callable[P, R]
+        __name__: str
+        __qualname__: str
+
+        # To a checker, what @redis_cached decorates above @classmethod or @staticmethod is the plain function. Whether
+        # the first parameter is the class, the object or neither tells the three apart.
+        @overload
+        def __get__(self: Memoized[Concatenate[S, Q], R], instance: object, owner: S) -> Memoized[Q, R]: ...
+        @overload
+        def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+        @overload
+        def __get__(self: Memoized[Concatenate[S, Q], R], instance: S, owner: type | None = None) -> Memoized[Q, R]: ...
+        @overload
+        def __get__(self, instance: object, owner: type | None = None) -> Self: ...
+        def __get__(self, instance: object, owner: type | None = None) -> Any: ...
+
+    def cache_info(self) -> CacheInfo:
+        """Counters of this process, and the number of entries in Redis."""
+        memo = self._memo
+        try:
+            return memo.stats.info(memo.cache.run(_answer(core.Count(memo.prefix))))
+        except StoreError:
+            return memo.stats.info()
+
+    def cache_clear(self) -> int:
+        """Delete all entries of the function, revoke what is being computed, and start the counters anew.
+
+        Returns:
+            How many entries went.
+
+        Raises:
+            StoreError: Redis could not be asked.
+        """
+        gone = int(self._memo.cache.run(core.drop_matching(self._memo.prefix, b"")))
+        self._memo.stats.clear()
+        return gone
+
+    def invalidate(self, /, **args: object) -> int:
+        """Delete the entries of all calls with these arguments, and revoke what is being computed for them.
+
+        After it returns, no call that starts later gets a value computed before it.
+
+        Args:
+            **args: Arguments by name: all of them mean one call, some of them every call that has them, none every
+                call. On a bound method the object is one of them.
+
+        Returns:
+            How many entries went.
+
+        Raises:
+            TypeError: The function has no parameter of such a name.
+            StoreError: Redis could not be asked, and so the entries still stand.
+        """
+        return int(self._memo.cache.run(self._invalidation(args)))
+
+    def peek(self, /, *args: P.args, **kwargs: P.kwargs) -> R | Missing:
+        """The stored result of a call, or `MISSING`; never computes, and counts nothing."""
+        call = self._invocation(args, kwargs)
+        return self._memo.cache.run(core.peek(call, call.entry, MISSING))  # type: ignore[no-any-return]
+
+    def store(self, value: R, /, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Store ``value`` as the result of a call; what is being computed for it is superseded.
+
+        Returns:
+            Whether it was stored: not if ``cache_if`` or the expiry refuse it, or Redis did not take it.
+        """
+        call = self._invocation(args, kwargs)
+        return bool(self._memo.cache.run(call.storing(value), namespace=self._memo.namespace))
+
+    def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function now and store what it returns in the place of what is stored."""
+        call = self._invocation(args, kwargs)
+        return self._memo.cache.run(call.refreshing(), call.compute, self._memo.namespace)  # type: ignore[no-any-return]
+
+    def explain(self, /, *args: P.args, **kwargs: P.kwargs) -> Explanation:
+        """What the key of a call is made of, and where its entry stands; shows types, never values."""
+        return self._memo.cache.run(explain(self._invocation(args, kwargs)))  # type: ignore[no-any-return]
+
+
+class AsyncMemoized(Handle, Generic[P, R]):
+    """As `Memoized`, for ``async def``: what asks Redis is awaited."""
+
+    def __init__(self, of: Memo | Handle, /, *bound: object) -> None:
+        Handle.__init__(self, of, *bound)
+        if sys.version_info >= (3, 12) and not bound:
+            inspect.markcoroutinefunction(self)  # its code may not tell: a plain function that was marked itself
+
+    async def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        call = self._call(args, kwargs)
+        return await self._memo.cache.arun(call.flow(), call.compute, self._memo.namespace)  # type: ignore[no-any-return]
+
+    if TYPE_CHECKING:
+        __wrapped__: Callable[P, Coroutine[Any, Any, R]]
+        __name__: str
+        __qualname__: str
+
+        # To a checker, what @redis_cached decorates above @classmethod or @staticmethod is the plain function. Whether
+        # the first parameter is the class, the object or neither tells the three apart.
+        @overload
+        def __get__(self: AsyncMemoized[Concatenate[S, Q], R], instance: object, owner: S) -> AsyncMemoized[Q, R]: ...
+        @overload
+        def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+        @overload
+        def __get__(self: AsyncMemoized[Concatenate[S, Q], R], instance: S, owner: type | None = None) -> AsyncMemoized[Q, R]: ...
+        @overload
+        def __get__(self, instance: object, owner: type | None = None) -> Self: ...
+        def __get__(self, instance: object, owner: type | None = None) -> Any: ...
+
+    def cache_info(self) -> CacheInfoNow:
+        """Counters of this process at once; awaited, with the number of entries in Redis."""
+        info = CacheInfoNow(*self._memo.stats.info())
+        info._complete = self._cache_info  # noqa: SLF001
+        return info
+
+    async def _cache_info(self, _: object) -> CacheInfo:
+        memo = self._memo
+        try:
+            return memo.stats.info(await memo.cache.arun(_answer(core.Count(memo.prefix))))
+        except StoreError:
+            return memo.stats.info()
+
+    async def cache_clear(self) -> int:
+        """As `Memoized.cache_clear`."""
+        gone = int(await self._memo.cache.arun(core.drop_matching(self._memo.prefix, b"")))
+        self._memo.stats.clear()
+        return gone
+
+    async def invalidate(self, /, **args: object) -> int:
+        """As `Memoized.invalidate`."""
+        return int(await self._memo.cache.arun(self._invalidation(args)))
+
+    async def peek(self, /, *args: P.args, **kwargs: P.kwargs) -> R | Missing:
+        """As `Memoized.peek`."""
+        call = self._invocation(args, kwargs)
+        return await self._memo.cache.arun(core.peek(call, call.entry, MISSING))  # type: ignore[no-any-return]
+
+    async def store(self, value: R, /, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """As `Memoized.store`."""
+        call = self._invocation(args, kwargs)
+        return bool(await self._memo.cache.arun(call.storing(value), namespace=self._memo.namespace))
+
+    async def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """As `Memoized.refresh`."""
+        call = self._invocation(args, kwargs)
+        return await self._memo.cache.arun(call.refreshing(), call.compute, self._memo.namespace)  # type: ignore[no-any-return]
+
+    async def explain(self, /, *args: P.args, **kwargs: P.kwargs) -> Explanation:
+        """As `Memoized.explain`."""
+        return await self._memo.cache.arun(explain(self._invocation(args, kwargs)))  # type: ignore[no-any-return]
