@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from ._cache import Cache, default_cache
 from ._call import kind
@@ -18,7 +18,7 @@ from ._memoized import METHODS, AsyncMemoized, Handle, Memoized
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine
+    from collections.abc import Awaitable, Callable, Collection, Coroutine
 
     from typing import Never
 
@@ -29,18 +29,20 @@ __all__ = ["cache_info", "clear", "invalidate", "redis_cached"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-C = TypeVar("C")
+T = TypeVar("T")
 
 
 class _Decorator(Protocol):
     """What ``redis_cached(...)`` returns."""
 
     @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncMemoized[P, R]: ...  # type: ignore[overload-overlap]
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> AsyncMemoized[Callable[P, Awaitable[R]]]: ...
     @overload
-    def __call__(self, function: Callable[P, R], /) -> Memoized[P, R]: ...
+    def __call__(self, function: Callable[P, R], /) -> Memoized[Callable[P, R]]: ...
     @overload
-    def __call__(self, function: classmethod[Any, P, R], /) -> Memoized[P, R]: ...
+    def __call__(self, function: classmethod[T, P, R], /) -> Memoized[Callable[Concatenate[type[T], P], R]]: ...
 
 
 def redis_cached(
@@ -106,7 +108,7 @@ def redis_cached(
             on_error=on_error,
             cache=cache,
         )
-        handle = AsyncMemoized[Any, Any](memo) if kind(plain) == "async" else Memoized[Any, Any](memo)
+        handle = AsyncMemoized[Any](memo) if kind(plain) == "async" else Memoized[Any](memo)
         if isinstance(function, classmethod):
             handle._binds = "owner"  # noqa: SLF001
         elif isinstance(function, staticmethod):
@@ -138,7 +140,7 @@ def _in_class_body(function: Callable[..., Any]) -> bool:
     return bool(scope) and not scope.endswith("<locals>")
 
 
-def _as_function(handle: Memoized[Any, Any] | AsyncMemoized[Any, Any], function: Any) -> Any:
+def _as_function(handle: Memoized[Any] | AsyncMemoized[Any], function: Any) -> Any:
     """A true function: inspect, pickle, pydantic, FastAPI and mock all tell it from other callables."""
     if isinstance(handle, AsyncMemoized):
         call = _async_caller(handle)
@@ -161,14 +163,14 @@ def _as_function(handle: Memoized[Any, Any] | AsyncMemoized[Any, Any], function:
     return call
 
 
-def _caller(handle: Memoized[Any, Any]) -> Any:
+def _caller(handle: Memoized[Any]) -> Any:
     def call(*args: Any, **kwargs: Any) -> Any:
         return handle(*args, **kwargs)
 
     return call
 
 
-def _async_caller(handle: AsyncMemoized[Any, Any]) -> Any:
+def _async_caller(handle: AsyncMemoized[Any]) -> Any:
     async def call(*args: Any, **kwargs: Any) -> Any:
         return await handle(*args, **kwargs)
 
@@ -194,7 +196,7 @@ def _of(function: Any) -> Any:
 
 
 @overload
-def cache_info(function: AsyncMemoized[..., Any], /) -> CacheInfoNow: ...
+def cache_info(function: AsyncMemoized[Any], /) -> CacheInfoNow: ...
 @overload
 def cache_info(function: Callable[..., Any], /) -> CacheInfo: ...
 def cache_info(function: Any, /) -> Any:
@@ -203,7 +205,7 @@ def cache_info(function: Any, /) -> Any:
 
 
 @overload
-def invalidate(function: AsyncMemoized[..., Any], /, **args: object) -> Coroutine[Any, Any, int]: ...
+def invalidate(function: AsyncMemoized[Any], /, **args: object) -> Coroutine[Any, Any, int]: ...
 @overload
 def invalidate(function: Callable[..., Any], /, **args: object) -> int: ...
 def invalidate(function: Any, /, **args: object) -> Any:
@@ -212,7 +214,7 @@ def invalidate(function: Any, /, **args: object) -> Any:
 
 
 @overload
-def clear(target: AsyncMemoized[..., Any], /) -> Coroutine[Any, Any, int]: ...
+def clear(target: AsyncMemoized[Any], /) -> Coroutine[Any, Any, int]: ...
 @overload
 def clear(target: Callable[..., Any] | str, /) -> int: ...
 def clear(target: Any, /) -> Any:

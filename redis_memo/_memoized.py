@@ -20,13 +20,15 @@ from ._invocation import Invocation, Memo
 from .errors import ConfigurationError, KeyingError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable
     from typing import Self
 
 __all__ = ["METHODS", "MISSING", "AsyncMemoized", "Handle", "Memoized", "Missing"]
 
+# Checkers see a decorated function by the one type of the function itself: unlike a pair of ParamSpec and result it lets
+# both mypy and pyright find the first parameter, which methods and class methods bind.
+F = TypeVar("F", bound="Callable[..., Any]")
 P = ParamSpec("P")
-Q = ParamSpec("Q")
 R = TypeVar("R")
 S = TypeVar("S")
 
@@ -214,29 +216,33 @@ def _answer(op: core.Op) -> core.Flow:
     return (yield op)
 
 
-class Memoized(Handle, Generic[P, R]):
+class Memoized(Handle, Generic[F]):
     """A decorated function as type checkers see it, and as it is inside a class body."""
 
-    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self: Memoized[Callable[P, R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
         call = self._call(args, kwargs)
         return self._memo.cache.run(call.flow(), call.compute, self._memo.namespace)  # type: ignore[no-any-return]
 
     if TYPE_CHECKING:
-        __wrapped__: Callable[P, R]
+        __wrapped__: F
         __name__: str
         __qualname__: str
 
-        # To a checker, what @redis_cached decorates above @classmethod or @staticmethod is the plain function. Whether
-        # the first parameter is the class, the object or neither tells the three apart.
+        # Of the object, the class and nothing, the first parameter's type tells what is bound: checkers show the
+        # function that stands below @classmethod or @staticmethod as it is.
         @overload
-        def __get__(self: Memoized[Concatenate[S, Q], R], instance: object, owner: S) -> Memoized[Q, R]: ...
+        def __get__(
+            self: Memoized[Callable[Concatenate[S, P], R]], instance: object, owner: S
+        ) -> Memoized[Callable[P, R]]: ...
         @overload
         def __get__(self, instance: None, owner: type | None = None) -> Self: ...
         @overload
-        def __get__(self: Memoized[Concatenate[S, Q], R], instance: S, owner: type | None = None) -> Memoized[Q, R]: ...
+        def __get__(
+            self: Memoized[Callable[Concatenate[S, P], R]], instance: S, owner: type | None = None
+        ) -> Memoized[Callable[P, R]]: ...
         @overload
         def __get__(self, instance: object, owner: type | None = None) -> Self: ...
-        def __get__(self, instance: object, owner: type | None = None) -> Any: ...
+        def __get__(self, instance: object, owner: Any = None) -> Any: ...
 
     def cache_info(self) -> CacheInfo:
         """Counters of this process, and the number of entries in Redis."""
@@ -277,12 +283,12 @@ class Memoized(Handle, Generic[P, R]):
         """
         return int(self._memo.cache.run(self._invalidation(args)))
 
-    def peek(self, /, *args: P.args, **kwargs: P.kwargs) -> R | Missing:
+    def peek(self: Memoized[Callable[P, R]], /, *args: P.args, **kwargs: P.kwargs) -> R | Missing:
         """The stored result of a call, or `MISSING`; never computes, and counts nothing."""
         call = self._invocation(args, kwargs)
         return self._memo.cache.run(core.peek(call, call.entry, MISSING))  # type: ignore[no-any-return]
 
-    def store(self, value: R, /, *args: P.args, **kwargs: P.kwargs) -> bool:
+    def store(self: Memoized[Callable[P, R]], value: R, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Store ``value`` as the result of a call; what is being computed for it is superseded.
 
         Returns:
@@ -291,17 +297,17 @@ class Memoized(Handle, Generic[P, R]):
         call = self._invocation(args, kwargs)
         return bool(self._memo.cache.run(call.storing(value), namespace=self._memo.namespace))
 
-    def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def refresh(self: Memoized[Callable[P, R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function now and store what it returns in the place of what is stored."""
         call = self._invocation(args, kwargs)
         return self._memo.cache.run(call.refreshing(), call.compute, self._memo.namespace)  # type: ignore[no-any-return]
 
-    def explain(self, /, *args: P.args, **kwargs: P.kwargs) -> Explanation:
+    def explain(self: Memoized[Callable[P, R]], /, *args: P.args, **kwargs: P.kwargs) -> Explanation:
         """What the key of a call is made of, and where its entry stands; shows types, never values."""
         return self._memo.cache.run(explain(self._invocation(args, kwargs)))  # type: ignore[no-any-return]
 
 
-class AsyncMemoized(Handle, Generic[P, R]):
+class AsyncMemoized(Handle, Generic[F]):
     """As `Memoized`, for ``async def``: what asks Redis is awaited."""
 
     def __init__(self, of: Memo | Handle, /, *bound: object) -> None:
@@ -309,26 +315,28 @@ class AsyncMemoized(Handle, Generic[P, R]):
         if sys.version_info >= (3, 12) and not bound:
             inspect.markcoroutinefunction(self)  # its code may not tell: a plain function that was marked itself
 
-    async def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    async def __call__(self: AsyncMemoized[Callable[P, Awaitable[R]]], /, *args: P.args, **kwargs: P.kwargs) -> R:
         call = self._call(args, kwargs)
         return await self._memo.cache.arun(call.flow(), call.compute, self._memo.namespace)  # type: ignore[no-any-return]
 
     if TYPE_CHECKING:
-        __wrapped__: Callable[P, Coroutine[Any, Any, R]]
+        __wrapped__: F
         __name__: str
         __qualname__: str
 
-        # To a checker, what @redis_cached decorates above @classmethod or @staticmethod is the plain function. Whether
-        # the first parameter is the class, the object or neither tells the three apart.
         @overload
-        def __get__(self: AsyncMemoized[Concatenate[S, Q], R], instance: object, owner: S) -> AsyncMemoized[Q, R]: ...
+        def __get__(
+            self: AsyncMemoized[Callable[Concatenate[S, P], Awaitable[R]]], instance: object, owner: S
+        ) -> AsyncMemoized[Callable[P, Awaitable[R]]]: ...
         @overload
         def __get__(self, instance: None, owner: type | None = None) -> Self: ...
         @overload
-        def __get__(self: AsyncMemoized[Concatenate[S, Q], R], instance: S, owner: type | None = None) -> AsyncMemoized[Q, R]: ...
+        def __get__(
+            self: AsyncMemoized[Callable[Concatenate[S, P], Awaitable[R]]], instance: S, owner: type | None = None
+        ) -> AsyncMemoized[Callable[P, Awaitable[R]]]: ...
         @overload
         def __get__(self, instance: object, owner: type | None = None) -> Self: ...
-        def __get__(self, instance: object, owner: type | None = None) -> Any: ...
+        def __get__(self, instance: object, owner: Any = None) -> Any: ...
 
     def cache_info(self) -> CacheInfoNow:
         """Counters of this process at once; awaited, with the number of entries in Redis."""
@@ -353,21 +361,21 @@ class AsyncMemoized(Handle, Generic[P, R]):
         """As `Memoized.invalidate`."""
         return int(await self._memo.cache.arun(self._invalidation(args)))
 
-    async def peek(self, /, *args: P.args, **kwargs: P.kwargs) -> R | Missing:
+    async def peek(self: AsyncMemoized[Callable[P, Awaitable[R]]], /, *args: P.args, **kwargs: P.kwargs) -> R | Missing:
         """As `Memoized.peek`."""
         call = self._invocation(args, kwargs)
         return await self._memo.cache.arun(core.peek(call, call.entry, MISSING))  # type: ignore[no-any-return]
 
-    async def store(self, value: R, /, *args: P.args, **kwargs: P.kwargs) -> bool:
+    async def store(self: AsyncMemoized[Callable[P, Awaitable[R]]], value: R, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """As `Memoized.store`."""
         call = self._invocation(args, kwargs)
         return bool(await self._memo.cache.arun(call.storing(value), namespace=self._memo.namespace))
 
-    async def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    async def refresh(self: AsyncMemoized[Callable[P, Awaitable[R]]], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """As `Memoized.refresh`."""
         call = self._invocation(args, kwargs)
         return await self._memo.cache.arun(call.refreshing(), call.compute, self._memo.namespace)  # type: ignore[no-any-return]
 
-    async def explain(self, /, *args: P.args, **kwargs: P.kwargs) -> Explanation:
+    async def explain(self: AsyncMemoized[Callable[P, Awaitable[R]]], /, *args: P.args, **kwargs: P.kwargs) -> Explanation:
         """As `Memoized.explain`."""
         return await self._memo.cache.arun(explain(self._invocation(args, kwargs)))  # type: ignore[no-any-return]
