@@ -6,6 +6,7 @@ drifts slows both. Printed are the median ratio and its quartiles.
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import statistics
 import sys
@@ -19,7 +20,7 @@ import pandas as pd
 import redis
 
 import redis_memo
-from redis_memo import configure, redis_cached
+from redis_memo import Call, configure, market_aware, redis_cached
 
 ROUNDS = 41
 
@@ -69,6 +70,9 @@ def main() -> None:
     ratio("key of four small arguments / joblib.hash", lambda: quote.cache_key("INFY"), lambda: joblib.hash(arguments), 500, 0.5)
     for title, frame in (("stored by row", by_row), ("stored by column", by_column)):
         ratio(f"key of an 80 MB frame {title} / joblib.hash", lambda f=frame: indicator.cache_key(f), lambda f=frame: joblib.hash(f), 1, 0.2)  # type: ignore[misc]
+    policy, closed = market_aware(), dt.datetime(2026, 7, 10, 18, tzinfo=dt.UTC)
+    call = Call(function="f", arguments={}, value=None, now=closed)
+    ratio("market_aware() while closed / an empty function", lambda: policy(call), lambda: None, 5000, 40)
     cache.clear("bench")
 
 

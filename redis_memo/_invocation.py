@@ -5,21 +5,24 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Collection
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _core as core
 from ._cache import Cache, default_cache
 from ._call import CallKey
 from ._codecs import dumps, loads
-from ._config import Compression, OnError
 from ._envelope import Stamp
 from ._events import Stats
 from ._identity import function_identity, key_prefix, version_part
 from ._source import qualified_name
 from .errors import ConfigurationError, KeyingError, RedisMemoError, StoreError, UnreadableEntry, UnsupportedType
 from .ttl import Call, TTLPolicy, as_policy, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from ._config import Compression, OnError
 
 __all__ = ["Invocation", "Memo"]
 

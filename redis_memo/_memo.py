@@ -19,7 +19,6 @@ from .errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Coroutine
-
     from typing import Never
 
     from ._config import Compression, OnError
@@ -63,6 +62,7 @@ def redis_cached(
     Works on functions, methods, class methods, static methods and ``async def``. Exceptions are never cached.
 
     Args:
+        *misplaced: Nothing: all arguments are keywords.
         namespace: Groups functions, in the keys and for `clear`.
         ttl: Expiry: seconds, a ``timedelta``, ``"5m"``, or a policy such as ``market_aware()``: any callable of a
             `Call`. May be left out where ``configure(ttl=...)`` says one.
@@ -142,10 +142,7 @@ def _in_class_body(function: Callable[..., Any]) -> bool:
 
 def _as_function(handle: Memoized[Any] | AsyncMemoized[Any], function: Any) -> Any:
     """A true function: inspect, pickle, pydantic, FastAPI and mock all tell it from other callables."""
-    if isinstance(handle, AsyncMemoized):
-        call = _async_caller(handle)
-    else:
-        call = _caller(handle)
+    call = _async_caller(handle) if isinstance(handle, AsyncMemoized) else _caller(handle)
     named: Any = function
     while isinstance(named, functools.partial):
         named = named.func

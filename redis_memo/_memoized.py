@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["METHODS", "MISSING", "AsyncMemoized", "Handle", "Memoized", "Missing"]
 
-# Checkers see a decorated function by the one type of the function itself: unlike a pair of ParamSpec and result it lets
+# Checkers see a decorated function by the type of the function itself: unlike a pair of ParamSpec and result, it lets
 # both mypy and pyright find the first parameter, which methods and class methods bind.
 F = TypeVar("F", bound="Callable[..., Any]")
 P = ParamSpec("P")
@@ -73,7 +73,7 @@ class Handle:
     def __init__(self, of: Memo | Handle, /, *bound: object) -> None:
         if isinstance(of, Handle):
             self.__dict__.update(of.__dict__)
-            self.__dict__["__wrapped__"] = MethodType(of._memo.function, *bound)
+            self.__dict__["__wrapped__"] = MethodType(of._memo.function, *bound)  # noqa: SLF001
             self.__dict__["__func__"], self.__dict__["__self__"] = of, *bound
         else:
             functools.update_wrapper(self, of.function)  # type: ignore[arg-type]
@@ -366,7 +366,9 @@ class AsyncMemoized(Handle, Generic[F]):
         call = self._invocation(args, kwargs)
         return await self._memo.cache.arun(core.peek(call, call.entry, MISSING))  # type: ignore[no-any-return]
 
-    async def store(self: AsyncMemoized[Callable[P, Awaitable[R]]], value: R, /, *args: P.args, **kwargs: P.kwargs) -> bool:
+    async def store(
+        self: AsyncMemoized[Callable[P, Awaitable[R]]], value: R, /, *args: P.args, **kwargs: P.kwargs
+    ) -> bool:
         """As `Memoized.store`."""
         call = self._invocation(args, kwargs)
         return bool(await self._memo.cache.arun(call.storing(value), namespace=self._memo.namespace))
@@ -376,6 +378,8 @@ class AsyncMemoized(Handle, Generic[F]):
         call = self._invocation(args, kwargs)
         return await self._memo.cache.arun(call.refreshing(), call.compute, self._memo.namespace)  # type: ignore[no-any-return]
 
-    async def explain(self: AsyncMemoized[Callable[P, Awaitable[R]]], /, *args: P.args, **kwargs: P.kwargs) -> Explanation:
+    async def explain(
+        self: AsyncMemoized[Callable[P, Awaitable[R]]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Explanation:
         """As `Memoized.explain`."""
         return await self._memo.cache.arun(explain(self._invocation(args, kwargs)))  # type: ignore[no-any-return]

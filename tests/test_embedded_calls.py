@@ -146,7 +146,7 @@ def test_a_preloaded_application_forks_workers(folder: Path) -> None:
         if pid == 0:
             status = 1
             try:
-                answers = [f(1), f(number + 10), f(number + 10), asyncio.run(_twin(cache)(number))]
+                answers = [f(1), f(number + 1000), f(number + 1000), asyncio.run(_twin(cache)(number))]
                 os.write(writer, (json.dumps(answers) + "\n").encode())
                 status = 0
             finally:

@@ -11,7 +11,6 @@ import random
 import subprocess
 import sys
 import threading
-import timeit
 import tomllib
 import warnings
 from bisect import bisect_right
@@ -616,7 +615,7 @@ def test_p7_market_jitter_only_shortens():
         {"open": None}, {"open": 0}, {"open": "soon"}, {"closed": None}, {"closed": "next"}, {"closed": -1}, {"jitter": 1}, {"jitter": -0.1},
         {"jitter": math.nan}, {"grace": -1}, {"grace": "8d"}, {"grace": None}, {"grace": True}, {"grace": False}, {"grace": lambda call: 5},
     ],
-    ids=repr,
+    ids=lambda wrong: "-".join(f"{name}-{type(value).__name__}" for name, value in wrong.items()),
 )  # fmt: skip
 def test_p7_a_wrong_setting_is_said_at_decoration(wrong):
     with pytest.raises(ConfigurationError):
@@ -630,11 +629,3 @@ def test_p7_the_policy_reads_as_it_was_written_and_compares_by_value():
     )
     assert market_aware() == market_aware("XNSE", open="1m")
     assert as_policy(market_aware()) == market_aware()
-
-
-def test_p8_a_policy_call_costs_microseconds():
-    policy, now = market_aware(), call(ist("2026-07-10 18:00"))
-    policy(now)
-    best = min(timeit.repeat(lambda: policy(now), number=2000, repeat=20)) / 2000
-    # 1 µs on the machine it was written on, stated as under 2; a shared builder may be slower.
-    assert best < 6e-6
