@@ -17,7 +17,6 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, Generator, Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -37,7 +36,7 @@ from ._push import Listener
 from .errors import ConfigurationError, RedisMemoError, StoreError, StoreRefused, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
 
     from ._config import Settings
 
@@ -241,7 +240,8 @@ class _Breaker:
             return
         with self._lock:
             now = time.monotonic()
-            if self.reason is not None and now < self._closed_from:
+            # It may have answered to another thread meanwhile.
+            if self.reason is not None and now < self._closed_from:  # type: ignore[redundant-expr]
                 raise StoreUnavailable(f"{self.reason} (not asked again so soon)")
             # This caller probes; until it is back, the others keep failing fast.
             self._closed_from = now + PROBE[1] * 2
@@ -349,7 +349,8 @@ class Backend:
         options = parse_qs(parts.query)
         unknown = set(options) - {"maxmemory"}
         if unknown:
-            raise ConfigurationError(f"unknown option of an embedded URL: {', '.join(sorted(unknown))}; known: maxmemory")
+            names = ", ".join(sorted(unknown))
+            raise ConfigurationError(f"unknown option of an embedded URL: {names}; known: maxmemory")
         folder = unquote(parts.path)
         server = _embedded.start(
             Path(folder) if folder else None,

@@ -15,9 +15,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, InvalidStateError
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _core as core
 from ._backend import Backend, Enroll, Enrolled
@@ -26,6 +25,9 @@ from ._config import Settings
 from ._envelope import Sealer
 from ._push import until, until_async
 from .errors import ConfigurationError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
 
 __all__ = ["Cache", "configure", "connect", "default_cache"]
 
@@ -209,7 +211,15 @@ class Cache:
         if self._sealer is None:
             with contextlib.suppress(StoreError):  # met again, and reported, by the flow's first operation
                 await asyncio.to_thread(lambda: self.sealer)
-        return await core.adrive(flow, perform)
+        return await core.adrive(flow, perform, self._abandon)
+
+    def _abandon(self, op: core.Op) -> None:
+        """Clean up for a coroutine that is closed: no more awaiting, but its lease must not keep others waiting."""
+        if isinstance(op, core.Land):
+            self._land(op)
+        elif isinstance(op, core.Release):
+            with contextlib.suppress(StoreError):
+                self.backend.perform(op)
 
     def _clock(self, _: core.Clock) -> float:
         return self._now()
@@ -250,7 +260,7 @@ class Cache:
         try:
             with self._renewing(op):
                 return core.Computed(await compute(), time.perf_counter() - began)
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001 - the flow's to handle, the caller's to get
             return core.Raised(error)
         finally:
             _held.reset(outer)
@@ -340,6 +350,7 @@ def configure(url: str | None = None, **settings: Any) -> Cache:
         timeout: Seconds that one exchange with the server may take (default 1).
         lease: Seconds after which a computation whose process died is taken over (default 10).
         max_wait: Seconds that a call waits for another's computation before it computes itself (default 60).
+        **settings: These settings; all of them are keywords.
 
     Returns:
         The new default cache.
@@ -347,7 +358,7 @@ def configure(url: str | None = None, **settings: Any) -> Cache:
     Raises:
         ConfigurationError: A setting is unknown or wrong.
     """
-    global _default  # noqa: PLW0603 - the one process-wide thing there is
+    global _default
     cache = connect(url, **settings)
     with _default_lock:
         old, _default = _default, cache
@@ -358,7 +369,7 @@ def configure(url: str | None = None, **settings: Any) -> Cache:
 
 def default_cache() -> Cache:
     """The process-wide cache, made from the environment when nothing was configured."""
-    global _default  # noqa: PLW0603
+    global _default  # noqa: PLW0603 - the one process-wide thing there is
     if _default is None:
         with _default_lock:
             if _default is None:

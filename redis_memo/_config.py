@@ -33,7 +33,7 @@ def _secrets(secret: Secret | None) -> tuple[bytes, ...]:
     found = []
     for part in given:
         raw = part.encode() if isinstance(part, str) else bytes(part)
-        if len(raw) < 16:  # noqa: PLR2004
+        if len(raw) < 16:
             raise ConfigurationError(
                 "a secret has fewer than 16 bytes: it could be guessed. Make one with: "
                 'python -c "import secrets; print(secrets.token_urlsafe(32))"'

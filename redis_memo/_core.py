@@ -22,9 +22,9 @@ from .errors import StoreError, UnreadableEntry
 
 __all__ = [
     "Acquire", "Busy", "Clock", "Compute", "Computed", "Count", "Drop", "DropMatching", "Fill", "Flow", "Found",
-    "Inspect", "Inspected", "Join", "Land", "Leased", "Listen", "Op", "Own", "Place", "Put", "Raised", "Read", "Release",
-    "Renew", "Sealed", "Seize", "Spec", "TakeToken", "Wait", "adrive", "drive", "drop_matching", "peek", "read_through",
-    "refresh", "store",
+    "Inspect", "Inspected", "Join", "Land", "Leased", "Listen", "Op", "Own", "Place", "Put", "Raised", "Read",
+    "Release", "Renew", "Sealed", "Seize", "Spec", "TakeToken", "Wait", "adrive", "drive", "drop_matching", "peek",
+    "read_through", "refresh", "store",
 ]  # fmt: skip
 
 RECHECK = 1.0  # seconds after which a waiter asks again, should the push have been lost
@@ -255,7 +255,7 @@ class Computed:
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """What the function raised. As a flow's result it is raised by the driver: a generator could not raise StopIteration."""
+    """What the function raised. A flow returns it, the driver raises it: a generator could not raise StopIteration."""
 
     error: BaseException
 
@@ -466,7 +466,7 @@ def drop_matching(prefix: str, tokens: bytes) -> Flow:
     return total
 
 
-def drive(flow: Flow, perform: Callable[[Any], Any]) -> Any:
+def drive(flow: Generator[Any, Any, Any], perform: Callable[[Any], Any]) -> Any:
     """Run a flow to its end with a function that performs operations.
 
     What ``perform`` raises is thrown into the flow, which may yield clean-up operations before it lets it pass.
@@ -487,13 +487,31 @@ def drive(flow: Flow, perform: Callable[[Any], Any]) -> Any:
     raise raised
 
 
-async def adrive(flow: Flow, perform: Callable[[Any], Awaitable[Any]]) -> Any:
-    """As `drive`, with a coroutine function; a cancellation is thrown into the flow like any exception."""
+class Abandoned(BaseException):
+    """Thrown into a flow whose coroutine is closed: ``yield from`` would not let it clean up on a GeneratorExit."""
+
+
+async def adrive(
+    flow: Generator[Any, Any, Any],
+    perform: Callable[[Any], Awaitable[Any]],
+    abandon: Callable[[Any], Any] = lambda _: None,
+) -> Any:
+    """As `drive`, with a coroutine function; a cancellation is thrown into the flow like any exception.
+
+    When the coroutine itself is closed (its event loop ended first) nothing can be awaited any more: what the flow
+    then yields to clean up goes to ``abandon``.
+    """
     try:
         op = flow.send(None)
         while True:
             try:
                 result = await perform(op)
+            except GeneratorExit:
+                with contextlib.suppress(Abandoned, StopIteration):
+                    op = flow.throw(Abandoned)
+                    while True:
+                        op = flow.send(abandon(op))
+                raise
             except BaseException as error:  # noqa: BLE001
                 op = flow.throw(error)
             else:

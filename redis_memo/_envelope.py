@@ -29,7 +29,6 @@ import hmac
 import os
 import struct
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -38,6 +37,8 @@ from blake3 import blake3
 from .errors import UnreadableEntry
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import zstandard
 
     from ._config import Compression

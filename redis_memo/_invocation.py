@@ -67,6 +67,10 @@ class Memo:
         self._prefix: str | None = None
         self._complained: dict[str, float] = {}
         # What can be wrong without looking at the code is said at decoration.
+        for what, text in (("name", name), ("version", version)):
+            given: object = text
+            if given is not None and (not isinstance(given, str) or not given):
+                raise ConfigurationError(f"{what}= takes a string that is not empty")
         key_prefix(namespace, name or "x", version or "")
 
     @property
@@ -140,23 +144,29 @@ class Invocation:
 
     @property
     def entry(self) -> str:
+        """Key of the call's entry."""
         return self.memo.prefix + self.digest
 
     def locate(self) -> core.Place:
+        """Where the entry lives, with the tokens of the arguments."""
         return core.Place(self.memo.prefix, self.digest, b"".join(self.memo.callkey.tokens(self.values)))
 
     def compute(self) -> Any:
+        """Run the function; a coroutine where it is an ``async def``."""
         return self.memo.function(*self.args, **self.kwargs)
 
     def flow(self) -> core.Flow:
+        """The flow of a plain call."""
         self._check()
         return core.read_through(self, self.entry, self.locate)
 
     def refreshing(self) -> core.Flow:
+        """The flow of ``refresh``."""
         self._check()
         return core.refresh(self, self.locate())
 
     def storing(self, value: object) -> core.Flow:
+        """The flow of ``store``."""
         self._check()
         return core.store(self, self.locate(), value)
 
@@ -165,32 +175,39 @@ class Invocation:
             self.memo.lifetime()  # that there is none is said before the work is done, not after
 
     def unseal(self, entry: str, envelope: bytes) -> Any:
+        """See `core.Spec`; so for those that follow."""
         opened = self.memo.cache.sealer.open(entry, envelope)
         return loads(opened.meta, opened.buffers, trusted=opened.trusted)
 
     def hit(self, entry: str, envelope: bytes) -> Any:
+        """As `unseal`, counted as a hit."""
         opened = self.memo.cache.sealer.open(entry, envelope)
         value = loads(opened.meta, opened.buffers, trusted=opened.trusted)
         self.memo.stats.hit(opened.stamp.compute)
         return value
 
     def miss(self) -> None:
+        """Count a miss."""
         self.memo.stats.add("misses")
 
     def refused(self) -> None:
+        """Count a result that was not stored."""
         self.memo.stats.add("refused")
 
     def failed(self, error: StoreError) -> None:
+        """Count and report a failed operation; raises it where the user asked for that."""
         self.memo.stats.add("errors")
         if self.memo.raises:
             raise error
         self.memo.complain("store", f"{error}; the call returns the function's own result")
 
     def unreadable(self, error: UnreadableEntry) -> None:
+        """Count and report an entry that could not be read."""
         self.memo.stats.add("unreadable")
         self.memo.complain("unreadable", f"an entry could not be read ({error}) and is computed anew")
 
     def seal(self, place: core.Place, computed: core.Computed, now: float) -> core.Sealed | None:
+        """The envelope of a result, or None where it cannot be encoded."""
         memo = self.memo
         ttl = self._ttl(computed, now)
         sealer = memo.cache.sealer

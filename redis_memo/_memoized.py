@@ -72,15 +72,21 @@ class Handle:
 
     def __init__(self, of: Memo | Handle, /, *bound: object) -> None:
         if isinstance(of, Handle):
-            self.__dict__.update(of.__dict__)
-            self.__dict__["__wrapped__"] = MethodType(of._memo.function, *bound)  # noqa: SLF001
-            self.__dict__["__func__"], self.__dict__["__self__"] = of, *bound
-        else:
-            functools.update_wrapper(self, of.function)  # type: ignore[arg-type]
-            self._memo = of
-            self._binds = "instance"
-            self._in_class = False
-        self._bound = bound
+            self._bind(of, *bound)
+            return
+        functools.update_wrapper(self, of.function)  # type: ignore[arg-type]
+        self._memo = of
+        self._binds = "instance"
+        self._in_class = False
+        self._bound = ()
+
+    def _bind(self, of: Handle, instance: object) -> None:
+        own = self.__dict__
+        own.update(of.__dict__)
+        own["__wrapped__"] = MethodType(of._memo.function, instance)
+        own["__func__"] = of
+        own["__self__"] = instance
+        own["_bound"] = (instance,)
 
     if not TYPE_CHECKING:  # a checker would let every misspelt name pass
 
@@ -119,6 +125,10 @@ class Handle:
             return getattr, (self._bound[0], self._memo.function.__name__)
         return self._memo.function.__qualname__
 
+    def __memo_key__(self) -> object:
+        # As an argument of another decorated function: what was decorated, and its object, tell it from others.
+        return self.__dict__["__wrapped__"]
+
     def __copy__(self) -> Self:
         return self
 
@@ -131,7 +141,9 @@ class Handle:
             instance = owner if owner is not None else type(instance)
         if instance is None or binds == "nothing" or self._bound:
             return self
-        return type(self)(self, instance)
+        bound = object.__new__(type(self))  # each access of a method comes through here
+        bound._bind(self, instance)
+        return bound
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Invocation:
         return Invocation(self._memo, (*self._bound, *args) if self._bound else args, kwargs)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import redis
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Listener", "Subscription", "until", "until_async"]
 
@@ -35,9 +37,13 @@ async def until_async(future: Future[Any], seconds: float) -> bool:
     loop = asyncio.get_running_loop()
     woken = loop.create_future()
 
+    def wake_here() -> None:
+        if not woken.done():
+            woken.set_result(None)
+
     def wake(_: object) -> None:
         with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(lambda: woken.done() or woken.set_result(None))
+            loop.call_soon_threadsafe(wake_here)
 
     future.add_done_callback(wake)
     try:
@@ -147,7 +153,7 @@ class Listener:
                 connection = self._connect()
                 with self._lock:
                     if self._closed:
-                        connection.disconnect()
+                        connection.disconnect()  # type: ignore[unreachable]  # closed by another thread meanwhile
                         return
                     self._connection = connection
                     if self._channels:
@@ -165,7 +171,7 @@ class Listener:
                 pause = min(2 * pause, 1.0)
 
     def _heard(self, message: object) -> None:
-        if not isinstance(message, list) or len(message) < 3:  # noqa: PLR2004
+        if not isinstance(message, list) or len(message) < 3:
             return
         kind, channel = message[0], message[1]
         with self._lock:

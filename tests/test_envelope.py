@@ -14,9 +14,9 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from redis_memo._config import Settings
 from redis_memo._envelope import EXPANSION, HEAD, PICKLED, ROW, Sealer, Stamp
 from redis_memo.errors import ConfigurationError, UnreadableEntry
-from redis_memo._config import Settings
 
 GOLDEN = Path(__file__).parent / "golden" / "envelopes.json"
 KEY = "memo:{stock_data:prices.history:#0}:" + "ab" * 20
