@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Self
 from urllib.parse import parse_qs, urlsplit
 
 from backtesting.test import GOOG
@@ -32,7 +33,7 @@ def candles(token: int) -> list[list[object]]:
     rows = GOOG.iloc[which * 200 : which * 200 + 1000]
     last = dt.datetime.now(IST).date() - dt.timedelta(days=1)
     days = [last - dt.timedelta(days=back) for back in range(2 * len(rows))]
-    days = [day for day in days if day.weekday() < 5][: len(rows)][::-1]  # noqa: PLR2004 - Saturday
+    days = [day for day in days if day.weekday() < 5][: len(rows)][::-1]
     return [
         [f"{day}T00:00:00+0530", row.Open, row.High, row.Low, row.Close, int(row.Volume)]
         for day, row in zip(days, rows.itertuples(), strict=True)
@@ -123,7 +124,7 @@ class KiteServer(ThreadingHTTPServer):
             self.requests += 1
             return True
 
-    def __enter__(self) -> KiteServer:
+    def __enter__(self) -> Self:
         threading.Thread(target=self.serve_forever, daemon=True).start()
         return self
 

@@ -1,24 +1,18 @@
-"""The one module that knows Redis: URLs, connections, scripts, and which keys an operation touches.
+"""Where the server is and how it is spoken to: URLs, connections of threads and of event loops, what failed.
 
-Every key of an operation carries the same hash tag, ``{namespace:function:version#shard}``, so that each is
-one round trip and, on a cluster, one slot. Scripts lie in ``lua/``; their heads state keys, arguments and results.
-
-Errors of redis-py end here: what leaves is a `StoreError`, and nothing else.
+This is the one module that knows the topology. Errors of redis-py end here: what leaves is of our own tree.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import os
 import random
 import threading
 import time
 import weakref
-from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -26,175 +20,34 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import redis
 import redis.asyncio
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import ResponseError
 from redis.retry import Retry
 
 from . import _core as core
 from . import _embedded
+from . import _ops as ops
+from ._commands import Piece, dialogue
 from ._config import redacted
 from ._push import Listener
 from .errors import ConfigurationError, RedisMemoError, StoreError, StoreRefused, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Iterator
 
     from ._config import Settings
 
-__all__ = ["Backend", "Enroll", "Enrolled"]
+__all__ = ["Backend"]
 
 log = logging.getLogger("redis_memo")
 
 Connection: TypeAlias = Any  # sync or async redis-py connections; their stubs disagree between releases
-Piece: TypeAlias = bytes | memoryview
-
 _CLOSED = (redis.ConnectionError, ConnectionResetError, BrokenPipeError)  # redis-py's TimeoutError is neither
-_URGENT = (core.Drop, core.DropMatching)  # an invalidation is tried even where everything else has given up
+_URGENT = (ops.Drop, ops.DropMatching)  # an invalidation is tried even where everything else has given up
 
-LARGE = 1 << 20  # bytes from which a command is sent in parts, each with its own time limit
 SLOWEST = 20e6  # bytes a second that a large value is granted
 IDLE_MOST = 64
 ASYNC_MOST = 32  # connections of one event loop: hundreds of tasks take turns
 PROBE = (0.5, 1.0)  # seconds between attempts on a server that does not answer
-
-
-@dataclass(frozen=True, slots=True)
-class Enroll:
-    """Note that a namespace has this function; not in the function's slot, hence its own operation."""
-
-    registry: str
-    prefix: str
-
-
-@dataclass(frozen=True, slots=True)
-class Enrolled:
-    """All prefixes noted for a namespace."""
-
-    registry: str
-
-
-class Script:
-    """One Lua script: its text with the prelude where it needs it, and the name the server knows it by."""
-
-    def __init__(self, name: str, *, prelude: bool = True) -> None:
-        folder = resources.files(__package__) / "lua"
-        text = (folder / f"{name}.lua").read_text()
-        if prelude:
-            text = (folder / "index.lua").read_text() + text
-        self.text = text.encode()
-        self.sha = hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
-
-
-ACQUIRE, SEIZE, FILL, PUT, RELEASE = (Script(name) for name in ("acquire", "seize", "fill", "put", "release"))
-DROP, DROP_MATCHING, COUNT = (Script(name) for name in ("drop", "dropmatching", "count"))
-RENEW, INSPECT = (Script(name, prelude=False) for name in ("renew", "inspect"))
-
-Command: TypeAlias = "tuple[Script | None, tuple[Any, ...], tuple[Any, ...]]"
-
-
-def _four(place: core.Place) -> tuple[str, str, str, str]:
-    return place.entry, place.lease, f"{place.prefix}index", f"{place.prefix}args"
-
-
-def _ms(seconds: float) -> int:
-    # Rounded down, as an expiry must not be late; Redis refuses 0.
-    return max(1, int(seconds * 1000))
-
-
-def _command(op: object) -> Command:
-    """The script (or None for a plain command), keys and arguments of an operation."""
-    match op:
-        case core.Acquire(place, token, lease, unreadable):
-            # The server's own digest of the bytes, to say which ones; not a safeguard.
-            known = b"" if unreadable is None else hashlib.sha1(unreadable, usedforsecurity=False).hexdigest()
-            return ACQUIRE, _four(place), (token, _ms(lease), place.tokens, known)
-        case core.Fill(place, token, envelope, ttl):
-            return FILL, _four(place), (token, envelope, _ms(ttl), place.tokens)
-        case core.Put(place, envelope, ttl):
-            return PUT, _four(place), (envelope, _ms(ttl), place.tokens)
-        case core.Seize(place, token, lease):
-            return SEIZE, _four(place), (token, _ms(lease), place.tokens)
-        case core.Release(place, token):
-            return RELEASE, _four(place), (token,)
-        case core.Renew(place, token, lease):
-            return RENEW, (place.lease,), (token, _ms(lease))
-        case core.Drop(place):
-            return DROP, _four(place), ()
-        case core.DropMatching(prefix, tokens, limit):
-            return DROP_MATCHING, (f"{prefix}index", f"{prefix}args"), (prefix, limit, tokens)
-        case core.Count(prefix):
-            return COUNT, (f"{prefix}index",), ()
-        case core.Inspect(place):
-            return INSPECT, (place.entry, place.lease), ()
-        case Enroll(registry, prefix):
-            return None, (b"SADD", registry, prefix), ()
-        case Enrolled(registry):
-            return None, (b"SMEMBERS", registry), ()
-    raise TypeError(f"not an operation on the store: {type(op).__name__}")
-
-
-def _left(milliseconds: int) -> float | None:
-    return None if milliseconds < 0 else milliseconds / 1000
-
-
-def _result(op: object, reply: Any) -> Any:
-    """What an operation's answer means; any other kind of answer is a refusal."""
-    match op, reply:
-        case core.Acquire(), [b"found", bytes(envelope)]:
-            return core.Found(envelope)
-        case (core.Acquire() | core.Seize()), [b"leased"]:
-            return core.Leased()
-        case core.Acquire(), [b"busy", bytes(holder), int(left)]:
-            return core.Busy(holder, left / 1000)
-        case (core.Fill() | core.Put() | core.Release() | core.Renew() | Enroll()), int():
-            return reply == 1
-        case (core.Drop() | core.Count()), int():
-            return reply
-        case core.DropMatching(), [int(gone), int(more)]:
-            return gone, more == 1
-        case core.Inspect(), [int(entry), int(lease)]:
-            return core.Inspected(_left(entry), _left(lease))
-        case Enrolled(), list() | set():
-            return sorted(each.decode() for each in reply)
-    raise StoreRefused(f"{type(op).__name__}: the server's answer is not of the expected kind; is it a Redis?")
-
-
-def _dialogue(op: object) -> Generator[list[Piece], Any, Any]:
-    """What is sent for an operation, and what is sent again where the server does not know the script."""
-    if type(op) is core.Read:  # every hit comes through here
-        key = op.entry.encode()
-        reply = yield [b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key)]
-        if reply is None or type(reply) is bytes:
-            return reply
-        return _result(op, reply)
-    script, keys, args = _command(op)
-    if script is None:
-        return _result(op, (yield _packed(keys)))
-    tail = (len(keys), *keys, *args)
-    try:
-        reply = yield _packed((b"EVALSHA", script.sha, *tail))
-    except NoScriptError:
-        reply = yield _packed((b"EVAL", script.text, *tail))
-    return _result(op, reply)
-
-
-def _bytes(part: object) -> bytes:
-    return part if isinstance(part, bytes) else str(part).encode()
-
-
-def _packed(args: Sequence[object]) -> list[Piece]:
-    """The command in Redis' protocol; a large argument is not copied but sent in parts."""
-    pieces: list[Piece] = []
-    small = [b"*%d\r\n" % len(args)]
-    for arg in map(_bytes, args):
-        small.append(b"$%d\r\n" % len(arg))
-        if len(arg) < LARGE:
-            small += (arg, b"\r\n")
-        else:
-            pieces.append(b"".join(small))
-            view = memoryview(arg)
-            pieces += [view[at : at + LARGE] for at in range(0, len(arg), LARGE)]
-            small = [b"\r\n"]
-    return [*pieces, b"".join(small)]
 
 
 def _translated(error: Exception, where: str) -> RedisMemoError | None:
@@ -468,7 +321,7 @@ class Backend:
         """
         self._breaker.check(op)
         try:
-            result = core.drive(_dialogue(op), self._exchange)
+            result = core.drive(dialogue(op), self._exchange)
         except Exception as error:  # noqa: BLE001 - translated, or raised again
             self._failed(error)
         self._breaker.answered()
@@ -531,7 +384,7 @@ class Backend:
         """As `perform`, from a task."""
         self._breaker.check(op)
         try:
-            result = await core.adrive(_dialogue(op), self._aexchange)
+            result = await core.adrive(dialogue(op), self._aexchange)
         except Exception as error:  # noqa: BLE001 - translated, or raised again
             self._failed(error)
         self._breaker.answered()

@@ -19,10 +19,11 @@ from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, Any
 
 from . import _core as core
-from ._backend import Backend, Enroll, Enrolled
-from ._call import namespace_prefix
+from . import _ops as ops
+from ._backend import Backend
 from ._config import Settings
 from ._envelope import Sealer
+from ._identity import namespace_prefix
 from ._push import until, until_async
 from .errors import ConfigurationError, StoreError
 
@@ -46,13 +47,13 @@ class _Keeper:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._changed = threading.Condition()
-        self._due: list[tuple[float, int, core.Renew]] = []
+        self._due: list[tuple[float, int, ops.Renew]] = []
         self._standing: set[int] = set()
         self._number = itertools.count()
         self._thread: threading.Thread | None = None
 
     @contextlib.contextmanager
-    def holding(self, renew: core.Renew) -> Iterator[None]:
+    def holding(self, renew: ops.Renew) -> Iterator[None]:
         number = next(self._number)
         with self._changed:
             self._standing.add(number)
@@ -68,7 +69,7 @@ class _Keeper:
             # Without a lock: a fork from inside the computation may have replaced this object.
             self._standing.discard(number)
 
-    def _next(self) -> tuple[int, core.Renew]:
+    def _next(self) -> tuple[int, ops.Renew]:
         with self._changed:
             while True:
                 while self._due and self._due[0][1] not in self._standing:
@@ -137,27 +138,27 @@ class Cache:
 
     # Driving flows.
 
-    def run(self, flow: core.Flow, compute: Callable[[], Any] | None = None, namespace: str = "") -> Any:
-        """Drive a flow from this thread; ``compute`` is what `core.Compute` runs."""
+    def run(self, flow: ops.Flow, compute: Callable[[], Any] | None = None, namespace: str = "") -> Any:
+        """Drive a flow from this thread; ``compute`` is what `ops.Compute` runs."""
         backend = self.backend.perform
 
         def perform(op: Any) -> Any:
             kind = type(op)
-            if kind is core.Read:
+            if kind is ops.Read:
                 return backend(op)
-            if kind is core.Compute:
+            if kind is ops.Compute:
                 assert compute is not None
                 return self._compute(compute, op)
             if kind in _LOCAL:
                 return _LOCAL[kind](self, op)
-            if kind is core.Join:
+            if kind is ops.Join:
                 flight = self._joinable(op.token)
                 return flight.result() if isinstance(flight, Future) and until(flight, op.seconds) else _own(flight)
-            if kind is core.Listen:
+            if kind is ops.Listen:
                 subscription = self.backend.listener.subscribe(op.place.entry)
                 until(subscription.ready, core.RECHECK)
                 return subscription
-            if kind is core.Wait:
+            if kind is ops.Wait:
                 if until(op.subscription.news, op.seconds):
                     op.subscription.again()
                 return None
@@ -171,34 +172,34 @@ class Cache:
         return core.drive(flow, perform)
 
     async def arun(
-        self, flow: core.Flow, compute: Callable[[], Awaitable[Any]] | None = None, namespace: str = ""
+        self, flow: ops.Flow, compute: Callable[[], Awaitable[Any]] | None = None, namespace: str = ""
     ) -> Any:
         """As `run`, from this task."""
         backend = self.backend.aperform
 
         async def perform(op: Any) -> Any:
             kind = type(op)
-            if kind is core.Read:
+            if kind is ops.Read:
                 return await backend(op)
-            if kind is core.Compute:
+            if kind is ops.Compute:
                 assert compute is not None
                 return await self._acompute(compute, op)
             if kind in _LOCAL:
                 return _LOCAL[kind](self, op)
-            if kind is core.Join:
+            if kind is ops.Join:
                 flight = self._joinable(op.token)
                 if isinstance(flight, Future) and await until_async(flight, op.seconds):
                     return flight.result()
                 return _own(flight)
-            if kind is core.Listen:
+            if kind is ops.Listen:
                 subscription = self.backend.listener.subscribe(op.place.entry)
                 await until_async(subscription.ready, core.RECHECK)
                 return subscription
-            if kind is core.Wait:
+            if kind is ops.Wait:
                 if await until_async(op.subscription.news, op.seconds):
                     op.subscription.again()
                 return None
-            if kind is core.Release:
+            if kind is ops.Release:
                 # A caller that is cancelled once more must not take the release with it.
                 return await asyncio.shield(asyncio.ensure_future(backend(op)))
             if kind in _WRITES:
@@ -213,66 +214,66 @@ class Cache:
                 await asyncio.to_thread(lambda: self.sealer)
         return await core.adrive(flow, perform, self._abandon)
 
-    def _abandon(self, op: core.Op) -> None:
+    def _abandon(self, op: ops.Op) -> None:
         """Clean up for a coroutine that is closed: no more awaiting, but its lease must not keep others waiting."""
-        if isinstance(op, core.Land):
+        if isinstance(op, ops.Land):
             self._land(op)
-        elif isinstance(op, core.Release):
+        elif isinstance(op, ops.Release):
             with contextlib.suppress(StoreError):
                 self.backend.perform(op)
 
-    def _clock(self, _: core.Clock) -> float:
+    def _clock(self, _: ops.Clock) -> float:
         return self._now()
 
-    def _take_token(self, _: core.TakeToken) -> bytes:
+    def _take_token(self, _: ops.TakeToken) -> bytes:
         token = os.urandom(16).hex().encode()
         self._flights[token] = Future()
         return token
 
-    def _land(self, op: core.Land) -> None:
+    def _land(self, op: ops.Land) -> None:
         flight = self._flights.pop(op.token, None)
         if flight is not None:
             with contextlib.suppress(InvalidStateError):
                 flight.set_result(op.result)
 
-    def _joinable(self, token: bytes) -> Future[Any] | core.Own | None:
-        return core.Own() if token in _held.get() else self._flights.get(token)
+    def _joinable(self, token: bytes) -> Future[Any] | ops.Own | None:
+        return ops.Own() if token in _held.get() else self._flights.get(token)
 
-    def _renewing(self, op: core.Compute) -> contextlib.AbstractContextManager[None]:
+    def _renewing(self, op: ops.Compute) -> contextlib.AbstractContextManager[None]:
         if op.place is None:
             return contextlib.nullcontext()
-        return self._keeper.holding(core.Renew(op.place, op.token, self.settings.lease))
+        return self._keeper.holding(ops.Renew(op.place, op.token, self.settings.lease))
 
-    def _compute(self, compute: Callable[[], Any], op: core.Compute) -> core.Computed | core.Raised:
+    def _compute(self, compute: Callable[[], Any], op: ops.Compute) -> ops.Computed | ops.Raised:
         outer = _held.set(_held.get() | {op.token})
         began = time.perf_counter()
         try:
             with self._renewing(op):
-                return core.Computed(compute(), time.perf_counter() - began)
+                return ops.Computed(compute(), time.perf_counter() - began)
         except BaseException as error:  # noqa: BLE001 - the flow's to handle, the caller's to get
-            return core.Raised(error)
+            return ops.Raised(error)
         finally:
             _held.reset(outer)
 
-    async def _acompute(self, compute: Callable[[], Awaitable[Any]], op: core.Compute) -> core.Computed | core.Raised:
+    async def _acompute(self, compute: Callable[[], Awaitable[Any]], op: ops.Compute) -> ops.Computed | ops.Raised:
         outer = _held.set(_held.get() | {op.token})
         began = time.perf_counter()
         try:
             with self._renewing(op):
-                return core.Computed(await compute(), time.perf_counter() - began)
+                return ops.Computed(await compute(), time.perf_counter() - began)
         except BaseException as error:  # noqa: BLE001 - the flow's to handle, the caller's to get
-            return core.Raised(error)
+            return ops.Raised(error)
         finally:
             _held.reset(outer)
 
     # Namespaces.
 
-    def _enroll(self, prefix: str, namespace: str) -> Enroll | None:
+    def _enroll(self, prefix: str, namespace: str) -> ops.Enroll | None:
         """What to note before a function's first write: repeated now and then, and after each reconnection."""
         generation, at = self._enrolled.get(prefix, (-1, 0.0))
         if generation == self.backend.generation and time.monotonic() - at < ENROLL_EVERY:
             return None
-        return Enroll(_registry(namespace), prefix)
+        return ops.Enroll(_registry(namespace), prefix)
 
     def clear(self, namespace: str) -> int:
         """Delete every entry of every function in a namespace, and revoke what they are computing.
@@ -286,7 +287,7 @@ class Cache:
         Raises:
             StoreError: Redis could not be asked; nothing is known about the entries then.
         """
-        prefixes: list[str] = self.backend.perform(Enrolled(_registry(namespace)))
+        prefixes: list[str] = self.backend.perform(ops.Enrolled(_registry(namespace)))
         known = {prefix for prefix in self._enrolled if prefix.startswith(namespace_prefix(namespace))}
         return sum(self.run(core.drop_matching(prefix, b"")) for prefix in sorted({*prefixes, *known}))
 
@@ -295,8 +296,8 @@ class Cache:
         self.backend.close()
 
 
-def _own(flight: object) -> core.Own | None:
-    return flight if isinstance(flight, core.Own) else None
+def _own(flight: object) -> ops.Own | None:
+    return flight if isinstance(flight, ops.Own) else None
 
 
 def _registry(namespace: str) -> str:
@@ -304,11 +305,11 @@ def _registry(namespace: str) -> str:
 
 
 _LOCAL: dict[type, Callable[[Cache, Any], Any]] = {
-    core.Clock: Cache._clock,  # noqa: SLF001
-    core.TakeToken: Cache._take_token,  # noqa: SLF001
-    core.Land: Cache._land,  # noqa: SLF001
+    ops.Clock: Cache._clock,  # noqa: SLF001
+    ops.TakeToken: Cache._take_token,  # noqa: SLF001
+    ops.Land: Cache._land,  # noqa: SLF001
 }
-_WRITES = frozenset({core.Acquire, core.Seize, core.Put})
+_WRITES = frozenset({ops.Acquire, ops.Seize, ops.Put})
 
 _all: weakref.WeakSet[Cache] = weakref.WeakSet()
 _default: Cache | None = None

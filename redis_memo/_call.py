@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from blake3 import blake3
 
-from ._identity import function_identity, key_prefix, namespace_prefix, version_part
 from ._keys import encode, encode_many
 from ._source import qualified_name
 from .errors import ConfigurationError, KeyingError
@@ -31,18 +30,7 @@ from .errors import ConfigurationError, KeyingError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-__all__ = [
-    "ABSENT",
-    "Binder",
-    "CallKey",
-    "Match",
-    "function_identity",
-    "key_prefix",
-    "kind",
-    "make_binder",
-    "namespace_prefix",
-    "version_part",
-]
+__all__ = ["ABSENT", "Binder", "CallKey", "Match", "kind", "make_binder"]
 
 _Kind = inspect._ParameterKind  # noqa: SLF001  (its members are public, its name is not)
 _POSITIONAL_ONLY, _POSITIONAL_OR_KEYWORD, _VAR_POSITIONAL, _KEYWORD_ONLY, _VAR_KEYWORD = _Kind
@@ -144,7 +132,11 @@ def _signature(function: Callable[..., object]) -> tuple[inspect.Signature, bool
         bare.__kwdefaults__ = function.__kwdefaults__
         own = inspect.signature(bare)
     else:
-        own = inspect.signature(function, follow_wrapped=False)
+        try:
+            own = inspect.signature(function, follow_wrapped=False)
+        except ValueError:
+            # C code around a function (functools.lru_cache) shows what stands below, and passes on what it is given.
+            return inspect.signature(function), False
     accepted = list(own.parameters.values())
     if [parameter.kind for parameter in accepted[-2:]] != [_VAR_POSITIONAL, _VAR_KEYWORD]:
         return own, False

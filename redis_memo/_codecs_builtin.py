@@ -238,6 +238,7 @@ def put_pairs(enc: Encoder, value: Any) -> None:
 
 
 def get_pairs(dec: Decoder, value: dict[Any, Any]) -> dict[Any, Any]:
+    """Fill a dict with what follows: its keys, then its values."""
     keys, items = get_items(dec), get_items(dec)
     value.update(zip(keys, items, strict=True))
     if len(value) != len(keys):

@@ -19,7 +19,17 @@ from typing import Any, Final
 from redis_memo._codecs_stream import PUT, Decoder, Encoder, load_rules, put_other
 from redis_memo.errors import UnreadableEntry
 
-__all__ = ["NAMED_ITEMS", "PACKERS", "SINGLETONS", "get_items", "get_records", "put_items", "put_records"]
+__all__ = [
+    "NAMED_ITEMS",
+    "PACKERS",
+    "PACK_FROM",
+    "RECORDS_FROM",
+    "SINGLETONS",
+    "get_items",
+    "get_records",
+    "put_items",
+    "put_records",
+]
 
 PACK_FROM: Final = 16
 RECORDS_FROM: Final = 8

@@ -36,7 +36,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BY_NAME",
+    "CLASSIFIERS",
+    "LIBRARIES",
+    "OUT_OF_BAND",
     "PUT",
+    "PUT_PICKLE",
     "READ",
     "REGISTRY",
     "USER_TYPES",
@@ -49,6 +53,8 @@ __all__ = [
     "TooDeep",
     "find_rule",
     "load_rules",
+    "put_other",
+    "register",
     "type_name",
 ]
 

@@ -14,263 +14,52 @@ The lease with a token that an invalidation revokes is Facebook's ("Scaling Memc
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Generator
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
 
+from ._ops import (
+    Acquire,
+    Clock,
+    Compute,
+    Computed,
+    DropMatching,
+    Fill,
+    Flow,
+    Found,
+    Join,
+    Land,
+    Leased,
+    Listen,
+    Own,
+    Place,
+    Put,
+    Raised,
+    Read,
+    Release,
+    Sealed,
+    Seize,
+    Subscription,
+    TakeToken,
+    Wait,
+)
 from .errors import StoreError, UnreadableEntry
 
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator
+
 __all__ = [
-    "Acquire", "Busy", "Clock", "Compute", "Computed", "Count", "Drop", "DropMatching", "Fill", "Flow", "Found",
-    "Inspect", "Inspected", "Join", "Land", "Leased", "Listen", "Op", "Own", "Place", "Put", "Raised", "Read",
-    "Release", "Renew", "Sealed", "Seize", "Spec", "TakeToken", "Wait", "adrive", "drive", "drop_matching", "peek",
-    "read_through", "refresh", "store",
-]  # fmt: skip
+    "RECHECK",
+    "Abandoned",
+    "Spec",
+    "adrive",
+    "drive",
+    "drop_matching",
+    "peek",
+    "read_through",
+    "refresh",
+    "store",
+]
 
 RECHECK = 1.0  # seconds after which a waiter asks again, should the push have been lost
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where one call's entry lives, and which arguments it is found by."""
-
-    prefix: str
-    digest: str
-    tokens: bytes
-
-    @property
-    def entry(self) -> str:
-        """Key of the entry."""
-        return self.prefix + self.digest
-
-    @property
-    def lease(self) -> str:
-        """Key of the lease."""
-        return f"{self.prefix}{self.digest}:lease"
-
-
-# Operations on the store. Each is one round trip; all keys of one operation share a hash tag, hence a slot.
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """Get the entry: bytes or None."""
-
-    entry: str
-
-
-@dataclass(frozen=True, slots=True)
-class Acquire:
-    """Get the entry, or the right to compute it, or word of who has that right."""
-
-    place: Place
-    token: bytes
-    lease: float
-    unreadable: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class Seize:
-    """Take the right to compute from whoever has it."""
-
-    place: Place
-    token: bytes
-    lease: float
-
-
-@dataclass(frozen=True, slots=True)
-class Renew:
-    """Hold the lease for longer; False if it does not stand any more."""
-
-    place: Place
-    token: bytes
-    lease: float
-
-
-@dataclass(frozen=True, slots=True)
-class Fill:
-    """Store what was computed if the token stands; True if it did."""
-
-    place: Place
-    token: bytes
-    envelope: bytes
-    ttl: float
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """Give the lease back with nothing stored."""
-
-    place: Place
-    token: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Put:
-    """Store a value unconditionally; what is being computed is superseded."""
-
-    place: Place
-    envelope: bytes
-    ttl: float
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """Delete entry and lease of one call; returns how many entries went."""
-
-    place: Place
-
-
-@dataclass(frozen=True, slots=True)
-class DropMatching:
-    """Delete some of the entries and leases that have all the tokens; returns (how many went, whether more may be)."""
-
-    prefix: str
-    tokens: bytes
-    limit: int
-
-
-@dataclass(frozen=True, slots=True)
-class Count:
-    """Number of live entries."""
-
-    prefix: str
-
-
-@dataclass(frozen=True, slots=True)
-class Inspect:
-    """Where one entry stands, for `explain`."""
-
-    place: Place
-
-
-@dataclass(frozen=True, slots=True)
-class Inspected:
-    """Answer to `Inspect`: seconds left of entry and lease (None: not there)."""
-
-    entry_ttl: float | None
-    lease_ttl: float | None
-
-
-# Operations on this process.
-
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """Seconds since 1970."""
-
-
-@dataclass(frozen=True, slots=True)
-class TakeToken:
-    """A new token that no other computation has; opens the flight that others in this process can join."""
-
-
-@dataclass(frozen=True, slots=True)
-class Compute:
-    """Run the function: `Computed` or `Raised`, never an exception. With a place and token, keep their lease alive."""
-
-    place: Place | None = None
-    token: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Join:
-    """Wait for a flight of this process.
-
-    `Sealed` or `Raised` is how it ended; `Own` says that it is the caller's own, further up its stack; None that
-    there is no such flight here, or that it had no result to share, or took too long.
-    """
-
-    token: bytes
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Listen:
-    """Subscribe to what happens at a place; from its return on, nothing is missed."""
-
-    place: Place
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Wait until the subscription tells of something, at most so long."""
-
-    subscription: Subscription
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Land:
-    """The flight of this token is over: tell those who joined it."""
-
-    token: bytes
-    result: Sealed | Raised | None
-
-
-Op: TypeAlias = (
-    Read | Acquire | Seize | Renew | Fill | Release | Put | Drop | DropMatching | Count | Inspect
-    | Clock | TakeToken | Compute | Join | Listen | Wait | Land
-)  # fmt: skip
-Flow: TypeAlias = Generator[Op, Any, Any]
-
-
-class Subscription(Protocol):
-    """What `Listen` returns."""
-
-    def close(self) -> None:
-        """Stop listening; returns at once."""
-
-
-# Results.
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The entry is there."""
-
-    envelope: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Leased:
-    """The right to compute is the caller's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Busy:
-    """Somebody else computes."""
-
-    holder: bytes
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Computed:
-    """What the function returned, and how long it took."""
-
-    value: Any
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Raised:
-    """What the function raised. A flow returns it, the driver raises it: a generator could not raise StopIteration."""
-
-    error: BaseException
-
-
-@dataclass(frozen=True, slots=True)
-class Sealed:
-    """An encoded value; not to be stored, but shared with who waits for it, when ``ttl`` is 0."""
-
-    envelope: bytes
-    ttl: float
-
-
-@dataclass(frozen=True, slots=True)
-class Own:
-    """The computation waited for is the waiter's own."""
 
 
 class Spec(Protocol):

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import _core as core
+from . import _ops as ops
 from ._keys import digest, encode
 from .errors import KeyingError, StoreError, UnreadableEntry
 
@@ -94,7 +94,7 @@ def _parts(call: Invocation) -> tuple[Part, ...]:
     return tuple(parts)
 
 
-def explain(call: Invocation) -> core.Flow:
+def explain(call: Invocation) -> ops.Flow:
     """The flow behind ``explain``."""
     place = call.locate()
     said: dict[str, Any] = {
@@ -104,8 +104,8 @@ def explain(call: Invocation) -> core.Flow:
         "server": call.memo.cache.backend.where,
     }
     try:
-        standing = yield core.Inspect(place)
-        envelope = yield core.Read(place.entry)
+        standing = yield ops.Inspect(place)
+        envelope = yield ops.Read(place.entry)
         if envelope is None:
             state = "absent" if standing.lease_ttl is None else "computing"
             return Explanation(**said, state=state, lease_seconds=standing.lease_ttl)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from . import _core as core
+from . import _ops as ops
 from ._cache import Cache, default_cache
 from ._call import CallKey
 from ._codecs import dumps, loads
@@ -147,25 +148,25 @@ class Invocation:
         """Key of the call's entry."""
         return self.memo.prefix + self.digest
 
-    def locate(self) -> core.Place:
+    def locate(self) -> ops.Place:
         """Where the entry lives, with the tokens of the arguments."""
-        return core.Place(self.memo.prefix, self.digest, b"".join(self.memo.callkey.tokens(self.values)))
+        return ops.Place(self.memo.prefix, self.digest, b"".join(self.memo.callkey.tokens(self.values)))
 
     def compute(self) -> Any:
         """Run the function; a coroutine where it is an ``async def``."""
         return self.memo.function(*self.args, **self.kwargs)
 
-    def flow(self) -> core.Flow:
+    def flow(self) -> ops.Flow:
         """The flow of a plain call."""
         self._check()
         return core.read_through(self, self.entry, self.locate)
 
-    def refreshing(self) -> core.Flow:
+    def refreshing(self) -> ops.Flow:
         """The flow of ``refresh``."""
         self._check()
         return core.refresh(self, self.locate())
 
-    def storing(self, value: object) -> core.Flow:
+    def storing(self, value: object) -> ops.Flow:
         """The flow of ``store``."""
         self._check()
         return core.store(self, self.locate(), value)
@@ -206,7 +207,7 @@ class Invocation:
         self.memo.stats.add("unreadable")
         self.memo.complain("unreadable", f"an entry could not be read ({error}) and is computed anew")
 
-    def seal(self, place: core.Place, computed: core.Computed, now: float) -> core.Sealed | None:
+    def seal(self, place: ops.Place, computed: ops.Computed, now: float) -> ops.Sealed | None:
         """The envelope of a result, or None where it cannot be encoded."""
         memo = self.memo
         ttl = self._ttl(computed, now)
@@ -229,13 +230,13 @@ class Invocation:
         )
         if len(envelope) > LARGEST:
             self._not_stored("size", None, "the result is too large for one Redis string (512 MB) and is not stored")
-            return core.Sealed(envelope, 0.0)
+            return ops.Sealed(envelope, 0.0)
         if ttl > 0:
             memo.stats.add("bytes_stored", len(envelope))
             memo.stats.add("bytes_saved", saved)
-        return core.Sealed(envelope, ttl)
+        return ops.Sealed(envelope, ttl)
 
-    def _ttl(self, computed: core.Computed, now: float) -> float:
+    def _ttl(self, computed: ops.Computed, now: float) -> float:
         """Seconds to keep the result; 0 for not at all. What the user's own functions raise costs no result."""
         memo = self.memo
         try:

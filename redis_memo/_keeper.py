@@ -1,7 +1,7 @@
 """The small process that owns the embedded server and ends it when nobody uses it any more.
 
-It is run by path (``python -I -S _keeper.py FOLDER BINARY SOCKET MAXMEMORY``), knows the standard library only, and
-is the parent of exactly one server. `_embedded` starts it and reads one JSON line from its standard output.
+It is run by path (``python -I -S _keeper.py FOLDER SOCKET SERVER OPTION...``), knows the standard library only, and
+is the parent of exactly one server. `_launch` starts it and reads one JSON line from its standard output.
 
 Who is alive is never concluded from a pid, only from locks, which the kernel drops however their holder died:
 
@@ -37,6 +37,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 
 __all__ = ["DATA", "KEEPER_LOCK", "LOG", "START_LOCK", "USERS_LOCK", "here", "main", "read_state"]
 
@@ -48,6 +49,7 @@ DATA = "appendonlydir"
 BOOT = "boot"
 
 State = dict[str, "str | int | bool"]
+Prctl = Callable[[int, int, int, int, int], int]
 
 _STATE_BYTES = 1024
 _LOG_BYTES = 1_000_000
@@ -98,29 +100,28 @@ class _Keeper:
     Args:
         folder: The private folder; everything in it is reached through a descriptor, so that a folder that was
             removed and made again belongs to the next keeper alone.
-        binary: Path of the server's executable.
         socket_path: Where the server listens, in the folder or (if that is too long) elsewhere.
-        maxmemory: Bytes.
+        command: Path of the server's executable, and its options but for the socket.
     """
 
-    def __init__(self, folder: str, binary: str, socket_path: str, maxmemory: int) -> None:
-        self._binary = binary
+    def __init__(self, folder: str, socket_path: str, command: list[str]) -> None:
         self._socket = socket_path
-        self._maxmemory = maxmemory
         self._dir = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         # Relative inside the folder: the server removes its socket by name when it ends.
         inside = os.path.dirname(socket_path) == folder
         self._listen = os.path.basename(socket_path) if inside else socket_path
+        self._command = [*command, "--unixsocket", self._listen]
         self._pid = 0
         self._output = -1
         self._tail: list[bytes] = []
         self._partial = b""
-        self._log = self._open_log()
+        self._log = self._open(LOG, os.O_APPEND)
+        self._log_size = os.fstat(self._log).st_size
         self._users, self._start = self._open(USERS_LOCK), self._open(START_LOCK)
         self._state: State = {}
         self._wake, self._wake_writer = os.pipe()
-        os.set_blocking(self._wake, False)
-        os.set_blocking(self._wake_writer, False)
+        for end in (self._wake, self._wake_writer):
+            os.set_blocking(end, False)
         self._terminate = False
         self._persists = True
         self._prctl = _find_prctl()
@@ -182,8 +183,7 @@ class _Keeper:
 
     def _write_state(self) -> None:
         # Always the same length, in place: once the file exists this needs no space on a full disk.
-        text = json.dumps(self._state).encode() if self._state else b""
-        os.pwrite(self._lock, text.ljust(_STATE_BYTES), 0)
+        os.pwrite(self._lock, json.dumps(self._state).encode().ljust(_STATE_BYTES), 0)
 
     def _catch_signals(self) -> None:
         # The starter's dispositions and mask are inherited: a thread that blocks SIGTERM must not make an unstoppable
@@ -246,13 +246,12 @@ class _Keeper:
                 self._become_server(keeper, writer)
             except BaseException as error:  # noqa: BLE001  # in a forked child: nothing may unwind into the parent's code
                 with contextlib.suppress(OSError):
-                    os.write(writer, f"cannot execute {self._binary}: {error}\n".encode(errors="replace"))
+                    os.write(writer, f"cannot execute {self._command[0]}: {error}\n".encode(errors="replace"))
             finally:
                 os._exit(127)
         os.close(writer)
         self._output = reader
-        self._tail = []
-        self._partial = b""
+        self._tail, self._partial = [], b""
         # Known from here on, so that whoever finds this keeper dead can end a server that survived it.
         self._state["server"] = self._pid
         self._write_state()
@@ -279,37 +278,7 @@ class _Keeper:
         os.dup2(null, 0)
         os.dup2(writer, 1)
         os.dup2(writer, 2)
-        os.execve(self._binary, [self._binary, *self._options()], {})  # noqa: S606  # no shell wanted
-
-    def _options(self) -> list[str]:
-        options = {
-            "port": "0",
-            "unixsocket": self._listen,
-            "unixsocketperm": "700",
-            "daemonize": "no",
-            "supervised": "no",
-            "databases": "1",
-            "logfile": "",
-            "loglevel": "notice",
-            "crash-memcheck-enabled": "no",
-            "timeout": "0",
-            # Entries carry an expiry and may go; indexes carry none, and would take their entries' bounds with them.
-            "maxmemory": str(self._maxmemory),
-            "maxmemory-policy": "volatile-lru",
-            "save": "",
-            "appendonly": "yes",
-            "appenddirname": DATA,
-            "appendfsync": "no",
-            "aof-load-truncated": "yes",
-            "aof-use-rdb-preamble": "yes",
-            "auto-aof-rewrite-percentage": "100",
-            "auto-aof-rewrite-min-size": "64mb",
-            "stop-writes-on-bgsave-error": "no",
-            "enable-protected-configs": "no",
-            "enable-debug-command": "no",
-            "enable-module-command": "no",
-        }
-        return [part for name, value in options.items() for part in (f"--{name}", value)]
+        os.execve(self._command[0], self._command, {})  # noqa: S606  # no shell wanted
 
     def _stop_server(self) -> None:
         if self._pid:
@@ -330,10 +299,7 @@ class _Keeper:
     def _reap(self) -> None:
         if not self._pid:
             return
-        try:
-            pid, status = os.waitpid(self._pid, os.WNOHANG)
-        except ChildProcessError:
-            pid, status = self._pid, 0
+        pid, status = os.waitpid(self._pid, os.WNOHANG)
         if pid == 0:
             return
         # A child of the server that rewrites the file outlives a killed server; they share a process group.
@@ -355,18 +321,12 @@ class _Keeper:
 
     def _drain(self) -> None:
         """Copy what the server said to the log, and act on the one thing that needs it: a file it cannot write."""
-        chunks = []
-        while True:
-            try:
-                chunk = os.read(self._output, 65536)
-            except BlockingIOError:
-                break
-            if not chunk:
-                os.close(self._output)
-                self._output = -1
-                break
-            chunks.append(chunk)
-        data = b"".join(chunks)
+        data = b""
+        with contextlib.suppress(BlockingIOError):
+            while chunk := os.read(self._output, 65536):
+                data += chunk
+            os.close(self._output)
+            self._output = -1
         self._write_log(data)
         *lines, self._partial = (self._partial + data).split(b"\n")
         self._tail = (self._tail + lines)[-40:]
@@ -378,8 +338,7 @@ class _Keeper:
 
         The file goes too. It lacks what follows, so nothing may be restored from it; and it is space on a full disk.
         """
-        status = self._ask(b"INFO persistence\r\n")
-        if b"aof_last_write_status:err" not in status:
+        if b"aof_last_write_status:err" not in self._ask(b"INFO persistence\r\n"):
             return
         if not self._ask(b"CONFIG SET appendonly no\r\n").startswith(b"+OK"):
             return
@@ -396,11 +355,6 @@ class _Keeper:
                 return b"".join(iter(lambda: connection.recv(65536), b""))
         except OSError:
             return b""
-
-    def _open_log(self) -> int:
-        log = self._open(LOG, os.O_APPEND)
-        self._log_size = os.fstat(log).st_size
-        return log
 
     def _write_log(self, data: bytes) -> None:
         with contextlib.suppress(OSError):  # a full disk: the log is the least loss
@@ -481,27 +435,17 @@ class _Keeper:
             os.rmdir(name, dir_fd=self._dir)
 
 
-class _Prctl:
-    """``prctl`` of the C library, looked up before the fork: a forked child should do no imports."""
-
-    def __init__(self) -> None:
-        import ctypes  # noqa: PLC0415  # 10 ms that only Linux needs
-
-        self._call = ctypes.CDLL(None, use_errno=True).prctl
-
-    def __call__(self, *arguments: int) -> None:
-        self._call(*arguments)
-
-
-def _find_prctl() -> _Prctl | None:
-    """Return how to die with one's parent, where the system can do it.
+def _find_prctl() -> Prctl | None:
+    """Return how to die with one's parent, where the system can do it; before the fork, as a child should not import.
 
     Elsewhere a server whose keeper was killed goes on alone; the next start ends it before it makes a new one.
     """
     if not sys.platform.startswith("linux"):
         return None
     try:
-        return _Prctl()
+        import ctypes  # noqa: PLC0415  # 10 ms that only Linux needs
+
+        return ctypes.CDLL(None).prctl
     except (ImportError, OSError, AttributeError):
         return None
 
@@ -535,12 +479,12 @@ def _report(message: State) -> None:
 
 def main(arguments: list[str]) -> None:
     """Leave the starter's session and family, then keep a server."""
-    folder, binary, socket_path, maxmemory = arguments
+    folder, socket_path, *command = arguments
     if os.fork():
         os._exit(0)  # the starter waits for this one, so that it has no zombie of ours, ever
     os.umask(0o077)
     try:
-        _Keeper(folder, binary, socket_path, int(maxmemory)).run()
+        _Keeper(folder, socket_path, command).run()
     except _StartError as error:
         _report({"error": str(error)})
     except OSError as error:

@@ -37,7 +37,13 @@ from redis_memo.errors import ConfigurationError, KeyingError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-__all__ = ["digest", "encode", "encode_many", "register_key"]
+__all__ = [
+    "LIBRARIES",
+    "digest",
+    "encode",
+    "encode_many",
+    "register_key",
+]
 
 T = TypeVar("T")
 

@@ -86,6 +86,7 @@ def digest(data: bytes | bytearray | memoryview) -> bytes:
 
 
 def sized(short: bytes, long: bytes, data: bytes | bytearray | memoryview) -> bytes:
+    """Frame data with its length, or, where it is long, its digest."""
     size = len(data)
     if size <= _INLINE:
         return b"%b%c%b" % (short, size, bytes(data))

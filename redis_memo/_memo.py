@@ -19,7 +19,6 @@ from .errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Coroutine
-    from typing import Never
 
     from ._config import Compression, OnError
     from ._events import CacheInfo, CacheInfoNow
@@ -45,7 +44,7 @@ class _Decorator(Protocol):
 
 
 def redis_cached(
-    *misplaced: Never,
+    *,
     namespace: str,
     ttl: object = None,
     name: str | None = None,
@@ -62,7 +61,6 @@ def redis_cached(
     Works on functions, methods, class methods, static methods and ``async def``. Exceptions are never cached.
 
     Args:
-        *misplaced: Nothing: all arguments are keywords.
         namespace: Groups functions, in the keys and for `clear`.
         ttl: Expiry: seconds, a ``timedelta``, ``"5m"``, or a policy such as ``market_aware()``: any callable of a
             `Call`. May be left out where ``configure(ttl=...)`` says one.
@@ -84,8 +82,6 @@ def redis_cached(
     Raises:
         ConfigurationError: An argument is wrong, or the function is a generator function.
     """
-    if misplaced:
-        raise ConfigurationError("redis_cached takes keywords only: @redis_cached(namespace=..., ttl=...)")
     checked_choice("compress", compress, ("auto", "fast", "small", None))
     checked_choice("on_error", on_error, ("compute", "raise"))
     if cache_if is not None and not callable(cache_if):

@@ -14,6 +14,7 @@ from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, TypeVar, overload
 
 from . import _core as core
+from . import _ops as ops
 from ._events import CacheInfo, CacheInfoNow
 from ._explain import Explanation, explain
 from ._invocation import Invocation, Memo
@@ -166,7 +167,7 @@ class Handle:
             found = getattr(found, scope, None)
         return isinstance(inspect.getattr_static(found, name, None), classmethod)
 
-    def _invalidation(self, args: dict[str, Any]) -> core.Flow:
+    def _invalidation(self, args: dict[str, Any]) -> ops.Flow:
         memo = self._memo
         first = memo.callkey.binder.names[0] if self._bound else None
         # An object that is ignored, or that arrives in *args, tells no entries apart: all that match are meant.
@@ -183,7 +184,7 @@ class Handle:
                     raise
                 match = memo.callkey.match(args)
         if match.digest is not None:
-            return _drop(core.Place(memo.prefix, match.digest, b""))
+            return _drop(ops.Place(memo.prefix, match.digest, b""))
         return core.drop_matching(memo.prefix, b"".join(match.tokens))
 
     def cache_key(self, /, *args: Any, **kwargs: Any) -> str:
@@ -220,11 +221,11 @@ class Handle:
         }
 
 
-def _drop(place: core.Place) -> core.Flow:
-    return (yield core.Drop(place))
+def _drop(place: ops.Place) -> ops.Flow:
+    return (yield ops.Drop(place))
 
 
-def _answer(op: core.Op) -> core.Flow:
+def _answer(op: ops.Op) -> ops.Flow:
     return (yield op)
 
 
@@ -260,7 +261,7 @@ class Memoized(Handle, Generic[F]):
         """Counters of this process, and the number of entries in Redis."""
         memo = self._memo
         try:
-            return memo.stats.info(memo.cache.run(_answer(core.Count(memo.prefix))))
+            return memo.stats.info(memo.cache.run(_answer(ops.Count(memo.prefix))))
         except StoreError:
             return memo.stats.info()
 
@@ -359,7 +360,7 @@ class AsyncMemoized(Handle, Generic[F]):
     async def _cache_info(self, _: object) -> CacheInfo:
         memo = self._memo
         try:
-            return memo.stats.info(await memo.cache.arun(_answer(core.Count(memo.prefix))))
+            return memo.stats.info(await memo.cache.arun(_answer(ops.Count(memo.prefix))))
         except StoreError:
             return memo.stats.info()
 

@@ -66,7 +66,8 @@ class KeyingError(RedisMemoError, TypeError):
         name = self.parameter
         return (
             f"{where}parameter {name!r} cannot be part of a cache key: {self.reason}. "
-            f"Ways out: ignore=({name!r},) if it does not change the result; key=... to choose what identifies the call; "
+            f"Ways out: ignore=({name!r},) if it does not change the result; "
+            f"key=... to choose what identifies the call; "
             f"register_key({self.type_name.rpartition('.')[2] or 'Type'}, ...) to teach the type; "
             f"or a method __memo_key__(self) on its class that returns what identifies it."
         )

@@ -22,7 +22,19 @@ from redis_memo.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["LONGEST", "Call", "TTLPolicy", "as_policy", "jittered", "parse_duration", "resolve"]
+__all__ = [
+    "LONGEST",
+    "Call",
+    "Fixed",
+    "Policy",
+    "TTLPolicy",
+    "as_policy",
+    "check_spread",
+    "format_duration",
+    "jittered",
+    "parse_duration",
+    "resolve",
+]
 
 LONGEST = 10 * 365 * 86400.0
 """Ten years, in seconds: nothing is stored for longer."""
@@ -71,6 +83,7 @@ class Policy:
     __slots__ = ()
 
     def __call__(self, call: Call, /) -> Lifetime:
+        """Answer how long the call's result may be served."""
         raise NotImplementedError
 
 
@@ -81,6 +94,7 @@ class Fixed(Policy):
     seconds: float
 
     def __call__(self, _call: Call, /) -> float:
+        """The same for every call."""
         return self.seconds
 
     def __repr__(self) -> str:

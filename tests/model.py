@@ -6,8 +6,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from redis_memo import _core as core
-from redis_memo._backend import Enroll, Enrolled
+from redis_memo import _ops as ops
 
 
 class FakeClock:
@@ -40,44 +39,44 @@ class ModelStore:
     def perform(self, op: Any) -> Any:
         now = self.clock()
         match op:
-            case core.Read(entry):
+            case ops.Read(entry):
                 return self._live(self.entries, entry)
-            case core.Acquire(place, token, lease, unreadable):
+            case ops.Acquire(place, token, lease, unreadable):
                 found = self._live(self.entries, place.entry)
                 if found is not None and found != unreadable:
-                    return core.Found(found)
+                    return ops.Found(found)
                 holder = self._live(self.leases, place.entry)
                 if holder is not None and holder != token:
-                    return core.Busy(holder, self.leases[place.entry][1] - now)
+                    return ops.Busy(holder, self.leases[place.entry][1] - now)
                 self._take(place, token, lease)
-                return core.Leased()
-            case core.Seize(place, token, lease):
+                return ops.Leased()
+            case ops.Seize(place, token, lease):
                 self._take(place, token, lease)
-                return core.Leased()
-            case core.Renew(place, token, lease):
+                return ops.Leased()
+            case ops.Renew(place, token, lease):
                 if self._live(self.leases, place.entry) != token:
                     return False
                 self.leases[place.entry] = token, now + lease
                 return True
-            case core.Fill(place, token, envelope, ttl):
+            case ops.Fill(place, token, envelope, ttl):
                 if self._live(self.leases, place.entry) != token:
                     return False
                 self._put(place, envelope, ttl)
                 return True
-            case core.Put(place, envelope, ttl):
+            case ops.Put(place, envelope, ttl):
                 self._put(place, envelope, ttl)
                 return True
-            case core.Release(place, token):
+            case ops.Release(place, token):
                 if self._live(self.leases, place.entry) != token:
                     return False
                 del self.leases[place.entry]
                 return True
-            case core.Drop(place):
+            case ops.Drop(place):
                 self.leases.pop(place.entry, None)
                 stood = self._live(self.entries, place.entry) is not None
                 self.entries.pop(place.entry, None)
                 return int(stood)
-            case core.DropMatching(prefix, tokens, limit):
+            case ops.DropMatching(prefix, tokens, limit):
                 wanted = {tokens[at : at + 8] for at in range(0, len(tokens), 8)}
                 matching = []
                 for key in sorted({*self.entries, *self.leases}):
@@ -90,29 +89,29 @@ class ModelStore:
                     self.entries.pop(key, None)
                     self.leases.pop(key, None)
                 return gone, len(matching) > limit
-            case core.Count(prefix):
+            case ops.Count(prefix):
                 return sum(key.startswith(prefix) and until > now for key, (_, until) in self.entries.items())
-            case core.Inspect(place):
+            case ops.Inspect(place):
                 left = [
                     table[place.entry][1] - now if self._live(table, place.entry) is not None else None
                     for table in (self.entries, self.leases)
                 ]
-                return core.Inspected(*left)
-            case Enroll(registry, prefix):
+                return ops.Inspected(*left)
+            case ops.Enroll(registry, prefix):
                 self.registries.setdefault(registry, set()).add(prefix)
                 return True
-            case Enrolled(registry):
+            case ops.Enrolled(registry):
                 return sorted(self.registries.get(registry, ()))
         raise TypeError(op)
 
     async def aperform(self, op: Any) -> Any:
         return self.perform(op)
 
-    def _take(self, place: core.Place, token: bytes, lease: float) -> None:
+    def _take(self, place: ops.Place, token: bytes, lease: float) -> None:
         self.leases[place.entry] = token, self.clock() + lease
         self.tokens[place.entry] = place.tokens
 
-    def _put(self, place: core.Place, envelope: bytes, ttl: float) -> None:
+    def _put(self, place: ops.Place, envelope: bytes, ttl: float) -> None:
         self.entries[place.entry] = envelope, self.clock() + ttl
         self.tokens[place.entry] = place.tokens
         self.leases.pop(place.entry, None)

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from redis_memo import _core as core
+from redis_memo import _ops as ops
 
 from .model import FakeClock, ModelStore
 
-PLACE = core.Place("memo:{model:f:#0}:", "ab" * 20, b"argument")
+PLACE = ops.Place("memo:{model:f:#0}:", "ab" * 20, b"argument")
 LEASE, TTL, MAX_WAIT = 10.0, 1000.0, 60.0
 
 
@@ -82,8 +83,8 @@ class FlowSpec:
 
     hit = unseal
 
-    def seal(self, place: core.Place, computed: core.Computed, now: float) -> core.Sealed:
-        return core.Sealed(str(computed.value).encode(), TTL)
+    def seal(self, place: ops.Place, computed: ops.Computed, now: float) -> ops.Sealed:
+        return ops.Sealed(str(computed.value).encode(), TTL)
 
     def miss(self) -> None: ...
     def failed(self, error: Exception) -> None: ...
@@ -94,16 +95,16 @@ class FlowSpec:
 class Actor:
     """One caller: a flow, and what it waits for."""
 
-    def __init__(self, world: World, process: Process, name: str, make: Callable[[], core.Flow]) -> None:
+    def __init__(self, world: World, process: Process, name: str, make: Callable[[], ops.Flow]) -> None:
         self.world, self.process, self.name, self.make = world, process, name, make
-        self.flow: core.Flow | None = None
+        self.flow: ops.Flow | None = None
         self.waiting: Callable[[], bool] | None = None
         self.until: float | None = None
         self.pending: Any = None
         self.result: Any = None
         self.done = False
         self.floor = 0
-        self.token: tuple[core.Place, bytes] | None = None
+        self.token: tuple[ops.Place, bytes] | None = None
 
     def enabled(self) -> bool:
         if self.done or self.process.dead:
@@ -125,7 +126,7 @@ class Actor:
         else:
             self.perform(self.op)
 
-    def advance(self, go: Callable[[core.Flow], Any]) -> None:
+    def advance(self, go: Callable[[ops.Flow], Any]) -> None:
         assert self.flow is not None
         try:
             self.op = go(self.flow)
@@ -142,30 +143,30 @@ class Actor:
 
     def perform(self, op: Any) -> None:
         world, flights = self.world, self.process.flights
-        if isinstance(op, core.Clock):
+        if isinstance(op, ops.Clock):
             self.advance(lambda flow: flow.send(world.clock.now))
-        elif isinstance(op, core.TakeToken):
+        elif isinstance(op, ops.TakeToken):
             self.process.tokens += 1
             token = f"{self.process.name}{self.process.tokens}".encode()
             flights[token] = []
             self.advance(lambda flow: flow.send(token))
-        elif isinstance(op, core.Land):
+        elif isinstance(op, ops.Land):
             flight = flights.pop(op.token, None)
             if flight is not None:
                 flight.append(op.result)
             self.advance(lambda flow: flow.send(None))
-        elif isinstance(op, core.Join):
+        elif isinstance(op, ops.Join):
             flight = flights.get(op.token)
             if flight is None:
                 self.advance(lambda flow: flow.send(None))
             else:
                 self.say("joins the flight in its process")
                 self.wait(lambda: bool(flight), lambda: flight[0] if flight else None, op.seconds)
-        elif isinstance(op, core.Listen):
+        elif isinstance(op, ops.Listen):
             ear = Ear(world)
             self.say("listens")
             self.advance(lambda flow: flow.send(ear))
-        elif isinstance(op, core.Wait):
+        elif isinstance(op, ops.Wait):
             self.say("waits")
             ear = op.subscription
 
@@ -176,16 +177,16 @@ class Actor:
                 ear.heard = False
 
             self.wait(heard, woken, op.seconds)
-        elif isinstance(op, core.Compute):
+        elif isinstance(op, ops.Compute):
             self.compute(op)
         else:
             answer = world.store.perform(op)
             self.say(f"{type(op).__name__} -> {getattr(answer, '__class__', type(answer)).__name__ if not isinstance(answer, (bool, int, bytes, type(None))) else answer}")
-            if isinstance(op, (core.Fill, core.Put, core.Release, core.Drop, core.DropMatching)):
+            if isinstance(op, (ops.Fill, ops.Put, ops.Release, ops.Drop, ops.DropMatching)):
                 world.publish()
             self.advance(lambda flow: flow.send(answer))
 
-    def compute(self, op: core.Compute) -> None:
+    def compute(self, op: ops.Compute) -> None:
         world, seen = self.world, self.world.version
         world.running += 1
         world.computed += 1
@@ -193,11 +194,11 @@ class Actor:
         if op.place is not None:
             self.token = op.place, op.token
 
-        def finish() -> core.Computed | core.Raised:
+        def finish() -> ops.Computed | ops.Raised:
             world.running -= 1
             self.token = None
             self.say("ends to compute")
-            return core.Computed(seen, 1.0)
+            return ops.Computed(seen, 1.0)
 
         self.wait(lambda: True, finish)
 
@@ -216,8 +217,8 @@ class Simulation:
         invalidations: int = 1,
         crashes: int = 0,
         lease_ends: int = 0,
-        flow: Callable[..., core.Flow] = core.read_through,
-        drop: Callable[[], core.Flow] | None = None,
+        flow: Callable[..., ops.Flow] = core.read_through,
+        drop: Callable[[], ops.Flow] | None = None,
         superseders: int = 0,
     ) -> None:
         self.world = World()
@@ -280,7 +281,7 @@ class Simulation:
         for actor in [*self.callers, *self.others]:
             if actor.token is not None and not actor.process.dead:
                 place, token = actor.token
-                store.perform(core.Renew(place, token, LEASE))
+                store.perform(ops.Renew(place, token, LEASE))
 
     def run(self, choose: Callable[[list[str]], int]) -> None:
         try:
@@ -305,7 +306,7 @@ class Simulation:
 
     def check_step(self) -> None:
         for actor in self.callers:
-            if actor.done and actor.result is not None and not isinstance(actor.result, core.Raised):
+            if actor.done and actor.result is not None and not isinstance(actor.result, ops.Raised):
                 if actor.result < actor.floor:
                     raise Violation(
                         f"P3: {actor.process.name}.{actor.name} began after an invalidation that version {actor.floor} "
@@ -326,8 +327,8 @@ class Simulation:
             raise Violation(f"P3: version {int(stored)} is stored, after version {self.world.floor} was promised")
 
 
-def default_drop() -> core.Flow:
-    return (yield core.Drop(PLACE))
+def default_drop() -> ops.Flow:
+    return (yield ops.Drop(PLACE))
 
 
 class Invalidator(Actor):

