@@ -113,6 +113,9 @@ class Cache:
     def __repr__(self) -> str:
         return f"<redis_memo.Cache in {self.backend.where}>"
 
+    def __reduce__(self) -> Any:
+        raise TypeError("a cache belongs to its process and is not pickled, nor is its secret; connect() where it is used")
+
     def _fresh_start(self) -> None:
         self._flights: dict[bytes, Future[Any]] = {}
         self._keeper = _Keeper(self.backend)

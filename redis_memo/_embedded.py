@@ -182,12 +182,9 @@ def _join(path: Path, member: _Member, maxmemory: int | None) -> EmbeddedServer:
 
 def _ensure_server(path: Path, listen: str, maxmemory: int | None, deadline: float) -> str:
     """With start.lock held: make sure that a server answers; return its version."""
-    started: float | None = None
     silent_since: float | None = None
     for _attempt in range(4):
         while _alive(path):
-            if started is None:
-                started = time.monotonic()
             answer = _ping(listen, min(_PING_SECONDS, max(deadline - time.monotonic(), 0.05)))
             state = _keeper.read_state(str(path / _keeper.KEEPER_LOCK))
             now = time.monotonic()
@@ -215,7 +212,6 @@ def _ensure_server(path: Path, listen: str, maxmemory: int | None, deadline: flo
         else:
             _end_orphan(path)
             _launch.spawn(path, listen, maxmemory, deadline)
-            started = None
     raise StoreUnavailable(f"the embedded server in {path} was started and did not stay; see {path / _keeper.LOG}")
 
 

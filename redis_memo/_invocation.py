@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import time
@@ -73,6 +74,14 @@ class Memo:
             if given is not None and (not isinstance(given, str) or not given):
                 raise ConfigurationError(f"{what}= takes a string that is not empty")
         key_prefix(namespace, name or "x", version or "")
+        self._options = {
+            "namespace": namespace, "ttl": ttl, "name": name, "version": version, "key": key, "ignore": ignore,
+            "cache_if": cache_if, "compress": compress, "on_error": on_error, "cache": cache,
+        }  # fmt: skip
+
+    def __reduce__(self) -> Any:
+        # cloudpickle takes the functions of a script by value (joblib, ray): elsewhere they are decorated anew.
+        return functools.partial(Memo, **self._options), (self.function,)
 
     @property
     def cache(self) -> Cache:

@@ -151,7 +151,7 @@ def _as_function(handle: Memoized[Any] | AsyncMemoized[Any], function: Any) -> A
     functools.update_wrapper(call, function)
     for name in METHODS:
         setattr(call, name, getattr(handle, name))
-    handle._binds = "nothing"  # noqa: SLF001
+    handle.stand_behind()
     call.__redis_memo__ = handle
     return call
 

@@ -69,7 +69,8 @@ class Handle:
     _memo: Memo
     _bound: tuple[Any, ...]
     _binds: str
-    _in_class: bool
+    _placed: bool
+    _behind: bool
 
     def __init__(self, of: Memo | Handle, /, *bound: object) -> None:
         if isinstance(of, Handle):
@@ -78,7 +79,8 @@ class Handle:
         functools.update_wrapper(self, of.function)  # type: ignore[arg-type]
         self._memo = of
         self._binds = "instance"
-        self._in_class = False
+        self._placed = False  # whether a class has taken it, or a function stands before it
+        self._behind = False
         self._bound = ()
 
     def _bind(self, of: Handle, instance: object) -> None:
@@ -101,12 +103,17 @@ class Handle:
     def _apparent_class(self) -> type:
         # While a class is being made, what looks at its body must see a function. pydantic takes other objects for
         # fields that lack an annotation.
-        return type(self) if self._in_class or self._bound else FunctionType
+        return type(self) if self._placed or self._bound else FunctionType
 
     __class__ = property(_apparent_class)
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self._in_class = True
+        self._placed = True
+
+    def stand_behind(self) -> None:
+        """Be what a true function calls, and no descriptor."""
+        self._placed = self._behind = True
+        self._binds = "nothing"
 
     def __repr__(self) -> str:
         return f"<memoized {self._memo.shown}>"
@@ -124,6 +131,8 @@ class Handle:
         # Found again by name where it is unpickled, as functions are; a bound one through its object.
         if self._bound:
             return getattr, (self._bound[0], self._memo.function.__name__)
+        if self._behind and self._memo.function.__module__ == "__main__":
+            return _behind, (type(self), self._memo)
         return self._memo.function.__qualname__
 
     def __memo_key__(self) -> object:
@@ -151,7 +160,7 @@ class Handle:
 
     def _invocation(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Invocation:
         """As `_call`, for the methods: a call gets its class from whoever bound it, these would miss it."""
-        if not self._bound and not self._in_class and self._is_under_classmethod():
+        if not self._bound and not self._placed and self._is_under_classmethod():
             raise TypeError(
                 f"{self._memo.shown}: Python 3.13 and later do not tell what stands below @classmethod to which class "
                 "it belongs; put @redis_cached above @classmethod"
@@ -219,6 +228,12 @@ class Handle:
             "cache": memo.cache,
             "maxsize": None,
         }
+
+
+def _behind(kind: type[Handle], memo: Memo) -> Handle:
+    handle = kind(memo)
+    handle.stand_behind()
+    return handle
 
 
 def _drop(place: ops.Place) -> ops.Flow:

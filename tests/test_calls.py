@@ -1551,3 +1551,39 @@ def test_output_of_a_function_is_not_disturbed(memo, capsys):
     f(1)
     out, err = capsys.readouterr()
     assert (out.count("computed"), err) == (1, "")
+
+
+def test_a_function_of_a_script_goes_to_another_process_by_value(tmp_path, embedded_server):
+    """As joblib and ray send it, with cloudpickle."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import subprocess, sys, cloudpickle
+            from redis_memo import redis_cached, market_aware
+
+            FACTOR = 3
+
+            @redis_cached(namespace="by_value", ttl=market_aware())
+            def scaled(x):
+                return x * FACTOR
+
+            @redis_cached(namespace="by_value", ttl=60)
+            async def twin(x):
+                return x * FACTOR
+
+            if __name__ == "__main__":
+                scaled(2)
+                sent = cloudpickle.dumps((scaled, twin))
+                code = (
+                    "import sys, asyncio, cloudpickle; f, g = cloudpickle.load(sys.stdin.buffer);"
+                    "print(f(2), asyncio.run(g(2)), f.cache_info().hits, f.peek(2))"
+                )
+                done = subprocess.run([sys.executable, "-c", code], input=sent, capture_output=True, check=False)
+                print(done.stdout.decode(), done.stderr.decode())
+            """
+        )
+    )
+    environment = dict(os.environ, REDIS_MEMO_URL=embedded_server.url)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split() == ["6", "6", "1", "6"], done.stdout

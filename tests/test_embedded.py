@@ -45,6 +45,9 @@ def start():
 {body}
 """
 STAY = "start()\nsys.stdin.readline()"
+# How long start() gives a server that does not answer. Where that is certain, nobody needs to wait for it.
+PATIENCE = {"_PING_SECONDS": 0.2, "_FROZEN_SECONDS": 0.4, "_VANISHED_SECONDS": 0.1}
+IMPATIENT = f"vars(_embedded).update({PATIENCE})\n"
 
 
 def script(body):
@@ -95,12 +98,11 @@ def ours(folder):
 
 
 def wait_until(condition, seconds=10.0):
-    """Wait for a condition; return how long it took."""
-    begin = time.monotonic()
+    """Wait for a condition; the seconds only bound a hang."""
+    end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() - begin < seconds, "it did not happen"
-        time.sleep(0.005)
-    return time.monotonic() - begin
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.002)
 
 
 @contextlib.contextmanager
@@ -138,6 +140,12 @@ def folder():
     path = Path(os.path.realpath(tempfile.mkdtemp(prefix="rm")))
     yield path
     shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    for name, seconds in PATIENCE.items():
+        monkeypatch.setattr(_embedded, name, seconds)
 
 
 @pytest.fixture
@@ -183,21 +191,11 @@ def test_twenty_threads_get_one_server(folder, user):
     assert len(ours(folder)) == 2
 
 
-def test_start_is_quick_and_a_second_start_is_cheap(folder, user):
-    begin = time.perf_counter()
+def test_a_second_start_only_looks_whether_the_server_answers(folder, user, monkeypatch):
     first = _embedded.start(folder)
-    took = time.perf_counter() - begin
-    again = min(_timed(lambda: _embedded.start(folder)) for _ in range(50))
-    assert _embedded.start(folder) is first
     assert first.version.startswith("Valkey ")
-    assert took < 3  # 0.1 s on an idle machine
-    assert again < 0.005  # 0.2 ms
-
-
-def _timed(function):
-    begin = time.perf_counter()
-    function()
-    return time.perf_counter() - begin
+    monkeypatch.setattr(_embedded, "_join", None)
+    assert _embedded.start(folder) is first
 
 
 def test_server_listens_on_a_private_socket_only_whatever_the_umask(folder, user):
@@ -246,8 +244,9 @@ def test_nothing_is_left_after_the_last_user_has_gone(folder, user, way):
     with connected(path) as client:
         assert client.ping()
     users[2].kill() if way == "kill" else users[2].end()
-    assert wait_until(lambda: not ours(folder)) < 3  # 0.1 s on an idle machine
+    wait_until(lambda: not ours(folder))
     assert not os.path.exists(path)
+    assert "keeper: the server ended with" not in (folder / "server.log").read_text(), "it had to be killed"
 
 
 def test_users_pipes_are_not_kept_open_so_capturing_callers_do_not_hang(folder, user):
@@ -291,7 +290,9 @@ sys.stdin.readline()
         status = Path(f"/proc/{pid}/status").read_text()
         assert "SigBlk:\t0000000000000000" in status
     one.end()
-    assert wait_until(lambda: not ours(folder)) < 2.5  # a server that ignored SIGTERM would take the keeper's 3 s
+    wait_until(lambda: not ours(folder))
+    # A server that ignores SIGTERM would be killed after a while.
+    assert "keeper: the server ended with" not in (folder / "server.log").read_text()
 
 
 def test_forked_child_counts_as_user_and_can_start_again(folder, user):
@@ -349,7 +350,7 @@ start()
 
 @pytest.mark.parametrize("victims", ["server", "keeper", "both", "server frozen keeper", "frozen server"])
 def test_start_again_after_a_kill_gives_a_live_server_that_forgot_nothing(folder, user, victims):
-    one = user("start()\nfor _ in sys.stdin: start()")
+    one = user((IMPATIENT if "frozen" in victims else "") + "start()\nfor _ in sys.stdin: start()")
     keeper, server, path = one.line()
     with connected(path) as client:
         client.set("kept", "value", ex=1000)
@@ -364,10 +365,8 @@ def test_start_again_after_a_kill_gives_a_live_server_that_forgot_nothing(folder
     if victims in {"keeper", "both"}:
         os.kill(keeper, signal.SIGKILL)
         wait_until(lambda: not _embedded._alive(folder))  # a kill takes effect some time after it was sent
-    begin = time.monotonic()
     one.say()
     now_keeper, now_server, path = one.line()
-    assert time.monotonic() - begin < (10 if "frozen" in victims else 3)  # 0.2 s on an idle machine
     assert now_server != server
     with connected(path) as client:
         assert client.mget("kept", "invalidated") == [b"value", None]
@@ -375,7 +374,7 @@ def test_start_again_after_a_kill_gives_a_live_server_that_forgot_nothing(folder
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_server_that_outlived_its_keeper_is_ended_before_another_writes_the_same_file(folder, user, frozen):
+def test_server_that_outlived_its_keeper_is_ended_before_another_writes_the_same_file(folder, user, frozen, impatient):
     """As happens where the system cannot tie a process to its parent's life."""
     command = [_launch._binary(), "--port", "0", "--unixsocket", "server.sock", "--save", "", "--appendonly", "yes"]
     orphan = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, start_new_session=True)
@@ -401,11 +400,11 @@ def test_server_dies_with_its_killed_keeper_and_the_other_way_round(folder, user
     one = user("start()\nfor _ in sys.stdin: start()")
     keeper, _, _ = one.line()
     os.kill(keeper, signal.SIGKILL)
-    assert wait_until(lambda: not ours(folder)) < 3
+    wait_until(lambda: not ours(folder))
     one.say()
     _, server, _ = one.line()
     os.kill(server, signal.SIGKILL)
-    assert wait_until(lambda: not ours(folder)) < 3
+    wait_until(lambda: not ours(folder))
 
 
 @pytest.mark.parametrize("victims", [("server",), ("keeper",), ("server", "keeper")])
@@ -431,23 +430,26 @@ def test_what_was_invalidated_does_not_come_back_after_restart_and_kill(folder, 
 
 
 def test_starter_killed_at_any_moment_blocks_nobody(folder, user):
-    for step in range(8):
-        one = user(STAY)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            one.process.wait(0.02 + step * 0.03)
-        one.process.kill()
-        other = user()
-        with connected(other.line()[2]) as client:
-            assert client.ping()
-        other.kill()
-    wait_until(lambda: not ours(folder))
+    """The moments are told by what has just been made in the folder."""
+    with contextlib.ExitStack() as stack:
+        others = []
+        for moment in ("users.lock", "start.lock", "secret", "server.log", "keeper.lock", "boot", "appendonlydir", "server.sock"):
+            make = stack.enter_context(tidy(folder / moment))
+            one = make()
+            wait_until((folder / moment / moment).exists)
+            one.kill()
+            others.append(make())
+        for other in others:
+            with connected(other.line()[2]) as client:
+                assert client.ping()
+            other.kill()
 
 
 def test_user_that_arrives_while_the_last_one_leaves_gets_a_live_server(folder, user):
     body = """
 import os, socket
 _embedded.start(folder)
-for _ in range(10):
+for _ in range(5):
     child = os.fork()
     os.close(_embedded._members[folder].users)  # the last user goes, and comes back at once
     if child == 0: os._exit(0)
@@ -568,7 +570,7 @@ def test_stale_socket_and_a_pid_that_belongs_to_somebody_else_do_no_harm(folder,
         bystander.wait()
 
 
-def test_keeper_of_another_realm_is_not_killed_but_named(folder, user):
+def test_keeper_of_another_realm_is_not_killed_but_named(folder, user, impatient):
     one = user()
     keeper, server, path = one.line()
     lock = folder / "keeper.lock"
@@ -579,7 +581,7 @@ def test_keeper_of_another_realm_is_not_killed_but_named(folder, user):
     assert ours(folder) == {keeper, server}
 
 
-def test_removed_socket_and_removed_folder_are_overcome(folder, user):
+def test_removed_socket_and_removed_folder_are_overcome(folder, user, impatient):
     server = _embedded.start(folder)
     os.unlink(server.socket)
     again = _embedded.start(folder)

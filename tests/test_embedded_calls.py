@@ -21,7 +21,7 @@ from .conftest import until
 SCRIPT = """
 import sys, os, time
 from redis_memo import configure, redis_cached
-configure("embedded://" + sys.argv[1])
+configure("embedded://" + sys.argv[1], lease=0.5)  # how long a killed computation keeps the next one waiting
 
 @redis_cached(namespace="embedded", ttl=600, name="shared")
 def shared(x):

@@ -34,7 +34,7 @@ LAYERS = [
     "_sessions, market > _sessions",
     "_envelope, _ops",
     "_core, _commands",
-    "_embedded > _keeper",
+    "_embedded > _launch > _folder > _keeper",
     "_backend",
     "_cache",
     "_invocation",
@@ -46,7 +46,7 @@ LAYERS = [
 
 # Modules of the standard library that are imported inside of a function, each with its reason.
 LATE = {
-    ("_embedded", "pwd"): "absent on some systems, needed only where HOME is missing",
+    ("_folder", "pwd"): "absent on some systems, needed only where HOME is missing",
     ("_keeper", "ctypes"): "10 ms that only Linux needs",
 }
 
