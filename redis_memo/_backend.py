@@ -15,7 +15,7 @@ import time
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import redis
 import redis.asyncio
@@ -102,7 +102,7 @@ class _Breaker:
     def failed(self, reason: StoreUnavailable) -> None:
         with self._lock:
             if self.reason is None:
-                log.warning("redis_memo: %s; calls compute their results until it answers", reason)
+                log.warning("redis_memo: %s; calls compute their results until it answers", str(reason).rstrip("."))
             self.reason = reason
             self._closed_from = time.monotonic() + random.uniform(*PROBE)  # noqa: S311 - spreads the probes
 
@@ -132,6 +132,14 @@ class _Loop:
 
         self._end = until_the_loop_ends()
         await anext(self._end)
+
+    def drop(self) -> None:
+        """Close the sockets of a loop that ended without finalising anything, as loop.close() alone does."""
+        idle, self.idle = self.idle, []
+        for connection in idle:
+            with contextlib.suppress(AttributeError, OSError):
+                # No public way leads to the socket of a transport whose loop is closed.
+                connection._writer.get_extra_info("socket")._sock.close()  # noqa: SLF001
 
     async def close(self) -> None:
         idle, self.idle = self.idle, []
@@ -179,6 +187,7 @@ class Backend:
             "health_check_interval": 0,
         }
         try:
+            _check_path(url)
             pools = (
                 redis.ConnectionPool.from_url(url, retry=Retry(NoBackoff(), 0), **common),
                 redis.asyncio.ConnectionPool.from_url(
@@ -187,10 +196,10 @@ class Backend:
             )
             for pool in pools:
                 pool.connection_kwargs["decode_responses"] = False  # entries are bytes, whatever the URL says
-                pool.make_connection()  # an option that redis-py does not know is told by this, before any call
+                pool.connection_class(**pool.connection_kwargs)  # tells of an option that redis-py does not know
         except (ValueError, TypeError, redis.RedisError) as error:
             raise ConfigurationError(
-                f"the URL {redacted(url)} cannot be understood ({type(error).__name__}); "
+                f"the URL {redacted(url)} cannot be understood; "
                 "forms: redis://user:password@host:6379/0, rediss://..., unix:///path/to/socket?db=0, embedded://"
             ) from error
         return pools
@@ -205,18 +214,19 @@ class Backend:
             names = ", ".join(sorted(unknown))
             raise ConfigurationError(f"unknown option of an embedded URL: {names}; known: maxmemory")
         folder = unquote(parts.path)
-        server = _embedded.start(
-            Path(folder) if folder else None,
-            maxmemory=_memory(options["maxmemory"][0]) if options else None,
-        )
+        maxmemory = _memory(options["maxmemory"][0]) if options else None
+        try:
+            server = _embedded.start(Path(folder) if folder else None, maxmemory=maxmemory)
+        except ConfigurationError as error:
+            if folder:
+                raise
+            # Nobody chose the default folder, so that it cannot be used is an outage to the caller, not a mistake.
+            raise StoreUnavailable(str(error)) from error
         self.embedded_secret = server.secret
         self.where = f"the embedded server in {server.folder}"
         pools = self._pools
         if pools is None or pools[0].connection_kwargs.get("path") != server.socket:
-            pools = self._make_pools("unix://")
-            for pool in pools:
-                pool.connection_kwargs["path"] = server.socket
-            self._pools = pools
+            self._pools = self._make_pools(f"unix://{quote(server.socket)}")
 
     embedded_secret: bytes | None = None
 
@@ -238,7 +248,9 @@ class Backend:
     def _make(self, kind: int, patience: float | None) -> Connection:
         self.locate()
         assert self._pools is not None
-        connection = self._pools[kind].make_connection()
+        pool = self._pools[kind]
+        # Not pool.make_connection(): it counts what was ever made, and refuses after a hundred. These are kept here.
+        connection = pool.connection_class(**pool.connection_kwargs)
         if patience is not None:
             connection.socket_timeout = patience
         return connection
@@ -333,6 +345,8 @@ class Backend:
         loop = asyncio.get_running_loop()
         found = self._loops.get(loop)
         if found is None:
+            for ended in [each for each in self._loops if each.is_closed()]:
+                self._loops.pop(ended).drop()
             found = self._loops[loop] = _Loop()
             await found.open()
         return found
@@ -406,6 +420,14 @@ class Backend:
         self.listener.close()
         while self._idle:
             self._idle.pop().disconnect()
+
+
+def _check_path(url: str) -> None:
+    """Refuse what redis-py lets pass: a socket without a name, a database that is no number."""
+    parts = urlsplit(url)
+    path = parts.path.strip("/")
+    if not path if parts.scheme == "unix" else path and not path.isdigit():
+        raise ValueError(url)
 
 
 def _memory(text: str) -> int:

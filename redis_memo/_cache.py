@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import heapq
 import itertools
 import os
@@ -50,6 +51,7 @@ class _Keeper:
         self._due: list[tuple[float, int, ops.Renew]] = []
         self._standing: set[int] = set()
         self._number = itertools.count()
+        self._chores: list[Callable[[], object]] = []
         self._thread: threading.Thread | None = None
 
     @contextlib.contextmanager
@@ -58,10 +60,8 @@ class _Keeper:
         with self._changed:
             self._standing.add(number)
             heapq.heappush(self._due, (time.monotonic() + renew.lease / 3, number, renew))
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="redis_memo leases", daemon=True)
-                self._thread.start()
-            elif self._due[0][1] == number:
+            self._start()
+            if self._due[0][1] == number:
                 self._changed.notify()
         try:
             yield
@@ -69,9 +69,23 @@ class _Keeper:
             # Without a lock: a fork from inside the computation may have replaced this object.
             self._standing.discard(number)
 
-    def _next(self) -> tuple[int, ops.Renew]:
+    def later(self, chore: Callable[[], object]) -> None:
+        """Do something on this thread that no caller should wait for."""
+        with self._changed:
+            self._chores.append(chore)
+            self._start()
+            self._changed.notify()
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="redis_memo leases", daemon=True)
+            self._thread.start()
+
+    def _next(self) -> tuple[int, ops.Renew] | Callable[[], object]:
         with self._changed:
             while True:
+                if self._chores:
+                    return self._chores.pop()
                 while self._due and self._due[0][1] not in self._standing:
                     heapq.heappop(self._due)
                 pause = self._due[0][0] - time.monotonic() if self._due else None
@@ -82,7 +96,12 @@ class _Keeper:
 
     def _run(self) -> None:
         while True:
-            number, renew = self._next()
+            found = self._next()
+            if not isinstance(found, tuple):
+                with contextlib.suppress(StoreError):  # it comes up again
+                    found()
+                continue
+            number, renew = found
             with contextlib.suppress(StoreError):  # counted by the calls; the fill will tell how it ended
                 if not self._backend.perform(renew):
                     self._standing.discard(number)
@@ -114,7 +133,7 @@ class Cache:
         return f"<redis_memo.Cache in {self.backend.where}>"
 
     def __reduce__(self) -> Any:
-        raise TypeError("a cache belongs to its process and is not pickled, nor is its secret; connect() where it is used")
+        raise TypeError("a cache belongs to its process and is not pickled, as its secret must not be: connect() there")
 
     def _fresh_start(self) -> None:
         self._flights: dict[bytes, Future[Any]] = {}
@@ -155,8 +174,8 @@ class Cache:
             if kind in _LOCAL:
                 return _LOCAL[kind](self, op)
             if kind is ops.Join:
-                flight = self._joinable(op.token)
-                return flight.result() if isinstance(flight, Future) and until(flight, op.seconds) else _own(flight)
+                flight = self._flights.get(op.token)
+                return flight.result() if flight is not None and until(flight, op.seconds) else None
             if kind is ops.Listen:
                 subscription = self.backend.listener.subscribe(op.place.entry)
                 until(subscription.ready, core.RECHECK)
@@ -168,8 +187,7 @@ class Cache:
             if kind in _WRITES:
                 enroll = self._enroll(op.place.prefix, namespace)
                 if enroll is not None:
-                    backend(enroll)
-                    self._enrolled[op.place.prefix] = (self.backend.generation, time.monotonic())
+                    self._noted(enroll, backend(enroll))
             return backend(op)
 
         return core.drive(flow, perform)
@@ -190,10 +208,10 @@ class Cache:
             if kind in _LOCAL:
                 return _LOCAL[kind](self, op)
             if kind is ops.Join:
-                flight = self._joinable(op.token)
-                if isinstance(flight, Future) and await until_async(flight, op.seconds):
+                flight = self._flights.get(op.token)
+                if flight is not None and await until_async(flight, op.seconds):
                     return flight.result()
-                return _own(flight)
+                return None
             if kind is ops.Listen:
                 subscription = self.backend.listener.subscribe(op.place.entry)
                 await until_async(subscription.ready, core.RECHECK)
@@ -208,22 +226,13 @@ class Cache:
             if kind in _WRITES:
                 enroll = self._enroll(op.place.prefix, namespace)
                 if enroll is not None:
-                    await backend(enroll)
-                    self._enrolled[op.place.prefix] = (self.backend.generation, time.monotonic())
+                    self._noted(enroll, await backend(enroll))
             return await backend(op)
 
         if self._sealer is None:
             with contextlib.suppress(StoreError):  # met again, and reported, by the flow's first operation
                 await asyncio.to_thread(lambda: self.sealer)
-        return await core.adrive(flow, perform, self._abandon)
-
-    def _abandon(self, op: ops.Op) -> None:
-        """Clean up for a coroutine that is closed: no more awaiting, but its lease must not keep others waiting."""
-        if isinstance(op, ops.Land):
-            self._land(op)
-        elif isinstance(op, ops.Release):
-            with contextlib.suppress(StoreError):
-                self.backend.perform(op)
+        return await core.adrive(flow, perform)
 
     def _clock(self, _: ops.Clock) -> float:
         return self._now()
@@ -239,8 +248,8 @@ class Cache:
             with contextlib.suppress(InvalidStateError):
                 flight.set_result(op.result)
 
-    def _joinable(self, token: bytes) -> Future[Any] | ops.Own | None:
-        return ops.Own() if token in _held.get() else self._flights.get(token)
+    def _holding(self, _: ops.Held) -> frozenset[bytes]:
+        return _held.get()
 
     def _renewing(self, op: ops.Compute) -> contextlib.AbstractContextManager[None]:
         if op.place is None:
@@ -248,7 +257,8 @@ class Cache:
         return self._keeper.holding(ops.Renew(op.place, op.token, self.settings.lease))
 
     def _compute(self, compute: Callable[[], Any], op: ops.Compute) -> ops.Computed | ops.Raised:
-        outer = _held.set(_held.get() | {op.token})
+        outer = _held.get()
+        _held.set(outer | {op.token})
         began = time.perf_counter()
         try:
             with self._renewing(op):
@@ -256,18 +266,25 @@ class Cache:
         except BaseException as error:  # noqa: BLE001 - the flow's to handle, the caller's to get
             return ops.Raised(error)
         finally:
-            _held.reset(outer)
+            _held.set(outer)
 
     async def _acompute(self, compute: Callable[[], Awaitable[Any]], op: ops.Compute) -> ops.Computed | ops.Raised:
-        outer = _held.set(_held.get() | {op.token})
+        outer = _held.get()
+        _held.set(outer | {op.token})
         began = time.perf_counter()
+        result: ops.Computed | ops.Raised
         try:
             with self._renewing(op):
-                return ops.Computed(await compute(), time.perf_counter() - began)
-        except BaseException as error:  # noqa: BLE001 - the flow's to handle, the caller's to get
-            return ops.Raised(error)
-        finally:
-            _held.reset(outer)
+                result = ops.Computed(await compute(), time.perf_counter() - began)
+        except GeneratorExit:
+            # This coroutine is closed, perhaps by the garbage collector within another's context: nothing can be
+            # awaited any more, and that context is none of ours. Who joined need not wait for its end.
+            self._land(ops.Land(op.token, None))
+            raise
+        except BaseException as error:  # noqa: BLE001
+            result = ops.Raised(error)
+        _held.set(outer)
+        return result
 
     # Namespaces.
 
@@ -277,6 +294,18 @@ class Cache:
         if generation == self.backend.generation and time.monotonic() - at < ENROLL_EVERY:
             return None
         return ops.Enroll(_registry(namespace), prefix)
+
+    def _noted(self, enroll: ops.Enroll, answer: tuple[int, list[str]]) -> None:
+        self._enrolled[enroll.prefix] = (self.backend.generation, time.monotonic())
+        # Functions that nobody wrote to for long, such as closures that are gone, have nobody else to tidy them up.
+        moment, forgotten = answer
+        for prefix in forgotten:
+            strike = ops.Strike(enroll.registry, prefix, moment)
+            self._keeper.later(functools.partial(self._tidy, strike))
+
+    def _tidy(self, strike: ops.Strike) -> None:
+        if self.backend.perform(ops.Tidy(strike.prefix)) == 0:
+            self.backend.perform(strike)
 
     def clear(self, namespace: str) -> int:
         """Delete every entry of every function in a namespace, and revoke what they are computing.
@@ -299,10 +328,6 @@ class Cache:
         self.backend.close()
 
 
-def _own(flight: object) -> ops.Own | None:
-    return flight if isinstance(flight, ops.Own) else None
-
-
 def _registry(namespace: str) -> str:
     return f"{namespace_prefix(namespace)[:-1]}}}:functions"
 
@@ -310,6 +335,7 @@ def _registry(namespace: str) -> str:
 _LOCAL: dict[type, Callable[[Cache, Any], Any]] = {
     ops.Clock: Cache._clock,  # noqa: SLF001
     ops.TakeToken: Cache._take_token,  # noqa: SLF001
+    ops.Held: Cache._holding,  # noqa: SLF001
     ops.Land: Cache._land,  # noqa: SLF001
 }
 _WRITES = frozenset({ops.Acquire, ops.Seize, ops.Put})

@@ -22,6 +22,9 @@ __all__ = ["LARGE", "Piece", "dialogue"]
 
 Piece: TypeAlias = bytes | memoryview
 
+WAIT_NOTED = 3000  # ms; a waiter repeats its note at each recheck
+FORGOTTEN = 3_600_000  # ms without a write after which a function's index is looked after by others
+TIDIED_AT_ONCE = 3
 LARGE = 1 << 20  # bytes from which an argument is sent in parts, each with its own time limit
 
 
@@ -38,8 +41,10 @@ class Script:
 
 
 ACQUIRE, SEIZE, FILL, PUT, RELEASE = (Script(name) for name in ("acquire", "seize", "fill", "put", "release"))
-DROP, DROP_MATCHING, COUNT = (Script(name) for name in ("drop", "dropmatching", "count"))
-RENEW, INSPECT = (Script(name, prelude=False) for name in ("renew", "inspect"))
+DROP, DROP_MATCHING, COUNT, TIDY = (Script(name) for name in ("drop", "dropmatching", "count", "tidy"))
+RENEW, INSPECT, ENROLL, STRIKE = (
+    Script(name, prelude=False) for name in ("renew", "inspect", "enroll", "strike")
+)
 
 Command: TypeAlias = "tuple[Script | None, tuple[Any, ...], tuple[Any, ...]]"
 
@@ -78,11 +83,23 @@ def _command(op: object) -> Command:
             return COUNT, (f"{prefix}index",), ()
         case ops.Inspect(place):
             return INSPECT, (place.entry, place.lease), ()
+        case ops.NoteWait(token, awaited):
+            return None, (b"SET", _wait_key(token), awaited, b"PX", WAIT_NOTED), ()
+        case ops.FollowWait(token):
+            return None, (b"GET", _wait_key(token)), ()
         case ops.Enroll(registry, prefix):
-            return None, (b"SADD", registry, prefix), ()
+            return ENROLL, (registry,), (prefix, FORGOTTEN, TIDIED_AT_ONCE)
         case ops.Enrolled(registry):
-            return None, (b"SMEMBERS", registry), ()
+            return None, (b"ZRANGE", registry, 0, -1), ()
+        case ops.Strike(registry, prefix, moment):
+            return STRIKE, (registry,), (prefix, moment)
+        case ops.Tidy(prefix):
+            return TIDY, (f"{prefix}index", f"{prefix}args"), (prefix, 1000)
     raise TypeError(f"not an operation on the store: {type(op).__name__}")
+
+
+def _wait_key(token: bytes) -> bytes:
+    return b"memo:wait:" + token
 
 
 def _left(milliseconds: int) -> float | None:
@@ -98,16 +115,22 @@ def _result(op: object, reply: Any) -> Any:
             return ops.Leased()
         case ops.Acquire(), [b"busy", bytes(holder), int(left)]:
             return ops.Busy(holder, left / 1000)
-        case (ops.Fill() | ops.Put() | ops.Release() | ops.Renew() | ops.Enroll()), int():
+        case (ops.Fill() | ops.Put() | ops.Release() | ops.Renew() | ops.Strike()), int():
             return reply == 1
-        case (ops.Drop() | ops.Count()), int():
+        case (ops.Drop() | ops.Count() | ops.Tidy()), int():
             return reply
         case ops.DropMatching(), [int(gone), int(more)]:
             return gone, more == 1
         case ops.Inspect(), [int(entry), int(lease)]:
             return ops.Inspected(_left(entry), _left(lease))
-        case ops.Enrolled(), list() | set():
+        case ops.Enroll(), [int(moment), list(prefixes)]:
+            return moment, [each.decode() for each in prefixes]
+        case ops.Enrolled(), list():
             return sorted(each.decode() for each in reply)
+        case ops.NoteWait(), _:
+            return None
+        case ops.FollowWait(), bytes() | None:
+            return reply
     raise StoreRefused(f"{type(op).__name__}: the server's answer is not of the expected kind; is it a Redis?")
 
 

@@ -28,10 +28,14 @@ def _secrets(secret: Secret | None) -> tuple[bytes, ...]:
         given: list[str | bytes] = [part.strip() for part in secret.split(",")]
     elif isinstance(secret, (bytes, bytearray)):
         given = [bytes(secret)]
-    else:
+    elif isinstance(secret, Iterable):
         given = list(secret)
+    else:
+        raise ConfigurationError("secret= takes a string, bytes, or a sequence of them")
     found = []
     for part in given:
+        if not isinstance(part, (str, bytes, bytearray)):
+            raise ConfigurationError("secret= takes a string, bytes, or a sequence of them")
         raw = part.encode() if isinstance(part, str) else bytes(part)
         if len(raw) < 16:
             raise ConfigurationError(
@@ -48,7 +52,7 @@ def redacted(url: str) -> str:
         parts = urlsplit(url)
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
-        return "the given URL"
+        return f"{url.partition('://')[0]}://..."
     return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
 
 
@@ -98,8 +102,9 @@ class Settings:
             ConfigurationError: A value is wrong; the text never shows a secret.
         """
         environ = os.environ if environ is None else environ
-        url = url or environ.get("REDIS_MEMO_URL") or environ.get("REDIS_URL") or "embedded://"
-        if not isinstance(url, str):
+        if url is None:
+            url = environ.get("REDIS_MEMO_URL") or environ.get("REDIS_URL") or "embedded://"
+        if not url:
             raise ConfigurationError("url must be a string such as 'redis://localhost:6379/0'")
         scheme = url.partition("://")[0] if "://" in url else ""
         if scheme not in SCHEMES:

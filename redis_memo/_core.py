@@ -24,12 +24,14 @@ from ._ops import (
     DropMatching,
     Fill,
     Flow,
+    FollowWait,
     Found,
+    Held,
     Join,
     Land,
     Leased,
     Listen,
-    Own,
+    NoteWait,
     Place,
     Put,
     Raised,
@@ -48,7 +50,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RECHECK",
-    "Abandoned",
     "Spec",
     "adrive",
     "drive",
@@ -59,6 +60,7 @@ __all__ = [
     "store",
 ]
 
+LONGEST_CIRCLE = 16  # computations that wait for each other
 RECHECK = 1.0  # seconds after which a waiter asks again, should the push have been lost
 
 
@@ -137,9 +139,9 @@ def _miss(spec: Spec, place: Place, unreadable: bytes | None) -> Flow:
             left = min(deadline - now, RECHECK, max(answer.seconds, 0.01))
             if deadline <= now:
                 break
+            if (yield from _waits_for_itself(answer.holder)):
+                break
             result = yield Join(answer.holder, left)
-            if isinstance(result, Own):
-                break  # recursion on one's own key: waiting would never end
             if isinstance(result, Raised):
                 spec.miss()
                 return result
@@ -152,6 +154,10 @@ def _miss(spec: Spec, place: Place, unreadable: bytes | None) -> Flow:
             else:
                 yield Wait(subscription, left)
     except StoreError:
+        raise
+    except GeneratorExit:
+        # Closed, perhaps by the garbage collector: no more operations. Nobody renews the lease, so it ends.
+        landed = True
         raise
     except BaseException:
         # Interrupted or cancelled. The lease may have been granted in an answer that nobody read.
@@ -167,6 +173,33 @@ def _miss(spec: Spec, place: Place, unreadable: bytes | None) -> Flow:
     return (yield from _compute_alone())
 
 
+def _waits_for_itself(holder: bytes) -> Flow:
+    """Whether waiting for this holder would never end: recursion on one's own key, or on each other's.
+
+    Who waits inside of a computation notes it, and follows the notes of the others: a wait-for graph, in the store
+    because the circle may lead through several processes.
+    """
+    held = yield Held()
+    if not held:
+        return False
+    if holder in held:
+        return True
+    try:
+        for token in held:
+            yield NoteWait(token, holder)
+        awaited = holder
+        for _ in range(LONGEST_CIRCLE):
+            further: bytes | None = yield FollowWait(awaited)
+            if further is None:
+                return False
+            if further in held:
+                return True
+            awaited = further
+    except StoreError:
+        pass  # the wait is bounded anyhow
+    return False
+
+
 def _compute_alone() -> Flow:
     computed = yield Compute()
     return computed.value if isinstance(computed, Computed) else computed
@@ -175,7 +208,7 @@ def _compute_alone() -> Flow:
 def _lead(spec: Spec, place: Place, token: bytes) -> Flow:
     """Compute with the lease, store, and tell the others, come what may."""
     outcome: Sealed | Raised | None = None
-    lease_stands = True
+    lease_stands, closed = True, False
     try:
         computed = yield Compute(place, token)
         if isinstance(computed, Raised):
@@ -195,11 +228,15 @@ def _lead(spec: Spec, place: Place, token: bytes) -> Flow:
             except StoreError as error:
                 spec.failed(error)
         return computed.value
+    except GeneratorExit:
+        closed = True
+        raise
     finally:
-        yield Land(token, outcome)
-        if lease_stands:
-            with contextlib.suppress(StoreError):
-                yield Release(place, token)
+        if not closed:
+            yield Land(token, outcome)
+            if lease_stands:
+                with contextlib.suppress(StoreError):
+                    yield Release(place, token)
 
 
 def refresh(spec: Spec, place: Place) -> Flow:
@@ -211,6 +248,8 @@ def refresh(spec: Spec, place: Place) -> Flow:
         yield Land(token, None)
         spec.failed(error)
         return (yield from _compute_alone())
+    except GeneratorExit:
+        raise
     except BaseException:
         yield Land(token, None)
         with contextlib.suppress(StoreError):
@@ -276,31 +315,15 @@ def drive(flow: Generator[Any, Any, Any], perform: Callable[[Any], Any]) -> Any:
     raise raised
 
 
-class Abandoned(BaseException):
-    """Thrown into a flow whose coroutine is closed: ``yield from`` would not let it clean up on a GeneratorExit."""
-
-
-async def adrive(
-    flow: Generator[Any, Any, Any],
-    perform: Callable[[Any], Awaitable[Any]],
-    abandon: Callable[[Any], Any] = lambda _: None,
-) -> Any:
-    """As `drive`, with a coroutine function; a cancellation is thrown into the flow like any exception.
-
-    When the coroutine itself is closed (its event loop ended first) nothing can be awaited any more: what the flow
-    then yields to clean up goes to ``abandon``.
-    """
+async def adrive(flow: Generator[Any, Any, Any], perform: Callable[[Any], Awaitable[Any]]) -> Any:
+    """As `drive`, with a coroutine function; a cancellation is thrown into the flow like any exception."""
     try:
         op = flow.send(None)
         while True:
             try:
                 result = await perform(op)
             except GeneratorExit:
-                with contextlib.suppress(Abandoned, StopIteration):
-                    op = flow.throw(Abandoned)
-                    while True:
-                        op = flow.send(abandon(op))
-                raise
+                raise  # this coroutine is closed: nothing can be awaited any more
             except BaseException as error:  # noqa: BLE001
                 op = flow.throw(error)
             else:

@@ -61,6 +61,7 @@ _NO_SECRET = (None,)
 MIN_COMPRESSED = 512  # below this, the bytes saved are not worth the call
 LEVELS = {"fast": 1, "auto": 3, "small": 12}
 SAMPLE = 32 * 1024
+LARGEST = 4 << 30  # bytes of a value before compression; a planted entry must not fill the memory
 EXPANSION = 1024  # the most that a segment may grow: zeros beyond it are padded when written
 MANY = 1 << 20  # from here a second hashing thread pays
 
@@ -222,11 +223,14 @@ class Sealer:
         if count < 1 or end > len(raw):
             raise UnreadableEntry("truncated")
         rows = list(ROW.iter_unpack(raw[at:end]))
-        size = end
-        for _, _, stored in rows:
+        size, claimed = end, 0
+        for _, raw_size, stored in rows:
             size += stored
+            claimed += raw_size
         if size != len(raw):
             raise UnreadableEntry("truncated")
+        if claimed > LARGEST:
+            raise UnreadableEntry("it claims to be larger than a value can be")
         signed = bool(flags & SIGNED)
         if signed != bool(self._secrets):
             raise UnreadableEntry("signed, but there is no secret here" if signed else "not signed")
@@ -239,9 +243,12 @@ class Sealer:
         else:
             raise UnreadableEntry("wrongly signed" if signed else "damaged")
         segments: list[Bytes] = []
-        for how, size, stored in rows:
-            segments.append(_unpack(how, view[end : end + stored], size))
-            end += stored
+        try:
+            for how, size, stored in rows:
+                segments.append(_unpack(how, view[end : end + stored], size))
+                end += stored
+        except MemoryError:
+            raise UnreadableEntry("there is not enough memory to read it") from None
         trusted = signed or self._unsigned_pickle
         if flags & PICKLED and not trusted:
             raise UnreadableEntry("holds a pickle, and there is no secret to verify it with")

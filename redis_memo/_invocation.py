@@ -74,7 +74,7 @@ class Memo:
             if given is not None and (not isinstance(given, str) or not given):
                 raise ConfigurationError(f"{what}= takes a string that is not empty")
         key_prefix(namespace, name or "x", version or "")
-        self._options = {
+        self._options: dict[str, Any] = {
             "namespace": namespace, "ttl": ttl, "name": name, "version": version, "key": key, "ignore": ignore,
             "cache_if": cache_if, "compress": compress, "on_error": on_error, "cache": cache,
         }  # fmt: skip
@@ -228,15 +228,19 @@ class Invocation:
             self._not_stored("type", error, f"{error}{way_out}. The result is returned, not stored")
             return None
         until = now + ttl
-        envelope, saved = sealer.seal(
-            place.entry,
-            payload.meta,
-            payload.buffers,
-            pickled=payload.pickled,
-            stamp=Stamp(now, computed.seconds, until, until),
-            tokens=place.tokens,
-            compress=memo.compress,
-        )
+        try:
+            envelope, saved = sealer.seal(
+                place.entry,
+                payload.meta,
+                payload.buffers,
+                pickled=payload.pickled,
+                stamp=Stamp(now, computed.seconds, until, until),
+                tokens=place.tokens,
+                compress=memo.compress,
+            )
+        except MemoryError:
+            self._not_stored("memory", None, "not enough memory to encode the result; it is returned, not stored")
+            return None
         if len(envelope) > LARGEST:
             self._not_stored("size", None, "the result is too large for one Redis string (512 MB) and is not stored")
             return ops.Sealed(envelope, 0.0)

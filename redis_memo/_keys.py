@@ -319,16 +319,17 @@ def _dataclass_fields(cls: Any) -> tuple[list[str], list[str]]:
 
 
 def _by_fields(cls: type, compared: Sequence[str], others: Sequence[str]) -> Rule:
-    """The rule for classes that say themselves which of their attributes make them equal."""
-    del others
+    """The rule for classes that say themselves which of their fields make them equal.
+
+    Attributes that are no fields count too: a base class that is no dataclass, or ``__post_init__``, may keep there
+    whose account it is.
+    """
+    # A field may stand in the class alone (a default that no __init__ sets), hence not only what the object has.
+    names = dict.fromkeys([*compared, *_slots(cls)])
+    left_out = frozenset({*others, *_dropped(cls)})
 
     def by_fields(value: Any, walk: Walk) -> bytes:
-        items = []
-        for name in compared:
-            try:
-                items.append((name, getattr(value, name)))
-            except AttributeError:  # a field without default that no __init__ has set
-                continue
+        items = _own_state(value, names, left_out)
         state = pairs(items, walk)
         return named("fields", identity(cls, walk), joined(b"d", len(state), state))
 

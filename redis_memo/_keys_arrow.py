@@ -129,7 +129,9 @@ def _fixed(array: Any, missing: np.ndarray[Any, Any] | None, walk: Walk) -> byte
 
 def _array(value: Any, walk: Walk) -> bytes:
     walk.work += len(value)
-    return named("pyarrow.Array", type_key(value.type, walk), content(value, walk))
+    # Where the chunks end does not matter; that there may be several is another class with other methods.
+    kind = "pyarrow.ChunkedArray" if isinstance(value, pa.ChunkedArray) else "pyarrow.Array"
+    return named(kind, type_key(value.type, walk), content(value, walk))
 
 
 def _table(value: Any, walk: Walk) -> bytes:
@@ -137,7 +139,11 @@ def _table(value: Any, walk: Walk) -> bytes:
     parts = [_field(field, walk) + content(column, walk) for field, column in zip(value.schema, columns, strict=True)]
     walk.work += value.num_rows * value.num_columns
     kind = "pyarrow.Table" if isinstance(value, pa.Table) else "pyarrow.RecordBatch"
-    return named(kind, number(value.num_rows), joined(b"t", len(parts), parts))
+    # What pandas made of it is in the metadata: which columns are the index, for one.
+    metadata = pairs(list((value.schema.metadata or {}).items()), walk)
+    return named(
+        kind, number(value.num_rows), joined(b"t", len(parts), parts), joined(b"d", len(metadata), metadata)
+    )
 
 
 def _scalar(value: Any, walk: Walk) -> bytes:

@@ -23,15 +23,17 @@ __all__ = [
     "Enrolled",
     "Fill",
     "Flow",
+    "FollowWait",
     "Found",
+    "Held",
     "Inspect",
     "Inspected",
     "Join",
     "Land",
     "Leased",
     "Listen",
+    "NoteWait",
     "Op",
-    "Own",
     "Place",
     "Put",
     "Raised",
@@ -40,8 +42,10 @@ __all__ = [
     "Renew",
     "Sealed",
     "Seize",
+    "Strike",
     "Subscription",
     "TakeToken",
+    "Tidy",
     "Wait",
 ]
 
@@ -169,8 +173,26 @@ class Inspected:
 
 
 @dataclass(frozen=True, slots=True)
+class NoteWait:
+    """Say that who holds one token waits for the holder of another; forgotten within seconds if not repeated."""
+
+    token: bytes
+    awaited: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FollowWait:
+    """The token that the holder of this one waits for: bytes or None."""
+
+    token: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Enroll:
-    """Note that a namespace has this function; not in the function's slot, hence its own operation."""
+    """Note that a namespace has this function; returns (a moment, functions nobody noted for long, to be tidied).
+
+    Not in the function's slot, hence an operation of its own, as the next two.
+    """
 
     registry: str
     prefix: str
@@ -183,12 +205,33 @@ class Enrolled:
     registry: str
 
 
+@dataclass(frozen=True, slots=True)
+class Strike:
+    """Note no longer that a namespace has this function, unless it was noted since that moment."""
+
+    registry: str
+    prefix: str
+    moment: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tidy:
+    """Unlist calls of a function whose entries have expired; returns how many are still listed."""
+
+    prefix: str
+
+
 # Operations on this process.
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
     """Seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The tokens of the computations that this caller is inside of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +251,8 @@ class Compute:
 class Join:
     """Wait for a flight of this process.
 
-    `Sealed` or `Raised` is how it ended; `Own` says that it is the caller's own, further up its stack; None that
-    there is no such flight here, or that it had no result to share, or took too long.
+    `Sealed` or `Raised` is how it ended; None says that there is no such flight here, or that it had no result to
+    share, or took too long.
     """
 
     token: bytes
@@ -241,6 +284,7 @@ class Land:
 
 Op: TypeAlias = (
     Read | Acquire | Seize | Renew | Fill | Release | Put | Drop | DropMatching | Count | Inspect
+    | NoteWait | FollowWait | Enroll | Enrolled | Strike | Tidy | Held
     | Clock | TakeToken | Compute | Join | Listen | Wait | Land
 )  # fmt: skip
 Flow: TypeAlias = Generator[Op, Any, Any]
@@ -297,8 +341,3 @@ class Sealed:
 
     envelope: bytes
     ttl: float
-
-
-@dataclass(frozen=True, slots=True)
-class Own:
-    """The computation waited for is the waiter's own."""

@@ -28,6 +28,7 @@ class ModelStore:
     leases: dict[str, tuple[bytes, float]] = field(default_factory=dict)
     tokens: dict[str, bytes] = field(default_factory=dict)
     registries: dict[str, set[str]] = field(default_factory=dict)
+    waits: dict[bytes, tuple[bytes, float]] = field(default_factory=dict)
     where: str = "the model"
     generation: int = 0
     embedded_secret: bytes | None = None
@@ -97,9 +98,19 @@ class ModelStore:
                     for table in (self.entries, self.leases)
                 ]
                 return ops.Inspected(*left)
+            case ops.NoteWait(token, awaited):
+                self.waits[token] = awaited, now + 3
+                return None
+            case ops.FollowWait(token):
+                awaited, until = self.waits.get(token, (None, 0.0))
+                return awaited if until > now else None
             case ops.Enroll(registry, prefix):
                 self.registries.setdefault(registry, set()).add(prefix)
-                return True
+                return 0, []
+            case ops.Strike():
+                return False
+            case ops.Tidy(prefix):
+                return sum(key.startswith(prefix) for key in {*self.entries, *self.leases})
             case ops.Enrolled(registry):
                 return sorted(self.registries.get(registry, ()))
         raise TypeError(op)

@@ -7,7 +7,6 @@ a depth, `wander` takes random ones; both return the steps of the first that bre
 
 from __future__ import annotations
 
-import contextlib
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -150,6 +149,8 @@ class Actor:
             token = f"{self.process.name}{self.process.tokens}".encode()
             flights[token] = []
             self.advance(lambda flow: flow.send(token))
+        elif isinstance(op, ops.Held):
+            self.advance(lambda flow: flow.send(frozenset()))
         elif isinstance(op, ops.Land):
             flight = flights.pop(op.token, None)
             if flight is not None:
@@ -258,15 +259,6 @@ class Simulation:
             if actor.process is process:
                 self.world.running -= actor.token is not None
 
-    def close(self) -> None:
-        """Let the unfinished flows go: what they would clean up is nobody's any more."""
-        for actor in [*self.callers, *self.others]:
-            if actor.flow is not None and not actor.done:
-                with contextlib.suppress(core.Abandoned, StopIteration):
-                    actor.flow.throw(core.Abandoned)
-                    while True:
-                        actor.flow.send(None)
-
     def end_lease(self) -> None:
         """A holder that was stopped too long to renew."""
         self.lease_ends -= 1
@@ -283,13 +275,7 @@ class Simulation:
                 place, token = actor.token
                 store.perform(ops.Renew(place, token, LEASE))
 
-    def run(self, choose: Callable[[list[str]], int]) -> None:
-        try:
-            self.walk(choose)
-        finally:
-            self.close()
-
-    def walk(self, choose: Callable[[list[str]], int], most: int = 400) -> None:
+    def run(self, choose: Callable[[list[str]], int], most: int = 400) -> None:
         for _ in range(most):
             choices = list(self.choices())
             if choices:

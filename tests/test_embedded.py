@@ -486,6 +486,7 @@ def test_keeper_that_found_no_users_looks_again_before_it_ends_the_server(folder
     assert ours(folder) == {keeper, server}
     with connected(path) as client:
         assert client.ping()
+    assert user().line() == (keeper, server, path), "it must let others join again"
 
 
 def test_entries_survive_a_restart(folder, user):

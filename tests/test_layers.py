@@ -51,7 +51,7 @@ LATE = {
 }
 
 # Exceptions outside of the tree: signals within one module and its writer, which never reach a caller.
-SIGNALS = {"Cyclic", "TooDeep", "NotTyped", "_StartError", "Abandoned"}
+SIGNALS = {"Cyclic", "TooDeep", "NotTyped", "_StartError"}
 
 HEAVY = (
     "numpy", "pandas", "exchange_calendars", "pandas_market_calendars", "pytz", "dateutil", "cloudpickle", "zstandard",

@@ -1,0 +1,12 @@
+-- KEYS  index, args
+-- ARGV  prefix of the entries, limit
+-- returns  number of calls that are still listed
+-- For functions that nobody calls any more: their entries expired, and no write comes to unlist them.
+local now = now_ms()
+for _, digest in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], -now, now, 'LIMIT', 0, ARGV[2])) do
+  local name = ARGV[1] .. digest
+  if redis.call('EXISTS', name, name .. ':lease') == 0 then
+    unlist(KEYS[1], KEYS[2], digest)
+  end
+end
+return redis.call('ZCARD', KEYS[1])

@@ -1,0 +1,193 @@
+"""What does not pile up: connections, descriptors, index keys, waits (P4, P5, P7)."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import subprocess
+import sys
+import threading
+import warnings
+
+import pytest
+
+from redis_memo import _ops as ops
+from redis_memo import connect, redis_cached
+
+from .conftest import SECRET, Server, until
+
+
+def test_connections_that_come_and_go_do_not_use_anything_up(valkey_server: Server, namespace: str) -> None:
+    """P5: a large value has a connection of its own; hundreds of them, and hundreds of lost connections, are fine."""
+    cache = connect(valkey_server.url, secret=SECRET)
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, name="large", compress=None)
+    def large(x):
+        return bytes([x % 256]) * 1_200_000
+
+    for x in range(130):
+        large(x % 3)
+        large.refresh(x % 3)
+    with valkey_server.client() as client:
+        own = client.client_id()
+        for x in range(130):
+            for other in client.client_list():
+                if int(other["id"]) != own:
+                    client.client_kill_filter(_id=other["id"])
+            large.peek(x % 3)
+    assert large.cache_info().errors == 0
+    cache.clear(namespace)
+    cache.close()
+
+
+def test_loops_that_end_without_finalising_leave_no_descriptors(valkey_server: Server, namespace: str) -> None:
+    """P7: ``loop.close()`` alone tells a library nothing."""
+    cache = connect(valkey_server.url, secret=SECRET)
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, name="f")
+    async def f(x):
+        return x
+
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    counts = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # asyncio's own, about the loop's careless owner
+        for _ in range(30):
+            loop = asyncio.new_event_loop()
+            loop.run_until_complete(asyncio.wait_for(gather(f, loop), 30))
+            loop.close()
+            counts.append(descriptors())
+        gc.collect()
+    assert counts[-1] <= counts[5] + 8, counts
+    cache.clear(namespace)
+    cache.close()
+
+
+async def gather(f, loop):
+    await asyncio.gather(*[f(x) for x in range(5)])
+
+
+def test_a_loop_closed_over_a_pending_call_is_quiet(valkey_server: Server, namespace: str) -> None:
+    """P8: asyncio's own complaint about the pending task, and none of ours; the next call gets its value."""
+    code = f"""
+import asyncio, gc
+from redis_memo import connect, redis_cached
+cache = connect({valkey_server.url!r}, secret={SECRET!r}, lease=0.5)
+
+@redis_cached(namespace={namespace!r}, ttl=60, cache=cache, name="f")
+async def f(x):
+    await asyncio.sleep(60 if x else 0)
+    return x
+
+loop = asyncio.new_event_loop()
+task = loop.create_task(f(1))
+loop.run_until_complete(asyncio.sleep(0.2))
+loop.close()
+del task, loop
+gc.collect()
+g = redis_cached(namespace={namespace!r}, ttl=60, cache=cache, name="f")(lambda x: x)
+print(g(1))
+cache.clear({namespace!r})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "1\n"
+    assert "never awaited" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_functions_that_need_each_other_do_not_wait_for_ever(valkey_server: Server, namespace: str) -> None:
+    """P4: a circle through two callers, each a process of its own as far as Redis can tell, is found and cut."""
+    caches = [connect(valkey_server.url, secret=SECRET, max_wait=3600) for _ in range(2)]
+    both_inside = threading.Barrier(2, timeout=30)
+    results = []
+
+    def make(cache):
+        depth = threading.local()
+
+        def first(x):
+            if not getattr(depth, "inside", False):
+                depth.inside = True
+                both_inside.wait()
+                return ["first", second_(x)]
+            return ["first"]
+
+        def second(x):
+            if not getattr(depth, "inside", False):
+                depth.inside = True
+                both_inside.wait()
+                return ["second", first_(x)]
+            return ["second"]
+
+        first_ = redis_cached(namespace=namespace, ttl=60, cache=cache, name="first")(first)
+        second_ = redis_cached(namespace=namespace, ttl=60, cache=cache, name="second")(second)
+        return first_, second_
+
+    (first, _), (_, second) = make(caches[0]), make(caches[1])
+    threads = [threading.Thread(target=lambda f=f: results.append(f(1)), daemon=True) for f in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(result[0] for result in results) == ["first", "second"]
+    for cache in caches:
+        cache.clear(namespace)
+        cache.close()
+
+
+def test_what_nobody_calls_any_more_is_tidied_away(
+    valkey_server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P7: index keys never expire, so the functions of a namespace look after each other's."""
+    from redis_memo import _commands
+
+    monkeypatch.setattr(_commands, "FORGOTTEN", 0)
+    monkeypatch.setattr(_commands, "TIDIED_AT_ONCE", 100)
+    old = connect(valkey_server.url, secret=SECRET)
+    closures = [redis_cached(namespace=namespace, ttl="30ms", cache=old, name=f"closure{n}")(lambda x: x) for n in range(20)]
+    lasting = redis_cached(namespace=namespace, ttl=60, cache=old, name="lasting")(lambda x: x)
+    lasting(1)
+    for closure in closures:
+        closure(1)
+    with valkey_server.client() as client:
+        registry = f"memo:{{{namespace}}}:functions"
+        until(lambda: not any(closure.peek(1) for closure in closures))
+        new = connect(valkey_server.url, secret=SECRET)
+        redis_cached(namespace=namespace, ttl=60, cache=new, name="another")(lambda x: x)(1)
+        until(lambda: client.zcard(registry) == 2)
+        assert list(client.scan_iter(f"memo:{{{namespace}:closure*", count=10_000)) == []
+        assert lasting.peek(1) == 1
+        assert new.clear(namespace) == 2
+    old.close()
+    new.close()
+
+
+def test_a_result_too_large_to_encode_is_still_the_callers(valkey_server: Server, namespace: str) -> None:
+    """P5: the memory that encoding needs is not there."""
+    code = f"""
+import resource, numpy as np
+from redis_memo import connect, redis_cached
+cache = connect({valkey_server.url!r}, secret={SECRET!r})
+
+@redis_cached(namespace={namespace!r}, ttl=60, cache=cache, name="f")
+def f(n):
+    array = np.ones(n)
+    if n > 1:
+        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + 60_000_000, used + 60_000_000))
+    return array
+
+f(1)
+print(len(f(20_000_000)), f.cache_info().refused)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "20000000 1\n", done.stderr
+
+
+def test_the_wait_for_graph_is_forgotten(cache) -> None:
+    """P7."""
+    cache.backend.perform(ops.NoteWait(b"test-token", b"other"))
+    assert cache.backend.perform(ops.FollowWait(b"test-token")) == b"other"
+    until(lambda: cache.backend.perform(ops.FollowWait(b"test-token")) is None)
