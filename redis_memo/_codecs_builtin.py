@@ -10,7 +10,16 @@ import struct
 from datetime import date, datetime, time, timedelta
 from typing import Any, Final
 
-from redis_memo._codecs_items import PACK_FROM, RECORDS_FROM, get_items, get_records, put_items, put_records
+from redis_memo._codecs_items import (
+    FLAT,
+    PACK_FROM,
+    RECORDS_FROM,
+    get_items,
+    get_records,
+    hashable,
+    put_items,
+    put_records,
+)
 from redis_memo._codecs_stream import PUT, READ, Decoder, Encoder, put_other
 from redis_memo.errors import UnreadableEntry
 
@@ -223,6 +232,8 @@ def _get_dict(dec: Decoder) -> dict[Any, Any]:
     for _ in range(count):
         dec.pos += 1
         key = READ[data[dec.pos - 1]](dec)
+        if type(key) not in FLAT:
+            hashable(dec, (key,))
         dec.pos += 1
         value[key] = READ[data[dec.pos - 1]](dec)
     if len(value) != count:
@@ -240,6 +251,7 @@ def put_pairs(enc: Encoder, value: Any) -> None:
 def get_pairs(dec: Decoder, value: dict[Any, Any]) -> dict[Any, Any]:
     """Fill a dict with what follows: its keys, then its values."""
     keys, items = get_items(dec), get_items(dec)
+    hashable(dec, keys)
     value.update(zip(keys, items, strict=True))
     if len(value) != len(keys):
         raise UnreadableEntry("a dict has a key twice")
@@ -263,7 +275,9 @@ def _put_set(enc: Encoder, value: Any) -> None:
 def _get_set(dec: Decoder) -> set[Any]:
     value: set[Any] = set()
     dec.memo.append(value)
-    value.update(get_items(dec))
+    items = get_items(dec)
+    hashable(dec, items)
+    value.update(items)
     return value
 
 
@@ -276,7 +290,9 @@ def _put_frozenset(enc: Encoder, value: Any) -> None:
 
 
 def _get_frozenset(dec: Decoder) -> frozenset[Any]:
-    value = frozenset(get_items(dec))
+    items = get_items(dec)
+    hashable(dec, items)
+    value = frozenset(items)
     dec.memo.append(value)
     return value
 

@@ -151,9 +151,16 @@ def _put_dataclass(enc: Encoder, value: Any) -> None:
                 continue
         elif name in own:
             state[name] = own[name]
-    enc.put(None if len(state) == len(fields) else tuple(state))
-    put_items(enc, list(state.values()))
     extra = {name: item for name, item in own.items() if name not in state}
+    if not set(map(type, extra)) <= {str}:
+        raise NotTyped
+    if [name for name in (*state, *extra) if name in own] != list(own):
+        # Not in the order of the fields: all that has a place of its own, then the rest as it lies.
+        state = {name: item for name, item in state.items() if name not in own} | own
+        extra = {}
+    names = tuple(state)
+    enc.put(None if names == fields else names)
+    put_items(enc, list(state.values()))
     enc.put(tuple(extra) if extra else None)
     put_items(enc, list(extra.values()))
 
@@ -166,17 +173,24 @@ def _get_dataclass(dec: Decoder, slot: int) -> Any:
     value = object.__new__(cls)
     dec.remember(slot, value)
     own, slots = _own(value), _slots(cls)
-    present = dec.get()
-    for name, item in zip(fields if present is None else present, get_items(dec), strict=True):
-        if name not in fields:
-            raise UnreadableEntry("a dataclass has changed")
-        if name in slots:
-            object.__setattr__(value, name, item)  # a slot: nothing but a place in memory
-        else:
-            own[name] = item
-    extra = dec.get()
-    own.update(zip(() if extra is None else extra, get_items(dec), strict=True))
+    for otherwise in (fields, ()):
+        for name, item in zip(_names(dec, otherwise), get_items(dec), strict=True):
+            if name in slots:
+                object.__setattr__(value, name, item)  # a slot: nothing but a place in memory
+            else:
+                own[name] = item
+    if own and own is not _own(value):
+        raise UnreadableEntry("a dataclass has changed")
     return value
+
+
+def _names(dec: Decoder, otherwise: tuple[str, ...]) -> tuple[str, ...]:
+    names = dec.get()
+    if names is None:
+        return otherwise
+    if type(names) is not tuple or not set(map(type, names)) <= {str}:
+        raise UnreadableEntry("a dataclass is damaged")
+    return names
 
 
 # Named tuples
@@ -193,9 +207,12 @@ def _is_named_tuple(cls: type) -> bool:
 
 def _put_named_tuple(enc: Encoder, value: Any) -> None:
     cls = type(value)
+    extra = getattr(value, "__dict__", None) or None
+    if extra is not None and not set(map(type, extra)) <= {str}:
+        raise NotTyped
     enc.put_class(cls, *cls._fields)
     put_items(enc, tuple(value))
-    enc.put(getattr(value, "__dict__", None) or None)
+    enc.put(extra)
 
 
 def _get_named_tuple(dec: Decoder) -> Any:
@@ -206,8 +223,10 @@ def _get_named_tuple(dec: Decoder) -> Any:
     if len(items) != len(stored):
         raise UnreadableEntry("a named tuple has changed")
     value = tuple.__new__(cls, items)
-    extra = dec.get()
+    extra = dec.exact(dict, type(None))
     if extra is not None:
+        if not set(map(type, extra)) <= {str}:
+            raise UnreadableEntry("a named tuple is damaged")
         value.__dict__.update(extra)
     return value
 
@@ -242,7 +261,7 @@ def _put_enum(enc: Encoder, value: Any) -> None:
 
 def _get_enum(dec: Decoder) -> Any:
     cls, _ = load_class(dec)
-    name, number = dec.get(), dec.get()
+    name, number = dec.exact(str, type(None)), dec.get()
     if not issubclass(cls, enum.Enum):
         raise UnreadableEntry("an enum is not there any more")
     if name is not None:

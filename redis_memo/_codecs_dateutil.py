@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from dateutil import tz
@@ -23,6 +24,10 @@ def _nothing(_enc: Encoder, _value: Any) -> None:
 def _put_offset(enc: Encoder, value: Any) -> None:
     enc.put(value._name)
     enc.put(value._offset)
+
+
+def _get_offset(dec: Decoder) -> Any:
+    return tz.tzoffset(dec.some(str, type(None)), dec.some(timedelta))
 
 
 def _find(key: str) -> Any:
@@ -53,6 +58,6 @@ def _put_string(enc: Encoder, value: Any) -> None:
 
 register(Rule("dateutil.tzutc", _nothing, lambda _dec: tz.tzutc()), tz.tzutc)
 register(Rule("dateutil.tzlocal", _nothing, lambda _dec: tz.tzlocal()), tz.tzlocal)
-register(Rule("dateutil.tzoffset", _put_offset, lambda dec: tz.tzoffset(dec.get(), dec.get())), tz.tzoffset)
+register(Rule("dateutil.tzoffset", _put_offset, _get_offset), tz.tzoffset)
 register(Rule("dateutil.tzfile", _put_file, _get_file), tz.tzfile)
-register(Rule("dateutil.tzstr", _put_string, lambda dec: tz.tzstr(dec.get())), tz.tzstr)
+register(Rule("dateutil.tzstr", _put_string, lambda dec: tz.tzstr(dec.exact(str))), tz.tzstr)

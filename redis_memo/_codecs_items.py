@@ -7,19 +7,22 @@ Elements keep their exact types: ``1`` and ``True`` and ``1.0`` never share a co
 from __future__ import annotations
 
 import functools
+import gc
 import itertools
 import sys
 from array import array
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from operator import attrgetter, itemgetter
 from typing import Any, Final
 
-from redis_memo._codecs_stream import PUT, Decoder, Encoder, load_rules, put_other
+from redis_memo._codecs_stream import PUT, USER_TYPES, Decoder, Encoder, load_rules, put_other
 from redis_memo.errors import UnreadableEntry
 
 __all__ = [
+    "FLAT",
     "NAMED_ITEMS",
     "PACKERS",
     "PACK_FROM",
@@ -27,6 +30,7 @@ __all__ = [
     "SINGLETONS",
     "get_items",
     "get_records",
+    "hashable",
     "put_items",
     "put_records",
 ]
@@ -35,6 +39,12 @@ PACK_FROM: Final = 16
 RECORDS_FROM: Final = 8
 _MOST_KINDS: Final = 6
 _SPREAD_KEYS: Final = 64
+
+#: Types that hash in one step, or once for all the times that they are hashed.
+FLAT: Final = frozenset((type(None), bool, int, float, complex, str, bytes, date, time, datetime, timedelta))
+_NESTING: Final = (tuple, frozenset, list, dict, set, deque, slice)
+_FIELDS: Final = ("__dataclass_fields__", "__pydantic_fields_set__")  # instances have their hash from what they hold
+_HIGHEST: Final = 1000  # tuple's hash is recursive in C, and looks for the end of the stack nowhere
 
 Packer = Callable[[Encoder, Sequence[Any]], bool]
 PACKERS: Final[dict[type, Packer]] = {}
@@ -71,6 +81,57 @@ def _get_generic(dec: Decoder) -> list[Any]:
     return [get() for _ in range(dec.count())]
 
 
+def hashable(dec: Decoder, items: Sequence[Any]) -> None:
+    """Check that hashing these takes time in proportion to the entry; before they become keys, elements or names.
+
+    A tuple does not remember its hash. One that holds another one twice, and that one yet another one twice, is few
+    bytes and many hashes: ``2 ** 60`` for a stream of 340 bytes.
+    """
+    kinds = set(map(type, items))
+    if kinds <= FLAT:
+        return
+    if kinds == {tuple} and len(items) > 1:
+        inner = list(itertools.chain.from_iterable(items))
+        within = set(map(type, inner))
+        if within <= FLAT:
+            dec.spare -= len(inner) + len(items)
+            if int in within:
+                dec.spare -= sum([item.bit_length() >> 9 for item in inner if type(item) is int])
+            items = ()
+    for item in items:
+        dec.spare -= _weigh(item, {})[0]
+    if dec.spare < 0:
+        raise UnreadableEntry("a key is too much to hash")
+
+
+def _weigh(value: Any, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """How many objects hashing or comparing this one looks at, with repetitions; and how deep they are nested."""
+    cls = type(value)
+    if cls is int:
+        return 1 + (value.bit_length() >> 9), 0
+    if cls in FLAT:
+        return 1, 0
+    if cls is Decimal:
+        return 1 + (sys.getsizeof(value) >> 6), 0
+    if not isinstance(value, _NESTING) and cls not in USER_TYPES:
+        if not any(name in base.__dict__ for base in cls.__mro__ for name in _FIELDS):
+            return 1, 0
+    found = known.get(id(value))
+    if found is not None:
+        return found
+    known[id(value)] = (1, 0)  # what contains itself raises when it is hashed
+    weight, height = 1, 0
+    for part in value if cls is tuple else gc.get_referents(value):  # asks nothing of the object's class
+        if not isinstance(part, type):
+            more, below = _weigh(part, known)
+            weight += more
+            height = max(height, below)
+    if height >= _HIGHEST:
+        raise UnreadableEntry("a key is nested too deep")
+    known[id(value)] = weight, height + 1
+    return weight, height + 1
+
+
 def _put_mixed(enc: Encoder, items: Sequence[Any], kinds: list[type]) -> None:
     """A column of several kinds (the usual object column): which kind each element is, then one column per kind."""
     numbers = {kind: number for number, kind in enumerate(kinds)}
@@ -92,7 +153,7 @@ def _get_mixed(dec: Decoder) -> list[Any]:
     nexts: list[Callable[[], Any]] = []
     for code in range(dec.count()):
         if dec.byte():
-            nexts.append(itertools.repeat(dec.get()).__next__)
+            nexts.append(itertools.repeat(dec.exact(*SINGLETONS)).__next__)
         else:
             members = get_items(dec)
             if len(members) != codes.count(code):
@@ -183,7 +244,10 @@ def _get_repeated_strings(dec: Decoder) -> list[Any]:
     width = chr(dec.byte())
     if width not in "BHI":
         raise UnreadableEntry("a column of strings is damaged")
-    return list(map(get_items(dec).__getitem__, _column(dec, width)))
+    distinct = get_items(dec)
+    if not set(map(type, distinct)) <= {str}:
+        raise UnreadableEntry("a column of strings is damaged")
+    return list(map(distinct.__getitem__, _column(dec, width)))
 
 
 _DATE_PARTS: Final = attrgetter("year", "month", "day")
@@ -237,7 +301,10 @@ def _put_decimals(enc: Encoder, items: Sequence[Any]) -> bool:
 
 
 def _get_decimals(dec: Decoder) -> list[Any]:
-    return list(map(Decimal, get_items(dec)))
+    texts = get_items(dec)
+    if not set(map(type, texts)) <= {str}:
+        raise UnreadableEntry("a column of decimals is damaged")
+    return list(map(Decimal, texts))
 
 
 def _get_named_items(dec: Decoder) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from types import NoneType
 from typing import Any, Final
 
@@ -60,5 +61,5 @@ def _zone(offset: Any) -> Any:
 register(Rule("pydantic.BaseModel", _put_model, _get_model, early=True), BaseModel, subclasses=True)
 # The zone of a datetime that pydantic parsed from text.
 register(
-    Rule("pydantic.TzInfo", lambda enc, value: enc.put(value.utcoffset(None)), lambda dec: _zone(dec.get())), TzInfo
+    Rule("pydantic.TzInfo", lambda enc, value: enc.put(value.utcoffset(None)), lambda dec: _zone(dec.some(timedelta))), TzInfo
 )

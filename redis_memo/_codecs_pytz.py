@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytz
@@ -11,6 +12,7 @@ import pytz.tzinfo
 
 from redis_memo._codecs_stream import Decoder, Encoder, NotTyped, Rule, register
 from redis_memo._codecs_zoneinfo import checked_key
+from redis_memo.errors import UnreadableEntry
 
 __all__: list[str] = []
 
@@ -35,7 +37,10 @@ def _put_zone(enc: Encoder, value: Any) -> None:
 
 
 def _get_zone(dec: Decoder) -> Any:
-    return _instance(dec.get(), dec.get())
+    zone, variant = dec.get(), dec.exact(tuple, type(None))
+    if variant is not None and not set(map(type, variant)) <= {timedelta, str}:
+        raise UnreadableEntry("a zone is damaged")
+    return _instance(zone, variant)
 
 
 def _put_offset(enc: Encoder, value: Any) -> None:
@@ -43,6 +48,6 @@ def _put_offset(enc: Encoder, value: Any) -> None:
 
 
 register(Rule("pytz.utc", _nothing, lambda _dec: pytz.utc), type(pytz.utc))
-register(Rule("pytz.FixedOffset", _put_offset, lambda dec: pytz.FixedOffset(dec.get())), type(pytz.FixedOffset(330)))
+register(Rule("pytz.FixedOffset", _put_offset, lambda dec: pytz.FixedOffset(dec.exact(int))), type(pytz.FixedOffset(330)))
 # Each zone is a class of its own below these two.
 register(Rule("pytz.timezone", _put_zone, _get_zone), pytz.tzinfo.StaticTzInfo, pytz.tzinfo.DstTzInfo, subclasses=True)

@@ -11,11 +11,12 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
+from numbers import Integral
 from types import EllipsisType, NotImplementedType, SimpleNamespace
 from typing import Any, Final
 
 from redis_memo._codecs_builtin import get_pairs, put_pairs
-from redis_memo._codecs_items import get_items, put_items
+from redis_memo._codecs_items import get_items, hashable, put_items
 from redis_memo._codecs_stream import Decoder, Encoder, NotTyped, Rule, register
 from redis_memo.errors import UnreadableEntry
 
@@ -28,6 +29,13 @@ _CLASSES: Final[dict[str, type]] = {
     for cls in (bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset, object)
 } | {"datetime": datetime, "date": date, "time": time, "timedelta": timedelta, "Decimal": Decimal}
 _CLASS_NAMES: Final = {cls: name for name, cls in _CLASSES.items()}
+
+_SLICE: Final = ("start", "stop", "step")
+_WIDEST_RANGE: Final = 1 << 12  # bits; its length is a division
+_LONGEST_PATTERN: Final = 1 << 16
+_MOST_RANGES: Final = 64
+_WIDE: Final = re.compile(r"\\[uUN]")  # an escape beyond Latin-1
+_FOLDS: Final = re.compile(r"\(\?[a-zA-Z]*i")
 
 
 def _put_builtin_class(enc: Encoder, value: Any) -> None:
@@ -58,6 +66,7 @@ def _get_counter(dec: Decoder, slot: int) -> Any:
     value: Counter[Any] = Counter()
     dec.remember(slot, value)
     keys, counts = get_items(dec), get_items(dec)
+    hashable(dec, keys)
     dict.update(value, zip(keys, counts, strict=True))  # Counter.update would add
     return value
 
@@ -83,20 +92,23 @@ def _put_deque(enc: Encoder, value: Any) -> None:
 
 
 def _get_deque(dec: Decoder, slot: int) -> Any:
-    value: deque[Any] = deque(maxlen=dec.get())
+    value: deque[Any] = deque(maxlen=dec.exact(int, type(None)))
     dec.remember(slot, value)
     value += get_items(dec)
     return value
 
 
 def _put_namespace(enc: Encoder, value: Any) -> None:
+    if not set(map(type, value.__dict__)) <= {str}:
+        raise NotTyped
     put_pairs(enc, value.__dict__)
 
 
 def _get_namespace(dec: Decoder, slot: int) -> Any:
     value = SimpleNamespace()
     dec.remember(slot, value)
-    get_pairs(dec, value.__dict__)
+    if not set(map(type, get_pairs(dec, value.__dict__))) <= {str}:
+        raise UnreadableEntry("a namespace is damaged")
     return value
 
 
@@ -115,7 +127,7 @@ _PATHS: Final[dict[str, Any]] = {
 
 
 def _get_path(dec: Decoder) -> Any:
-    return _PATHS[dec.text()](dec.get())
+    return _PATHS[dec.text()](dec.exact(str))
 
 
 def _put_timezone(enc: Encoder, value: Any) -> None:
@@ -125,21 +137,31 @@ def _put_timezone(enc: Encoder, value: Any) -> None:
 
 
 def _get_timezone(dec: Decoder) -> Any:
-    offset, name = dec.get(), dec.get()
+    offset, name = dec.some(timedelta), dec.some(str, type(None))
     return timezone(offset) if name is None else timezone(offset, name)
 
 
+def _compiles(pattern: Any, flags: int) -> bool:
+    """Whether a pattern compiles without printing (``re.DEBUG`` does), and in a time that it is worth."""
+    if flags & re.DEBUG or type(pattern) not in (str, bytes) or len(pattern) > _LONGEST_PATTERN:
+        return False
+    if type(pattern) is bytes or (pattern.isascii() and not _WIDE.search(pattern)):
+        return True
+    # Without regard to case, each range up to U+FFFF takes 7 ms.
+    return pattern.count("-") <= _MOST_RANGES or not (flags & re.IGNORECASE or _FOLDS.search(pattern))
+
+
 def _put_pattern(enc: Encoder, value: Any) -> None:
+    if not _compiles(value.pattern, value.flags):
+        raise NotTyped
     enc.put(value.pattern)
     enc.put(value.flags)
-    if value.flags & re.DEBUG or not isinstance(value.pattern, (str, bytes)):
-        raise NotTyped
 
 
 def _get_pattern(dec: Decoder) -> Any:
-    pattern, flags = dec.get(), dec.get()
-    if flags & re.DEBUG:  # prints
-        raise UnreadableEntry("a pattern has flags that it should not have")
+    pattern, flags = dec.exact(str, bytes), dec.exact(int)
+    if not _compiles(pattern, flags):
+        raise UnreadableEntry("a pattern is not one that is stored")
     return re.compile(pattern, flags)
 
 
@@ -170,6 +192,32 @@ def _put_parts(*names: str) -> Any:
     return put
 
 
+def _range(dec: Decoder) -> range:
+    start, stop, step = (dec.exact(int, bool) for _ in _SLICE)
+    if max(map(int.bit_length, (start, stop, step))) > _WIDEST_RANGE:
+        raise UnreadableEntry("a range is too wide")
+    return range(start, stop, step)
+
+
+def _put_range(enc: Encoder, value: Any) -> None:
+    parts = (value.start, value.stop, value.step)
+    if not set(map(type, parts)) <= {int, bool} or max(map(int.bit_length, parts)) > _WIDEST_RANGE:
+        raise NotTyped
+    for part in parts:
+        enc.put(part)
+
+
+def _get_fraction(dec: Decoder) -> Fraction:
+    numerator, denominator = dec.some(Integral), dec.some(Integral)
+    if denominator <= 0:
+        raise UnreadableEntry("a fraction is damaged")
+    # The constructor divides both by what they have in common, which takes minutes for a megabyte. They were stored
+    # with nothing in common.
+    value = object.__new__(Fraction)
+    value._numerator, value._denominator = numerator, denominator  # type: ignore[attr-defined]  # noqa: SLF001
+    return value
+
+
 def _put_uuid(enc: Encoder, value: Any) -> None:
     enc.blob(value.bytes)
     enc.text(value.is_safe.name)
@@ -179,7 +227,6 @@ def _get_uuid(dec: Decoder) -> uuid.UUID:
     return uuid.UUID(bytes=bytes(dec.blob()), is_safe=uuid.SafeUUID[dec.text()])
 
 
-_SLICE: Final = ("start", "stop", "step")
 
 register(Rule("ellipsis", lambda _enc, _value: None, lambda _dec: Ellipsis), EllipsisType)
 register(Rule("notimplemented", lambda _enc, _value: None, lambda _dec: NotImplemented), NotImplementedType)
@@ -189,10 +236,10 @@ register(Rule("counter", _put_pairs_early, _get_counter, early=True), Counter)
 register(Rule("defaultdict", _put_defaultdict, _get_defaultdict, early=True), defaultdict)
 register(Rule("deque", _put_deque, _get_deque, early=True), deque)
 register(Rule("namespace", _put_namespace, _get_namespace, early=True), SimpleNamespace)
-register(Rule("range", _put_parts(*_SLICE), lambda dec: range(dec.get(), dec.get(), dec.get())), range)
+register(Rule("range", _put_range, _range), range)
 register(Rule("slice", _put_parts(*_SLICE), lambda dec: slice(dec.get(), dec.get(), dec.get())), slice)
 register(Rule("decimal", lambda enc, value: enc.text(str(value)), lambda dec: Decimal(dec.text())), Decimal)
-register(Rule("fraction", _put_parts("numerator", "denominator"), lambda dec: Fraction(dec.get(), dec.get())), Fraction)
+register(Rule("fraction", _put_parts("numerator", "denominator"), _get_fraction), Fraction)
 register(Rule("uuid", _put_uuid, _get_uuid), uuid.UUID)
 register(Rule("path", _put_path, _get_path), *_PATHS.values())
 register(Rule("timezone", _put_timezone, _get_timezone), timezone)

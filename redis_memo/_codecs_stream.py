@@ -62,6 +62,9 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 
 OUT_OF_BAND: Final = 4096
 MAX_DEPTH: Final = 200
+# What hashing may cost: so much for any entry, and so much more for each of its bytes.
+_HASHES: Final = 1 << 22
+_HASHES_PER_BYTE: Final = 64
 
 _U64: Final = struct.Struct("<Q")
 _PENDING: Final = object()  # stands for an object that has an index but does not exist yet
@@ -289,7 +292,7 @@ def put_other(enc: Encoder, value: object) -> None:
 class Decoder:
     """Reads one value. Any exception at all that it raises means that the entry is unreadable."""
 
-    __slots__ = ("_buffers", "_taken", "classes", "data", "end", "memo", "pos", "trusted")
+    __slots__ = ("_buffers", "_taken", "classes", "data", "end", "memo", "pos", "spare", "trusted")
 
     def __init__(self, data: bytes, buffers: Sequence[Buffer], *, trusted: bool) -> None:
         self.data = data
@@ -300,12 +303,32 @@ class Decoder:
         self.memo: list[Any] = []
         self.classes: list[tuple[Any, ...]] = []
         self.trusted = trusted
+        # How many objects may still be looked at to hash keys and elements of sets, each as often as it is reached.
+        self.spare = _HASHES + _HASHES_PER_BYTE * (self.end + sum(map(len, buffers)))
 
     def get(self) -> Any:
         """Read one node."""
         tag = self.data[self.pos]
         self.pos += 1
         return READ[tag](self)
+
+    def exact(self, *classes: type) -> Any:
+        """Read one node, which has to be of one of these very classes.
+
+        What a constructor is given goes through here or :meth:`some`. Constructors convert: ``Fraction("1E999999999")``
+        takes for ever, ``pandas`` opens the file that a zone's name leads to, ``np.str_`` calls ``__str__``.
+        """
+        value = self.get()
+        if type(value) not in classes:
+            raise UnreadableEntry("a part is not of the type that it should be")
+        return value
+
+    def some(self, *classes: type) -> Any:
+        """Read one node, which has to be an instance of one of these classes."""
+        value = self.get()
+        if not isinstance(value, classes):
+            raise UnreadableEntry("a part is not of the type that it should be")
+        return value
 
     def size(self) -> int:
         """Read a length that something else will be compared with; see :meth:`count` for what is allocated."""
@@ -375,7 +398,9 @@ class Decoder:
             return self.classes[number - 1]
         slot = len(self.classes)
         self.classes.append(())
-        found = (self.text(), self.text(), self.get())
+        found = (self.text(), self.text(), self.exact(tuple))
+        if not set(map(type, found[2])) <= {str}:
+            raise UnreadableEntry("a class is damaged")
         self.classes[slot] = found
         return found
 

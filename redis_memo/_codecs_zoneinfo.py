@@ -31,7 +31,7 @@ def _put_zone(enc: Encoder, value: Any) -> None:
 
 
 def _get_zone(dec: Decoder) -> ZoneInfo:
-    key, cached = checked_key(dec.get()), dec.get()
+    key, cached = checked_key(dec.get()), dec.exact(bool)
     return ZoneInfo(key) if cached else ZoneInfo.no_cache(key)
 
 

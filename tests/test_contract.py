@@ -1,4 +1,4 @@
-"""One contract over every server: fakeredis, the embedded Valkey, Valkey by TCP, Debian's Redis; sync and async."""
+"""One contract over every server: fakeredis, the embedded Valkey, Valkey by TCP, Debian's Redis, 6.2 and 8; sync and async."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from redis_memo import MISSING, Cache, cache_info, clear, connect, invalidate, r
 from .conftest import SECRET, Server, leaked, until
 
 
-@pytest.fixture(params=["fake_server", "embedded_server", "valkey_server", "redis_server"])
+@pytest.fixture(params=["fake_server", "embedded_server", "valkey_server", "redis_server", "redis_6_server", "redis_8_server"])
 def server(request: pytest.FixtureRequest) -> Server:
     return request.getfixturevalue(request.param)
 

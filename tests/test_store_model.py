@@ -62,7 +62,7 @@ def rounded(answer: object) -> object:
     return answer
 
 
-@pytest.mark.parametrize("which", ["valkey_server", "redis_server"])
+@pytest.mark.parametrize("which", ["valkey_server", "redis_server", "redis_6_server", "redis_8_server"])
 def test_scripts_and_model_agree(which: str, request: pytest.FixtureRequest) -> None:
     server: Server = request.getfixturevalue(which)
     backend = connect(server.url).backend
