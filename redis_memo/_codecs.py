@@ -16,9 +16,15 @@ marked, and such a part is opened only for a caller who has verified where the e
 
 from __future__ import annotations
 
+import functools
+import io
 import pickle
+import pickletools
+import sys
+import types
+import weakref
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from redis_memo import _codecs_builtin, _codecs_classes, _codecs_stdlib  # noqa: F401 - they register their rules
 from redis_memo._codecs_stream import (
@@ -72,8 +78,17 @@ def dumps(value: object, *, allow_pickle: bool) -> Payload:
         allow_pickle: Whether parts without a typed codec may be pickled.
 
     Raises:
-        UnsupportedType: A part would have to be pickled and may not be, or cannot be.
+        UnsupportedType: A part would have to be pickled and may not be, or cannot be; or memory does not suffice.
     """
+    try:
+        return _dumps(value, allow_pickle=allow_pickle)
+    except MemoryError:
+        pass  # and with the error goes what it holds on to: all that was written so far
+    name = type_name(type(value))
+    raise UnsupportedType(f"there is not enough memory to encode a value of type {name}", type_name=name)
+
+
+def _dumps(value: object, *, allow_pickle: bool) -> Payload:
     try:
         try:
             enc = Encoder(allow_pickle=allow_pickle)
@@ -187,7 +202,83 @@ def _guarded(put: Callable[[Encoder, Any], None], enc: Encoder, value: object) -
         raise _unsupported(value, error) from error
 
 
-def _pickle(dump: Callable[..., bytes], value: object) -> tuple[bytes, list[memoryview]]:
+def _flaw(cls: type) -> str | None:
+    """What keeps the instances of a class from coming back as what they are, even where pickle takes them."""
+    if issubclass(cls, memoryview):
+        return "shows the memory of another object"
+    if issubclass(cls, (io.BytesIO, io.StringIO)):
+        return None
+    if issubclass(cls, io.IOBase) or any(base.__module__ in ("io", "_io") for base in cls.__mro__):
+        return "is an open file"  # cloudpickle would make a StringIO of it
+    if any("__next__" in base.__dict__ for base in cls.__mro__):
+        return "is used up by reading it"
+    if any(name in base.__dict__ for base in cls.__mro__ for name in ("__anext__", "__await__")):
+        return "is used up by awaiting it"
+    if any(base.__module__ in ("weakref", "_weakref", "_weakrefset") for base in cls.__mro__):
+        return "holds objects only as long as others do"
+    return None
+
+
+_sound: Final[weakref.WeakSet[type]] = weakref.WeakSet()
+
+
+def _check(cls: type) -> None:
+    if cls in _sound:
+        return
+    flaw = _flaw(cls)
+    if flaw is not None:
+        name = type_name(cls)
+        raise UnsupportedType(f"an object of type {name} cannot be stored: it {flaw}", type_name=name)
+    _sound.add(cls)
+
+
+class _Pickler(pickle.Pickler):
+    """Plain pickle, which names classes and functions; of what it is given it refuses what would come back changed."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        _check(type(obj))
+        return NotImplemented
+
+
+def _is_named(obj: Any) -> bool:
+    """Whether a class or function is found where pickle would look for it."""
+    try:
+        found: Any = sys.modules[obj.__module__]
+        for part in obj.__qualname__.split("."):
+            found = getattr(found, part)
+    except (AttributeError, KeyError, TypeError):
+        return False
+    return found is obj
+
+
+# Builtin classes that cloudpickle knows a way to: NoneType, FunctionType ...
+_UNNAMED: Final = frozenset(found for found in vars(types).values() if isinstance(found, type))
+
+
+@functools.cache
+def _cloud_pickler() -> Any:
+    """A pickler for what has no name: lambdas, functions in functions."""
+    import cloudpickle  # noqa: PLC0415 - most values never need it
+
+    class CloudPickler(cloudpickle.Pickler):  # type: ignore[misc]
+        def reducer_override(self, obj: Any) -> Any:
+            _check(type(obj))
+            if isinstance(obj, (type, types.FunctionType)) and _is_named(obj):
+                # By name, in __main__ too. By value it would be another one in each process that reads it.
+                return NotImplemented
+            if isinstance(obj, type) and obj not in _UNNAMED:
+                name = type_name(obj)
+                raise UnsupportedType(
+                    f"the class {name} cannot be found by its name, and would be another class in the next process; "
+                    "define it at the top level of a module",
+                    type_name=name,
+                )
+            return super().reducer_override(obj)
+
+    return CloudPickler
+
+
+def _pickle(pickler: Any, value: object) -> tuple[bytes, list[memoryview]]:
     buffers: list[memoryview] = []
 
     def out_of_band(buffer: pickle.PickleBuffer) -> bool:
@@ -197,11 +288,14 @@ def _pickle(dump: Callable[..., bytes], value: object) -> tuple[bytes, list[memo
         buffers.append(view)
         return False
 
-    return dump(value, protocol=5, buffer_callback=out_of_band), buffers
+    with io.BytesIO() as file:
+        pickler(file, protocol=5, buffer_callback=out_of_band).dump(value)
+        return file.getvalue(), buffers
 
 
 def _put_pickle(enc: Encoder, value: Any) -> None:
     """Write one object as a pickle, its large buffers beside it."""
+    _check(type(value))
     if not enc.allow_pickle:
         name = type_name(type(value))
         raise UnsupportedType(
@@ -209,27 +303,18 @@ def _put_pickle(enc: Encoder, value: Any) -> None:
             f"set one, or teach the type with register_type({name.rpartition('.')[2]}, ...)",
             type_name=name,
         )
-    if isinstance(value, memoryview):  # cloudpickle would make bytes of it
-        raise _unsupported(value, TypeError())
     enc.enter()
-    data: bytes | None
     try:
-        data, buffers = _pickle(pickle.dumps, value)
-    except MemoryError:
+        data, buffers = _pickle(_Pickler, value)
+    except (MemoryError, UnsupportedType):
         raise
     except Exception:  # noqa: BLE001 - pickle runs the value's own code, which may raise anything
-        data, buffers = None, []
-    # What __main__ defines is another thing in the next process: such references go by value, with cloudpickle.
-    if data is None or b"__main__" in data:
-        import cloudpickle  # noqa: PLC0415 - most values never need it
-
         try:
-            data, buffers = _pickle(cloudpickle.dumps, value)
-        except MemoryError:
+            data, buffers = _pickle(_cloud_pickler(), value)
+        except (MemoryError, UnsupportedType):
             raise
         except Exception as error:
-            if data is None:
-                raise _unsupported(value, error) from error
+            raise _unsupported(value, error) from error
     enc.pickled = True
     enc.out += b"p"
     enc.blob(data)
@@ -243,9 +328,30 @@ def _get_pickle(dec: Decoder) -> Any:
         raise UnreadableEntry("the entry has a pickled part, and nothing shows who wrote it")
     data = bytes(dec.blob())
     # Whatever the entry was read into, the object gets memory of its own to write to.
-    value = pickle.loads(data, buffers=[bytearray(dec.buffer()) for _ in range(dec.size())])
+    buffers = [bytearray(dec.buffer()) for _ in range(dec.size())]
+    try:
+        value = pickle.loads(data, buffers=buffers)
+    except Exception as error:  # noqa: BLE001 - unpickling runs the code of the value's class
+        # Such a value is stored and misses at every call, so say which it is.
+        raise UnreadableEntry(f"unpickling {_first_global(data)} raised {type(error).__name__}") from None
     dec.memo.append(value)
     return value
+
+
+def _first_global(data: bytes) -> str:
+    """The first class or function that a pickle names: mostly the class of what was pickled."""
+    pushed: list[object] = []
+    try:
+        for opcode, argument, _ in pickletools.genops(data):
+            if opcode.name == "STACK_GLOBAL":
+                module, name = pushed[-2:]
+                # A name that stands earlier in the pickle is referred to; what stands here then is something else.
+                return f"{module}.{name}" if isinstance(module, str) and isinstance(name, str) else "an object"
+            if opcode.name != "MEMOIZE":
+                pushed.append(argument)
+    except ValueError:  # it is no pickle
+        pass
+    return "an object"
 
 
 PUT_PICKLE.append(_put_pickle)

@@ -15,6 +15,7 @@ from redis_memo._codecs_zoneinfo import checked_key
 __all__: list[str] = []
 
 _FOLDER = "zoneinfo/"
+_NAMES = (str, bytes, type(None))
 
 
 def _nothing(_enc: Encoder, _value: Any) -> None:
@@ -22,12 +23,14 @@ def _nothing(_enc: Encoder, _value: Any) -> None:
 
 
 def _put_offset(enc: Encoder, value: Any) -> None:
+    if not isinstance(value._name, _NAMES):
+        raise NotTyped
     enc.put(value._name)
     enc.put(value._offset)
 
 
 def _get_offset(dec: Decoder) -> Any:
-    return tz.tzoffset(dec.some(str, type(None)), dec.some(timedelta))
+    return tz.tzoffset(dec.some(*_NAMES), dec.some(timedelta))
 
 
 def _find(key: str) -> Any:

@@ -44,7 +44,7 @@ _SPREAD_KEYS: Final = 64
 FLAT: Final = frozenset((type(None), bool, int, float, complex, str, bytes, date, time, datetime, timedelta))
 _NESTING: Final = (tuple, frozenset, list, dict, set, deque, slice)
 _FIELDS: Final = ("__dataclass_fields__", "__pydantic_fields_set__")  # instances have their hash from what they hold
-_HIGHEST: Final = 1000  # tuple's hash is recursive in C, and looks for the end of the stack nowhere
+_HIGHEST: Final = 500  # tuple's hash is recursive in C, and looks for the end of the stack nowhere
 
 Packer = Callable[[Encoder, Sequence[Any]], bool]
 PACKERS: Final[dict[type, Packer]] = {}
@@ -113,9 +113,9 @@ def _weigh(value: Any, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
         return 1, 0
     if cls is Decimal:
         return 1 + (sys.getsizeof(value) >> 6), 0
-    if not isinstance(value, _NESTING) and cls not in USER_TYPES:
-        if not any(name in base.__dict__ for base in cls.__mro__ for name in _FIELDS):
-            return 1, 0
+    nests = isinstance(value, _NESTING) or cls in USER_TYPES
+    if not nests and not any(name in base.__dict__ for base in cls.__mro__ for name in _FIELDS):
+        return 1, 0
     found = known.get(id(value))
     if found is not None:
         return found

@@ -9,6 +9,7 @@ contiguous is not copied when written, and copied exactly once when read.
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["fixed", "get_array", "get_dtype", "put_array", "put_dtype", "raw"]
 
+_DTYPE: Final = re.compile(r"[<>|=]?[A-Za-z?]\d{0,18}(\[[\w/]{1,32}\])?")
+_MOST_NOTHINGS: Final = 1 << 20  # elements without a byte, of which an entry can claim any number
 _MAX_PADDING: Final = 4  # how many times its fields a structure may be: what a claimed item size can make us allocate
 _DOMAIN: Final = (np.ndarray, np.recarray, np.matrix, np.memmap)
 
@@ -38,8 +41,10 @@ def put_dtype(enc: Encoder, dtype: Any) -> None:
         enc.out += b"@"
         enc.put(dict(metadata))
     if _STRING_DTYPE is not None and isinstance(dtype, _STRING_DTYPE):
-        enc.out += b"T" if dtype.coerce else b"t"
         has_na = hasattr(dtype, "na_object")
+        if has_na and not _is_plain_na(dtype.na_object):
+            raise NotTyped
+        enc.out += b"T" if dtype.coerce else b"t"
         enc.put(has_na)
         enc.put(dtype.na_object if has_na else None)
     elif dtype.subdtype is not None:
@@ -58,9 +63,19 @@ def put_dtype(enc: Encoder, dtype: Any) -> None:
         enc.text(text)
 
 
+def _is_plain_na(na: object) -> bool:
+    """Whether numpy's questions to what stands for a missing string (is it NaN? is it a string?) run nobody's code."""
+    cls = type(na)
+    if cls in (type(None), str) or (cls.__module__, cls.__name__) == ("pandas._libs.missing", "NAType"):
+        return True
+    return isinstance(na, float) and math.isnan(na)
+
+
 def _put_structure(enc: Encoder, dtype: Any) -> None:
     fields = [dtype.fields[name] for name in dtype.names]
     titles = tuple(field[2] if len(field) > 2 else None for field in fields)
+    if not set(map(type, titles)) <= {str, type(None)}:
+        raise NotTyped
     enc.out += b"{"
     enc.put(
         (
@@ -80,29 +95,46 @@ def get_dtype(dec: Decoder) -> np.dtype[Any]:
     """Read a dtype."""
     kind = dec.byte()
     if kind == ord("@"):
-        metadata = dec.get()
+        metadata = dec.exact(dict)
         return np.dtype(get_dtype(dec), metadata=metadata)
     if kind == ord("="):
-        return np.dtype(dec.text())
+        text = dec.text()
+        if _DTYPE.fullmatch(text) is None:  # "i4,i4" would be a structure, "(9,)i4" a subarray
+            raise UnreadableEntry("a dtype is damaged")
+        return np.dtype(text)
     if kind == ord("("):
-        return np.dtype((get_dtype(dec), dec.get()))
+        return np.dtype((get_dtype(dec), _ints(dec.exact(tuple))))
     if kind == ord("{"):
         return _get_structure(dec)
     if kind not in b"Tt":
         raise UnreadableEntry("a dtype is damaged")
-    has_na, na_object = dec.get(), dec.get()
+    has_na, na_object = dec.exact(bool), dec.get()
+    if not _is_plain_na(na_object):
+        raise UnreadableEntry("a dtype is damaged")
     options = {"na_object": na_object} if has_na else {}
     return _STRING_DTYPE(coerce=kind == ord("T"), **options)  # type: ignore[no-any-return]
 
 
 def _get_structure(dec: Decoder) -> np.dtype[Any]:
-    names, offsets, titles, itemsize, aligned, record = dec.get()
+    names, offsets, titles, itemsize, aligned, record = dec.exact(tuple)
+    _ints((*_ints(offsets), itemsize))
+    for texts in (names, titles or ()):
+        if type(texts) is not tuple or not set(map(type, texts)) <= {str, type(None)}:
+            raise UnreadableEntry("a dtype is damaged")
+    if type(aligned) is not bool or type(record) is not bool:
+        raise UnreadableEntry("a dtype is damaged")
     formats = [get_dtype(dec) for _ in names]
     parts = {"names": list(names), "formats": formats, "offsets": list(offsets), "itemsize": itemsize}
     if titles is not None:
         parts["titles"] = list(titles)
     dtype = np.dtype(parts, align=aligned)  # type: ignore[call-overload]
     return np.dtype((np.record, dtype)) if record else dtype
+
+
+def _ints(numbers: Any) -> tuple[int, ...]:
+    if type(numbers) is not tuple or not set(map(type, numbers)) <= {int}:
+        raise UnreadableEntry("a dtype is damaged")
+    return numbers
 
 
 # Elements
@@ -124,6 +156,8 @@ def raw(array: Any) -> Buffer:
 
 def _put_elements(enc: Encoder, array: Any) -> None:
     """Write the elements of a C-contiguous array."""
+    if not array.dtype.itemsize and array.size > _MOST_NOTHINGS:
+        raise NotTyped
     if fixed(array.dtype):
         enc.blob(raw(array))
     elif array.dtype.names is not None:
@@ -142,6 +176,8 @@ def _field_bytes(dtype: Any) -> int:
 def _get_elements(dec: Decoder, dtype: Any, shape: tuple[int, ...]) -> Any:
     """Read them as a new array. Nothing is allocated before it is clear that the data are there."""
     length = math.prod(shape)
+    if not dtype.itemsize and length > _MOST_NOTHINGS:
+        raise UnreadableEntry("an array of nothing is too long")
     if fixed(dtype):
         data = dec.blob()
         if len(data) != length * dtype.itemsize or min(shape, default=0) < 0:
@@ -156,12 +192,21 @@ def _get_elements(dec: Decoder, dtype: Any, shape: tuple[int, ...]) -> Any:
     if len(items) != length or min(shape, default=0) < 0:
         raise UnreadableEntry("an array is not as long as it should be")
     array = np.empty(length, dtype)
-    if dtype.hasobject:
-        for place, item in enumerate(items):  # assigning the list would look into nested sequences
-            array[place] = item
-    elif items:
-        array[:] = items
+    if dtype.char != "O" and not _are_strings(items, dtype):
+        raise UnreadableEntry("an array of strings holds something else")
+    for place, item in enumerate(items):  # assigning the list would look into nested sequences
+        array[place] = item
     return array.reshape(shape)
+
+
+def _are_strings(items: list[Any], dtype: Any) -> bool:
+    """Whether an array of strings can be filled with these: it would ask anything else for its ``__str__``."""
+    if set(map(type, items)) <= {str}:
+        return True
+    na = getattr(dtype, "na_object", "")
+    if isinstance(na, float):
+        return all(type(item) is str or (isinstance(item, float) and math.isnan(item)) for item in items)
+    return all(type(item) is str or item is na for item in items)
 
 
 def _get_fields(dec: Decoder, dtype: Any, shape: tuple[int, ...]) -> Any:
@@ -226,7 +271,8 @@ def _put_masked(enc: Encoder, value: Any) -> None:
 
 
 def _get_masked(dec: Decoder) -> Any:
-    data, mask, fill, hard = dec.get(), dec.get(), dec.get(), dec.get()
+    data, mask = dec.some(np.ndarray), dec.some(np.ndarray, type(None))
+    fill, hard = dec.get(), dec.exact(bool)
     value = np.ma.MaskedArray(data, mask=np.ma.nomask if mask is None else mask, hard_mask=hard, copy=False)
     if fill is not None:
         if not isinstance(fill, np.ndarray) or fill.shape:
@@ -260,8 +306,11 @@ def _put_scalar(enc: Encoder, value: Any) -> None:
 def _get_scalar(dec: Decoder) -> Any:
     kind = dec.byte()
     if kind == ord("a"):
-        return get_array(dec)[()]
-    return np.str_(dec.get()) if kind == ord("s") else np.bytes_(dec.get())
+        array = get_array(dec)
+        if array.shape:
+            raise UnreadableEntry("a scalar is damaged")
+        return array[()]
+    return np.str_(dec.exact(str)) if kind == ord("s") else np.bytes_(dec.exact(bytes))
 
 
 def _put_scalars(enc: Encoder, items: Sequence[Any]) -> bool:
@@ -273,6 +322,13 @@ def _put_scalars(enc: Encoder, items: Sequence[Any]) -> bool:
     return True
 
 
+def _get_scalars(dec: Decoder) -> list[Any]:
+    array = get_array(dec)
+    if array.ndim != 1 or array.dtype.kind in "SUVO":
+        raise UnreadableEntry("a column of scalars is damaged")
+    return list(array)
+
+
 register(Rule("np.dtype", put_dtype, get_dtype), np.dtype, subclasses=True)
 register(Rule("np.ndarray", _put_ndarray, _get_ndarray), *_DOMAIN)
 register(Rule("np.ma.MaskedArray", _put_masked, _get_masked), np.ma.MaskedArray)
@@ -282,4 +338,4 @@ register(
 )
 register(Rule("np.generic", _put_scalar, _get_scalar), *_SCALARS, np.record)
 PACKERS.update({cls: _put_scalars for cls in _SCALARS if not issubclass(cls, (np.flexible, np.object_))})
-NAMED_ITEMS[b"np.scalars"] = lambda dec: list(get_array(dec))
+NAMED_ITEMS[b"np.scalars"] = _get_scalars

@@ -9,6 +9,7 @@ one copy of its data and comes back as it will be used. How the blocks lay in th
 
 from __future__ import annotations
 
+import datetime as dt
 import importlib
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,12 +18,11 @@ import pandas as pd
 
 from redis_memo._codecs_items import NAMED_ITEMS, PACKERS, SINGLETONS
 from redis_memo._codecs_numpy import fixed, get_array, get_dtype, put_array, put_dtype, raw
-from redis_memo._codecs_pandas_arrays import as_numpy
+from redis_memo._codecs_pandas_arrays import as_numpy, get_name
 from redis_memo._codecs_stream import OUT_OF_BAND, Decoder, Encoder, NotTyped, Rule, register
 from redis_memo.errors import UnreadableEntry
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Sequence
 
 try:
@@ -135,9 +135,7 @@ def _put_frame(enc: Encoder, frame: Any) -> None:
 
 
 def _get_frame(dec: Decoder) -> Any:
-    columns, index = dec.get(), dec.get()
-    if not isinstance(columns, pd.Index) or not isinstance(index, pd.Index):
-        raise UnreadableEntry("a frame is damaged")
+    columns, index = dec.some(pd.Index), dec.some(pd.Index)
     blocks = _get_columns(dec, len(index), len(columns))
     return _get_extras(dec, _build(blocks, index, columns))
 
@@ -172,9 +170,7 @@ def _put_series(enc: Encoder, series: Any) -> None:
 
 
 def _get_series(dec: Decoder) -> Any:
-    name, index, values = dec.get(), dec.get(), dec.get()
-    if not isinstance(index, pd.Index) or not isinstance(values, np.ndarray | pd.api.extensions.ExtensionArray):
-        raise UnreadableEntry("a series is damaged")
+    name, index, values = get_name(dec), dec.some(pd.Index), dec.some(np.ndarray, pd.api.extensions.ExtensionArray)
     return _get_extras(dec, pd.Series(values, index=index, dtype=values.dtype, name=name, copy=False))
 
 
@@ -184,9 +180,9 @@ def _put_extras(enc: Encoder, value: Any) -> None:
 
 
 def _get_extras(dec: Decoder, value: Any) -> Any:
-    if not dec.get():
+    if not dec.exact(bool):
         value.flags.allows_duplicate_labels = False
-    attrs = dec.get()
+    attrs = dec.exact(dict, type(None))
     if attrs is not None:
         value.attrs = attrs
     return value
@@ -203,7 +199,8 @@ def _put_timestamp(enc: Encoder, value: Any) -> None:
 
 
 def _get_timestamp(dec: Decoder) -> Any:
-    unit, number, zone, fold = dec.text(), dec.get(), dec.get(), dec.get()
+    # Not a zone's name: pandas opens what "dateutil/..." leads to.
+    unit, number, zone, fold = dec.text(), dec.exact(int), dec.some(dt.tzinfo, type(None)), dec.exact(int)
     return _timestamp(unit, number, zone, fold)
 
 
@@ -224,13 +221,20 @@ def _put_timestamps(enc: Encoder, items: Sequence[Any]) -> bool:
     return True
 
 
+def _get_timestamps(dec: Decoder) -> list[Any]:
+    array = get_array(dec)
+    if array.dtype.kind != "M" or array.ndim != 1:
+        raise UnreadableEntry("a column of timestamps is damaged")
+    return list(pd.DatetimeIndex(array, copy=False))
+
+
 def _put_timedelta(enc: Encoder, value: Any) -> None:
     enc.text(value.unit)
     enc.put(int(value.asm8.view("i8")))
 
 
 def _get_timedelta(dec: Decoder) -> Any:
-    unit, number = dec.text(), dec.get()
+    unit, number = dec.text(), dec.exact(int)
     return pd.Timedelta(np.timedelta64(number, unit))  # type: ignore[call-overload]
 
 
@@ -240,8 +244,15 @@ def _put_period(enc: Encoder, value: Any) -> None:
 
 
 def _get_period(dec: Decoder) -> Any:
-    freq, ordinal = dec.get(), dec.get()
+    freq, ordinal = dec.some(pd.offsets.BaseOffset), dec.exact(int)
     return pd.Period(ordinal=ordinal, freq=freq)
+
+
+def _get_interval(dec: Decoder) -> Any:
+    ends = (int, float, np.number, pd.Timestamp, pd.Timedelta)
+    closed: Any
+    left, right, closed = dec.some(*ends), dec.some(*ends), dec.text()
+    return pd.Interval(left, right, closed)
 
 
 def _put_interval(enc: Encoder, value: Any) -> None:
@@ -268,7 +279,7 @@ def _put_offset(enc: Encoder, value: Any) -> None:
     # The calendar of a custom business day is made from its holidays and week mask.
     options = {name: option for name, option in value.kwds.items() if name != "calendar"}
     name = type(value).__name__
-    if _OFFSETS.get(name) is not type(value):
+    if _OFFSETS.get(name) is not type(value) or not _are_options(options) or type(value.n) is not int:
         raise NotTyped
     again = _make_offset(name, value.n, value.normalize, options)
     if not _same_offset(again, value):
@@ -290,8 +301,19 @@ def _same_offset(one: Any, other: Any) -> bool:
 
 
 def _get_offset(dec: Decoder) -> Any:
-    name = dec.text()
-    return _make_offset(name, dec.get(), dec.get(), dec.get())
+    name, number, normalize, options = dec.text(), dec.exact(int), dec.exact(bool), dec.exact(dict)
+    if not _are_options(options):
+        raise UnreadableEntry("an offset is damaged")
+    return _make_offset(name, number, normalize, options)
+
+
+_OPTIONS: Final = (int, float, str, dt.date, dt.time, dt.timedelta, np.generic, pd.offsets.BaseOffset, type(None))
+
+
+def _are_options(options: dict[str, Any]) -> bool:
+    """Whether an offset's arguments are of the types that pandas expects: it makes an int of what is none."""
+    parts = [part for option in options.values() for part in (option if type(option) in (tuple, list) else (option,))]
+    return set(map(type, options)) <= {str} and all(isinstance(part, _OPTIONS) for part in parts)
 
 
 def _nothing(_enc: Encoder, _value: Any) -> None:
@@ -303,10 +325,10 @@ register(Rule("pd.Series", _put_series, _get_series), pd.Series)
 register(Rule("pd.Timestamp", _put_timestamp, _get_timestamp), pd.Timestamp)
 register(Rule("pd.Timedelta", _put_timedelta, _get_timedelta), pd.Timedelta)
 register(Rule("pd.Period", _put_period, _get_period), pd.Period)
-register(Rule("pd.Interval", _put_interval, lambda dec: pd.Interval(dec.get(), dec.get(), dec.text())), pd.Interval)
+register(Rule("pd.Interval", _put_interval, _get_interval), pd.Interval)
 register(Rule("pd.NaT", _nothing, lambda _dec: pd.NaT), type(pd.NaT))
 register(Rule("pd.NA", _nothing, lambda _dec: pd.NA), type(pd.NA))
 register(Rule("pd.DateOffset", _put_offset, _get_offset), *_OFFSETS.values())
 SINGLETONS.update((type(pd.NaT), type(pd.NA)))
 PACKERS[pd.Timestamp] = _put_timestamps
-NAMED_ITEMS[b"pd.timestamps"] = lambda dec: list(pd.DatetimeIndex(get_array(dec), copy=False))
+NAMED_ITEMS[b"pd.timestamps"] = _get_timestamps

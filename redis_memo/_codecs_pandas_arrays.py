@@ -8,20 +8,22 @@ so that what one major version of pandas wrote the other one reads.
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
 from pandas.core.arrays import string_, string_arrow
 
+from redis_memo._codecs_items import hashable
 from redis_memo._codecs_numpy import get_array, put_array
-from redis_memo._codecs_stream import Decoder, Encoder, Rule, register
+from redis_memo._codecs_stream import Decoder, Encoder, NotTyped, Rule, register
 from redis_memo.errors import UnreadableEntry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["as_numpy"]
+__all__ = ["as_numpy", "get_name"]
 
 _MASKED: Final = {
     name: getattr(pd, name)
@@ -49,7 +51,7 @@ def _put_string_dtype(enc: Encoder, dtype: Any) -> None:
 
 
 def _get_string_dtype(dec: Decoder) -> Any:
-    storage, nan = dec.get(), dec.get()
+    storage, nan = dec.exact(str), dec.exact(bool)
     if storage not in ("python", "pyarrow"):
         raise UnreadableEntry("a string dtype is damaged")
     if not nan:
@@ -70,6 +72,13 @@ def _put_parts(*names: str) -> Callable[[Encoder, Any], None]:
     return put
 
 
+_DTYPES: Final = (np.dtype, pd.api.extensions.ExtensionDtype, type(None))
+
+
+def _get_sparse_dtype(dec: Decoder) -> Any:
+    return pd.SparseDtype(dec.some(np.dtype), dec.get())
+
+
 register(
     Rule("pd.MaskedDtype", lambda enc, dtype: enc.text(type(dtype).__name__), lambda dec: _MASKED[dec.text()]()),
     *_MASKED.values(),
@@ -79,7 +88,7 @@ register(
     Rule(
         "pd.CategoricalDtype",
         _put_parts("categories", "ordered"),
-        lambda dec: pd.CategoricalDtype(dec.get(), dec.get()),
+        lambda dec: pd.CategoricalDtype(dec.some(pd.Index, type(None)), dec.exact(bool, type(None))),
     ),
     pd.CategoricalDtype,
 )
@@ -87,24 +96,25 @@ register(
     Rule(
         "pd.DatetimeTZDtype",
         _put_parts("unit", "tz"),
-        lambda dec: pd.DatetimeTZDtype(dec.get(), dec.get()),
+        # Not a zone's name: pandas opens what "dateutil/..." leads to.
+        lambda dec: pd.DatetimeTZDtype(dec.exact(str), dec.some(dt.tzinfo)),
     ),
     pd.DatetimeTZDtype,
 )
 register(
-    Rule("pd.PeriodDtype", _put_parts("freq"), lambda dec: pd.PeriodDtype(dec.get())),
+    Rule("pd.PeriodDtype", _put_parts("freq"), lambda dec: pd.PeriodDtype(dec.some(pd.offsets.BaseOffset))),
     pd.PeriodDtype,
 )
 register(
     Rule(
         "pd.IntervalDtype",
         _put_parts("subtype", "closed"),
-        lambda dec: pd.IntervalDtype(dec.get(), dec.get()),
+        lambda dec: pd.IntervalDtype(dec.some(*_DTYPES), dec.exact(str, type(None))),
     ),
     pd.IntervalDtype,
 )
 register(
-    Rule("pd.SparseDtype", _put_parts("subtype", "fill_value"), lambda dec: pd.SparseDtype(dec.get(), dec.get())),
+    Rule("pd.SparseDtype", _put_parts("subtype", "fill_value"), _get_sparse_dtype),
     pd.SparseDtype,
 )
 register(Rule("pd.ArrowDtype", _put_parts("pyarrow_dtype"), lambda dec: pd.ArrowDtype(dec.get())), pd.ArrowDtype)
@@ -204,7 +214,7 @@ def _get_sparse(dec: Decoder) -> Any:
     from pandas._libs.sparse import BlockIndex, IntIndex  # noqa: PLC0415 - few frames are sparse
 
     dtype, values, length = _of(pd.SparseDtype, dec.get()), get_array(dec), dec.size()
-    kind: Any = BlockIndex if dec.get() else IntIndex
+    kind: Any = BlockIndex if dec.exact(bool) else IntIndex
     index = kind(length, *(get_array(dec) for _ in range(2 if kind is BlockIndex else 1)))
     if values.ndim != 1 or index.npoints != len(values) or values.dtype != dtype.subtype:
         raise UnreadableEntry("a sparse array does not add up")
@@ -218,7 +228,9 @@ def _put_interval_array(enc: Encoder, array: Any) -> None:
 
 
 def _get_interval_array(dec: Decoder) -> Any:
-    left, right, dtype = dec.get(), dec.get(), dec.get()
+    left, right, dtype = dec.some(pd.Index), dec.some(pd.Index), dec.some(pd.IntervalDtype)
+    if isinstance(left, pd.RangeIndex) or isinstance(right, pd.RangeIndex):  # of any length, in few bytes
+        raise UnreadableEntry("an array of intervals is damaged")
     return pd.arrays.IntervalArray.from_arrays(left, right, closed=dtype.closed, dtype=dtype)
 
 
@@ -294,6 +306,15 @@ register(
 
 # Indexes
 
+_LONGEST_LEVEL: Final = 1 << 24  # for a level that is a range: the check of a MultiIndex takes a byte for each element
+
+
+def get_name(dec: Decoder) -> Any:
+    """Read what a series or an index is called: anything that can be hashed, and will be."""
+    name = dec.get()
+    hashable(dec, (name,))
+    return name
+
 
 def _put_index(enc: Encoder, index: Any) -> None:
     enc.put(index.name)
@@ -307,8 +328,10 @@ def _put_index(enc: Encoder, index: Any) -> None:
 
 
 def _get_index(dec: Decoder) -> Any:
-    name = dec.get()
-    values = get_array(dec) if dec.get() else dec.get()
+    name = get_name(dec)
+    values = get_array(dec) if dec.exact(bool) else dec.some(pd.api.extensions.ExtensionArray)
+    if values.dtype == object:
+        hashable(dec, values.ravel().tolist())
     index = pd.Index(values, dtype=values.dtype, name=name, tupleize_cols=False, copy=False)
     freq = dec.get()
     if freq is not None:
@@ -325,10 +348,12 @@ def _put_range_index(enc: Encoder, index: Any) -> None:
 
 
 def _get_range_index(dec: Decoder) -> Any:
-    return pd.RangeIndex(dec.get(), dec.get(), dec.get(), name=dec.get())
+    return pd.RangeIndex(dec.exact(int), dec.exact(int), dec.exact(int), name=get_name(dec))
 
 
 def _put_multi_index(enc: Encoder, index: Any) -> None:
+    if any(isinstance(level, pd.RangeIndex) and len(level) > _LONGEST_LEVEL for level in index.levels):
+        raise NotTyped
     enc.put(tuple(index.names))
     enc.put(index.sortorder)
     enc.size(index.nlevels)
@@ -338,8 +363,11 @@ def _put_multi_index(enc: Encoder, index: Any) -> None:
 
 
 def _get_multi_index(dec: Decoder) -> Any:
-    names, sortorder = dec.get(), dec.get()
-    parts = [(dec.get(), get_array(dec)) for _ in range(dec.count())]
+    names, sortorder = dec.exact(tuple), dec.exact(int, type(None))
+    hashable(dec, names)
+    parts = [(dec.some(pd.Index), get_array(dec)) for _ in range(dec.count())]
+    if any(isinstance(level, pd.RangeIndex) and len(level) > _LONGEST_LEVEL for level, _ in parts):
+        raise UnreadableEntry("a level is too long")
     levels, codes = zip(*parts, strict=True)
     # With the check: a code that points nowhere would make pandas read beyond its arrays.
     return pd.MultiIndex(levels, codes, sortorder=sortorder, names=names, verify_integrity=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 
 from redis_memo._codecs_stream import Decoder, Encoder, NotTyped, Rule, register
 from redis_memo.errors import UnreadableEntry
@@ -12,18 +13,31 @@ from redis_memo.errors import UnreadableEntry
 __all__: list[str] = []
 
 
+# The names of the columns go beside the table: polars reads a column without one from Arrow as "column_0".
+
+
 def _put_frame(enc: Encoder, frame: Any) -> None:
-    table = frame.to_arrow(compat_level=pl.CompatLevel.newest())
+    names = tuple(frame.columns)
+    enc.put(names)
+    if not names:
+        if frame.height:
+            raise NotTyped
+        return
+    table = frame.to_arrow(compat_level=pl.CompatLevel.newest()).rename_columns([str(at) for at in range(len(names))])
     back: Any = pl.from_arrow(table.slice(0, 0))
-    if not frame.width or back.schema != frame.schema:
+    if back.dtypes != frame.dtypes:
         raise NotTyped
     enc.put(table)
 
 
 def _get_frame(dec: Decoder) -> Any:
-    frame = pl.from_arrow(dec.get())
-    if not isinstance(frame, pl.DataFrame):
+    names = dec.exact(tuple)
+    if not names:
+        return pl.DataFrame()
+    frame = pl.from_arrow(dec.some(pa.Table))
+    if not isinstance(frame, pl.DataFrame) or not set(map(type, names)) <= {str}:
         raise UnreadableEntry("a frame is damaged")
+    frame.columns = list(names)  # as many as there are, or polars raises
     return frame
 
 

@@ -58,8 +58,10 @@ def _zone(offset: Any) -> Any:
     return TzInfo(offset.total_seconds())
 
 
+def _put_zone(enc: Encoder, value: Any) -> None:
+    enc.put(value.utcoffset(None))
+
+
 register(Rule("pydantic.BaseModel", _put_model, _get_model, early=True), BaseModel, subclasses=True)
 # The zone of a datetime that pydantic parsed from text.
-register(
-    Rule("pydantic.TzInfo", lambda enc, value: enc.put(value.utcoffset(None)), lambda dec: _zone(dec.some(timedelta))), TzInfo
-)
+register(Rule("pydantic.TzInfo", _put_zone, lambda dec: _zone(dec.some(timedelta))), TzInfo)

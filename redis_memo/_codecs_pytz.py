@@ -44,10 +44,14 @@ def _get_zone(dec: Decoder) -> Any:
 
 
 def _put_offset(enc: Encoder, value: Any) -> None:
+    if type(value._minutes) is not int:
+        raise NotTyped
     enc.put(value._minutes)
 
 
 register(Rule("pytz.utc", _nothing, lambda _dec: pytz.utc), type(pytz.utc))
-register(Rule("pytz.FixedOffset", _put_offset, lambda dec: pytz.FixedOffset(dec.exact(int))), type(pytz.FixedOffset(330)))
+register(
+    Rule("pytz.FixedOffset", _put_offset, lambda dec: pytz.FixedOffset(dec.exact(int))), type(pytz.FixedOffset(330))
+)
 # Each zone is a class of its own below these two.
 register(Rule("pytz.timezone", _put_zone, _get_zone), pytz.tzinfo.StaticTzInfo, pytz.tzinfo.DstTzInfo, subclasses=True)

@@ -214,7 +214,7 @@ def _get_fraction(dec: Decoder) -> Fraction:
     # The constructor divides both by what they have in common, which takes minutes for a megabyte. They were stored
     # with nothing in common.
     value = object.__new__(Fraction)
-    value._numerator, value._denominator = numerator, denominator  # type: ignore[attr-defined]  # noqa: SLF001
+    value._numerator, value._denominator = numerator, denominator  # type: ignore[attr-defined]
     return value
 
 

@@ -890,11 +890,12 @@ if pl is not None:
             ),
             pl.DataFrame({"t": [dt.datetime(2024, 1, 1)], "d": [dt.timedelta(1)], "l": [[1, 2]], "st": [{"a": 1}]}),
             pl.DataFrame({"a": pl.Series([], dtype=pl.Float32)}),
+            pl.DataFrame({"": [1, None], "b": ["x", ""]}),
         ]
     )
     STRATEGIES |= {
-        "pl.DataFrame": _pl_frames,
-        "pl.Series": _pl_frames.map(lambda frame: frame.to_series(0).alias("näme")),
+        "pl.DataFrame": _pl_frames | st.just(pl.DataFrame()),
+        "pl.Series": _pl_frames.map(lambda frame: frame.to_series(0).alias("näme")) | st.just(pl.Series([1, None])),
     }
 
 if pydantic is not None:

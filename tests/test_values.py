@@ -6,6 +6,8 @@ import collections
 import dataclasses
 import datetime as dt
 import enum
+import io
+import itertools
 import json
 import pathlib
 import pickle
@@ -15,7 +17,10 @@ import subprocess
 import sys
 import threading
 import types
+import weakref
 import zoneinfo
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -94,6 +99,14 @@ def test_writing_is_deterministic(value: Any) -> None:
 KOLKATA = dateutil_tz.tzoffset(None, 19800)
 NAN_PAYLOAD = struct.unpack("<d", struct.pack("<Q", 0x7FF800000000BEEF))[0]
 
+
+
+def _filled(**attributes: Any) -> Order:
+    made = object.__new__(Order)
+    made.__dict__.update(attributes)
+    return made
+
+
 NASTY = {
     "nan payload": NAN_PAYLOAD,
     "nan payloads packed": [NAN_PAYLOAD, -0.0, 0.0, float("inf")] * 5,
@@ -135,6 +148,15 @@ NASTY = {
     "timestamps of two units": [pd.Timestamp("2024-01-01"), pd.Timestamp("2024-01-01").as_unit("ns")] * 9,
     "numpy scalars": [np.float32(n) for n in range(20)],
     "longlong scalars": [np.longlong(n) for n in range(20)],
+    "dataclass filled out of order": _filled(legs=[1], more=2, symbol="A", note=None),
+    "dataclass filled in part": _filled(more=2, note=None, legs=3),
+    "large fraction": Fraction(3**3000, 2**5000),
+    "fraction of numpy integers": Fraction(np.int64(1), np.int64(3)),
+    "case-blind patterns": [re.compile(p, re.I) for p in ("[a-z]", "[à-ü]" * 9, "\\u0901-\\u0939")],
+    "other parts of small types": [range(True), dt.timezone(pd.Timedelta("1h")), dateutil_tz.tzoffset(b"x", 60)],
+    "keys of many kinds": {
+        (1, ("a", None)): 1, frozenset([(1, 2)]): 2, Fill(1, (2,)): 3, Decimal(1): 4, Side.BUY: 5, Tick(1, "x"): 6,
+    },
 }
 NASTY["frame in attrs"].attrs = {"of": pd.DataFrame({"b": [2.5]}), "at": KOLKATA}
 
@@ -479,6 +501,322 @@ def test_a_planted_pickle_does_not_run(tmp_path: pathlib.Path) -> None:
         with pytest.raises(UnreadableEntry):
             loads(meta, (), trusted=False)
     assert not target.exists()
+
+
+# What pickle takes and changes, or takes and never gives back
+
+
+class Numbers:
+    """An iterator that pickle would take."""
+
+    def __iter__(self) -> Any:
+        return self
+
+    def __next__(self) -> int:
+        return 1
+
+
+ALIVE = {
+    "file": lambda: open(__file__, encoding="utf-8"),
+    "binary file": lambda: open(__file__, "rb"),
+    "stdout": lambda: sys.stdout,
+    "memoryview": lambda: memoryview(b"abc"),
+    "list iterator": lambda: iter([1]),
+    "dict iterator": lambda: iter({"a": 1}),
+    "reversed": lambda: reversed([1]),
+    "generator": lambda: (n for n in ()),
+    "zip": lambda: zip([1], [2]),
+    "map": lambda: map(str, [1]),
+    "filter": lambda: filter(None, [1]),
+    "enumerate": lambda: enumerate("ab"),
+    "count": lambda: itertools.count(3),
+    "csv reader": lambda: __import__("csv").reader(["a,b"]),
+    "nditer": lambda: np.arange(3).flat,
+    "iterator of one's own": Numbers,
+    "weak set": lambda: weakref.WeakSet([Side]),
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("place", ["alone", "in a list", "in an object", "in a closure", "beside a lambda"])
+@pytest.mark.parametrize("name", ALIVE)
+def test_what_would_come_back_as_something_else_is_refused(name: str, place: str) -> None:
+    """P2: files, views, iterators are not stored at any depth; cloudpickle would make other things of some."""
+    alive = ALIVE[name]()
+    value = {
+        "alone": alive,
+        "in a list": [1, alive],
+        "in an object": Holder([{"a": alive}]),
+        "in a closure": lambda: alive,
+        "beside a lambda": Holder([lambda: 1, alive]),
+    }[place]
+    try:
+        for allowed in (False, True):
+            with pytest.raises(UnsupportedType) as caught:
+                dumps(value, allow_pickle=allowed)
+        assert type(alive).__name__ in str(caught.value)
+        assert caught.value.type_name == stream.type_name(type(alive))
+    finally:
+        if "file" in name:
+            alive.close()
+
+
+def test_files_in_memory_are_values() -> None:
+    """P2: they come back with their content and their position."""
+    held = io.BytesIO(b"abc")
+    held.seek(1)
+    assert by_pickle(Holder(held)).array.read() == b"bc"
+
+
+SCRIPT = """
+import dataclasses, enum, pathlib, sys
+from redis_memo._codecs import dumps, loads
+
+class Plain:
+    def __init__(self, x):
+        self.x = x
+    class Inner:
+        pass
+
+class Oops(Exception):
+    pass
+
+def helper():
+    return 1
+
+def make():
+    kept = pathlib.Path(sys.argv[1])
+    value = [Plain(1), Plain.Inner(), Oops("a"), helper, Plain, {"f": lambda: (Plain, helper)}]
+    if not kept.exists():
+        kept.write_bytes(dumps(value, allow_pickle=True).meta)
+    return loads(kept.read_bytes(), (), trusted=True)
+
+if __name__ == "__main__":
+    plain, inner, oops, function, cls, rest = make()
+    print(type(plain) is Plain, plain.x, type(inner) is Plain.Inner, type(oops) is Oops, function is helper, cls is Plain,
+          rest["f"]() == (Plain, helper))
+"""
+
+
+def test_a_class_of_a_script_is_that_very_class_in_the_next_process(tmp_path: pathlib.Path) -> None:
+    """P2: by name, not by value, which would be another class; a program without it misses."""
+    script, kept = tmp_path / "script.py", tmp_path / "kept"
+    script.write_text(SCRIPT)
+    run = [sys.executable, str(script), str(kept)]
+    for _ in range(2):
+        shown = subprocess.run(
+            run, check=True, capture_output=True, text=True, env={"PYTHONPATH": str(HERE.parent), "PATH": ""}
+        )
+        assert shown.stdout.split() == ["True", "1", *["True"] * 5]
+    with pytest.raises(UnreadableEntry, match="__main__.Plain raised AttributeError"):
+        loads(kept.read_bytes(), (), trusted=True)
+
+
+def test_what_has_no_name_is_not_stored_unless_it_is_a_function() -> None:
+    """P2: a local class would be another one in the next process."""
+
+    class Local:
+        pass
+
+    @dataclasses.dataclass
+    class Data:
+        a: int
+
+    Made = enum.Enum("Made", "A")
+    for value in (Local(), [Local], Data(1), Made.A, dataclasses.make_dataclass("Loose", "a")(1), lambda: Local):
+        with pytest.raises(UnsupportedType, match="top level of a module"):
+            dumps({"a": value}, allow_pickle=True)
+    assert by_pickle(lambda: [type(None), type(...), types.FunctionType, Side])()[3] is Side
+
+
+class Picky(Exception):
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"{code}: {reason} hunter2")
+
+
+class Many:
+    def __init__(self) -> None:
+        self.a = "tests.test_values"
+        self.b = [Picky(1, "x")]
+
+
+def test_what_cannot_be_unpickled_is_named() -> None:
+    """P5: it misses at every call, and the log tells what it is, but nothing of its content."""
+    for value, name in ((Picky(1, "x"), "Picky"), (Many(), "Many")):
+        payload = dumps([value], allow_pickle=True)
+        with pytest.raises(UnreadableEntry, match=rf"{__name__}.{name} raised TypeError") as caught:
+            loads(payload.meta, payload.buffers, trusted=True)
+        assert "hunter2" not in str(caught.value)
+
+
+class Reduces:
+    def __reduce__(self) -> Any:
+        raise MemoryError
+
+
+def test_too_little_memory_costs_the_caching() -> None:
+    """P5: the caller gets the result, and a miss."""
+    with pytest.raises(UnsupportedType, match="not enough memory") as caught:
+        dumps([Reduces()], allow_pickle=True)
+    assert caught.value.__context__ is None  # it would keep what was written so far
+
+    class Money:
+        pass
+
+    def fail(_: object) -> Any:
+        raise MemoryError
+
+    register_type(Money, name="test.large", encode=lambda _: None, decode=fail)
+    try:
+        payload = dumps([Money()], allow_pickle=False)
+        with pytest.raises(UnreadableEntry):
+            loads(payload.meta, payload.buffers, trusted=False)
+        register_type(Money, name="test.large", encode=fail, decode=fail)
+        with pytest.raises(UnsupportedType, match="not enough memory"):
+            dumps([Money()], allow_pickle=False)
+    finally:
+        del stream.USER_TYPES[Money]
+
+
+# Planted entries: what no encoder writes
+
+
+def _planted(*parts: Any) -> tuple[bytes, list[Any]]:
+    """A stream of raw bytes and nodes; a string names a rule, None takes an index for what is begun."""
+    enc = stream.Encoder(allow_pickle=False)
+    for part in parts:
+        if part is None:
+            enc.keep.append(object())
+        elif isinstance(part, bytes):
+            enc.out += part
+        elif isinstance(part, str):
+            enc.out += b"x" + bytes((len(part),)) + part.encode()
+        else:
+            enc.put(*part)
+    return bytes(enc.out), enc.buffers
+
+
+def _doubled(depth: int) -> Any:
+    found: Any = (1,)
+    for _ in range(depth):
+        found = (found, found)
+    return found
+
+
+def _dtype(dtype: Any) -> bytes:
+    return dumps(np.dtype(dtype), allow_pickle=False).meta.removeprefix(b"x\x08np.dtype")
+
+
+@dataclasses.dataclass
+class Spy:
+    """Does what a class of the program may do when it is asked."""
+
+    ran: Any = None
+
+    def _run(self, *_: Any) -> Any:
+        raise AssertionError("ran")
+
+    __hash__ = __str__ = __bool__ = __eq__ = __len__ = __iter__ = __index__ = __int__ = _run
+
+
+DAG = _doubled(25)  # half a second to hash; each level doubles that
+BIG = Decimal("1E+9999999")
+AXIS = pd.RangeIndex(1)
+ONE = np.zeros(1)
+PLANTED = {
+    "set": (None, b"eg\1", (DAG,)),
+    "frozenset": (b"zg\1", (DAG,)),
+    "set of two kinds": (None, b"eg\2", (DAG,), (1,)),
+    "dict": (None, b"m\1", (DAG,), b"N"),
+    "long dict": (None, b"Mg\1", (DAG,), b"g\1N"),
+    "counter": ("counter", None, b"g\1", (DAG,), b"g\1N"),
+    "in a slice of a tuple": (b"zg\1", ((1, (DAG,), "x"),)),
+    "dataclass": (b"zg\1", (Fill(DAG, 1),)),
+    "named tuple": (b"zg\1", (Tick(1, DAG),)),
+    "one of medium size, often": (b"zg\xff" + struct.pack("<Q", 2000), (_doubled(14),), b"@\x0e" * 1999),
+    "a long int, often": (b"zg\xff" + struct.pack("<Q", 20000), ((1 << 800_000,),), b"@\0" * 19999),
+    "a long int in a mixed column": (None, b"em", b"\x10" + bytes(16), b"\1\1", (1 << 99,)),
+    "name of a series": ("pd.Series", (DAG,), (AXIS,), (ONE,), b"TN"),
+    "name of an index": ("pd.Index", (DAG,), b"T", _dtype("f8"), b"\1\1\0\x08", bytes(8), b"N"),
+    "name of a range": ("pd.RangeIndex", (0,), (1,), (1,), (DAG,)),
+    "element of an index": ("pd.Index", b"NT", _dtype("O"), b"\1\1\0g\1", (DAG,), b"N"),
+    "names of levels": ("pd.MultiIndex", ((DAG,),), b"N\1", (AXIS,), _dtype("i1"), b"\1\1\0\1\0"),
+    "fraction of a text": ("fraction", ("1E9999999",), b"N"),
+    "fraction of a decimal": ("fraction", (BIG,), (1,)),
+    "fraction over nothing": ("fraction", (1,), (0,)),
+    "ordinal": ("pd.Period", (pd.offsets.Day(),), (BIG,)),
+    "frequency by name": ("pd.Period", ("D",), (1,)),
+    "number of an offset": ("pd.DateOffset", b"\x03Day", (BIG,), b"F", ({},)),
+    "argument of an offset": ("pd.DateOffset", b"\x0aDateOffset", (1,), b"F", ({"months": BIG},)),
+    "zone of a dtype by name": ("pd.DatetimeTZDtype", ("ns",), ("dateutil//dev/null",)),
+    "zone of a timestamp by name": ("pd.Timestamp", b"\2ns", (1,), ("dateutil//dev/null",), (0,)),
+    "timedelta": ("pd.Timedelta", b"\2ns", ("1",)),
+    "categories": ("pd.CategoricalDtype", (range(9),), b"F"),
+    "level of any length": (
+        "pd.MultiIndex", ((None,),), b"N\1", (pd.RangeIndex(1 << 30),), _dtype("i1"), b"\1\1\0\1\0",
+    ),
+    "masked range": ("np.ma.MaskedArray", (range(9),), b"NNF"),
+    "range of texts": ("range", ("1",), ("2",), ("3",)),
+    "range of long ints": ("range", (0,), (1 << 9000,), (1 << 4500,)),
+    "path of a path": ("path", b"\x0dPurePosixPath", (pathlib.PurePosixPath("a"),)),
+    "maxlen": ("deque", ("3",), None, b"g\0"),
+    "pattern of many folds": ("pattern", ("[\0-\uffff]" * 99,), (int(re.I),)),
+    "pattern of many folds within": ("pattern", ("(?i:" + "[\0-\uffff]" * 99 + ")",), (int(re.U),)),
+    "long pattern": ("pattern", ("a" * 70_000,), (int(re.U),)),
+    "pattern of a path": ("pattern", (pathlib.PurePosixPath("a"),), (0,)),
+    "decimals of other things": (None, b"Lcg\1", (1.5,)),
+    "strings of other things": (None, b"LvBg\1", (1.5,), b"\1\0"),
+    "dtype of several": ("np.dtype", b"=\5i4,i4"),
+    "shape of a text": ("np.dtype", b"(", _dtype("i4"), (("3",),)),
+    "scalars of nothing": (None, b"Lx\x0anp.scalars", _dtype("V0"), b"\1\xff", struct.pack("<Q", 1 << 20), b"\0\0"),
+    "an array of nothing": ("np.ndarray", b"\0", _dtype("S0"), b"\1\xff", struct.pack("<Q", 1 << 40), b"\0\0"),
+    "strings that are none": ("np.ndarray", b"\0", _dtype(np.dtypes.StringDType()), b"\1\1\0g\1", (Spy(),)),
+    "missing string": ("np.dtype", b"tT", (Spy(),)),
+    "text scalar": ("np.generic", b"s", (Spy(),)),
+    "bytes scalar": ("np.generic", b"b", (Spy(),)),
+    "truth": ("pd.Series", b"N", (AXIS,), (ONE,), (Spy(),), b"N"),
+    "truth of a zone": ("zoneinfo.ZoneInfo", ("UTC",), (Spy(),)),
+    "fields of a class": (
+        "namedtuple", b"\0", bytes((len(made.__name__),)) + made.__name__.encode(), b"\4Tick", ((Spy(), 1),), b"g\0N",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_entry_takes_no_time_and_runs_nothing(name: str) -> None:
+    """P5, P6: constructors get what they were given when it was stored, and hashing is bounded."""
+    meta, buffers = _planted(*PLANTED[name])
+    with pytest.raises(UnreadableEntry) as caught:
+        loads(meta, buffers, trusted=False)
+    assert "AssertionError" not in str(caught.value)
+
+
+def test_the_planted_entries_would_be_read_if_they_were_small() -> None:
+    """The entries of these tests are refused for what they hold, not for how they are put together."""
+    small = (None, b"eg\1", (_doubled(3),))
+    assert loads(*_planted(*small), trusted=False) == {_doubled(3)}
+    for name, parts in PLANTED.items():
+        if any(isinstance(part, tuple) and part[0] is DAG for part in parts):
+            changed = [((2,),) if isinstance(part, tuple) and part[0] is DAG else part for part in parts]
+            loads(*_planted(*changed), trusted=False)
+
+
+def test_a_key_nested_deeper_than_the_stack_does_not_end_the_process() -> None:
+    """P5: tuples are hashed by recursion in C, without a limit."""
+    code = (
+        "from redis_memo._codecs import loads; from redis_memo.errors import UnreadableEntry\n"
+        "import struct, sys\n"
+        "count = int(sys.argv[1]); sys.setrecursionlimit(2 * count)\n"
+        "nodes = [b't\\0'] + [b't\\1@\\xff' + struct.pack('<Q', n) for n in range(1, count)]\n"
+        "last = b'zg\\1@\\xff' + struct.pack('<Q', count)\n"
+        "meta = b'Lg\\xff' + struct.pack('<Q', count + 1) + b''.join(nodes) + last\n"
+        "try: loads(meta, (), trusted=False)\n"
+        "except UnreadableEntry as error: print(error)"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code, "300000"], cwd=HERE.parent, capture_output=True, text=True, check=False
+    )
+    assert (shown.returncode, shown.stdout) == (0, "a key is nested too deep\n"), shown.stderr
 
 
 # Damage
