@@ -13,7 +13,12 @@ from redis_memo.errors import UnreadableEntry
 __all__: list[str] = []
 
 
-# The names of the columns go beside the table: polars reads a column without one from Arrow as "column_0".
+# The names of the columns go beside the table: polars reads a column without one from Arrow as "column_0". So does what
+# polars knows about their order, which Arrow has no place for.
+
+
+def _sorted(column: Any) -> int:
+    return int(column.flags["SORTED_ASC"]) - int(column.flags["SORTED_DESC"])
 
 
 def _put_frame(enc: Encoder, frame: Any) -> None:
@@ -28,6 +33,8 @@ def _put_frame(enc: Encoder, frame: Any) -> None:
     if back.dtypes != frame.dtypes:
         raise NotTyped
     enc.put(table)
+    order = tuple(map(_sorted, frame.get_columns()))
+    enc.put(order if any(order) else None)
 
 
 def _get_frame(dec: Decoder) -> Any:
@@ -37,6 +44,12 @@ def _get_frame(dec: Decoder) -> Any:
     frame = pl.from_arrow(dec.some(pa.Table))
     if not isinstance(frame, pl.DataFrame) or not set(map(type, names)) <= {str}:
         raise UnreadableEntry("a frame is damaged")
+    order = dec.exact(tuple, type(None))
+    if order is not None:
+        if not set(map(type, order)) <= {int}:
+            raise UnreadableEntry("a frame is damaged")
+        columns = zip(frame.get_columns(), order, strict=True)
+        frame = pl.DataFrame([column.set_sorted(descending=way < 0) if way else column for column, way in columns])
     frame.columns = list(names)  # as many as there are, or polars raises
     return frame
 

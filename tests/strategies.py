@@ -158,6 +158,9 @@ class _Comparison:
             self.pandas(one, other, where)
         elif module == "polars":
             self.true(one.equals(other, null_equal=True), where)
+            columns = [made.get_columns() if hasattr(made, "get_columns") else [made] for made in (one, other)]
+            for flags in zip(*([column.flags for column in made] for made in columns), strict=True):
+                self.true(all(flags[0][way] == flags[1][way] for way in ("SORTED_ASC", "SORTED_DESC")), where)
             self.true(
                 getattr(one, "schema", one.name if hasattr(one, "name") else 0)
                 == getattr(other, "schema", other.name if hasattr(other, "name") else 0),
@@ -891,6 +894,7 @@ if pl is not None:
             pl.DataFrame({"t": [dt.datetime(2024, 1, 1)], "d": [dt.timedelta(1)], "l": [[1, 2]], "st": [{"a": 1}]}),
             pl.DataFrame({"a": pl.Series([], dtype=pl.Float32)}),
             pl.DataFrame({"": [1, None], "b": ["x", ""]}),
+            pl.DataFrame({"": [2, 1], "b": ["x", "y"]}).sort("").with_columns(pl.col("b").sort(descending=True)),
         ]
     )
     STRATEGIES |= {
