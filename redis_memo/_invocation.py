@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import os
 import time
 from datetime import UTC, datetime
@@ -109,10 +110,10 @@ class Memo:
         """The function's name for messages."""
         return qualified_name(self.function)
 
-    def complain(self, what: str, message: str) -> None:
-        """Log a warning, but the same one at most once a minute."""
+    def complain(self, what: str, message: str, *, pause: float = COMPLAIN_EVERY) -> None:
+        """Log a warning, but the same one again only after ``pause`` seconds."""
         now = time.monotonic()
-        if now - self._complained.get(what, -COMPLAIN_EVERY) >= COMPLAIN_EVERY:
+        if what not in self._complained or now - self._complained[what] >= pause:
             self._complained[what] = now
             log.warning("redis_memo: %s: %s", self.shown, message)
 
@@ -277,4 +278,5 @@ class Invocation:
         self.memo.stats.add("refused")
         if error is not None and self.memo.raises:
             raise error
-        self.memo.complain(what, message)
+        # What a function's type of result cannot do lies in the code, and is said once; the rest may come and go.
+        self.memo.complain(what, message, pause=math.inf if what == "type" else COMPLAIN_EVERY)
