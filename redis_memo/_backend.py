@@ -119,6 +119,7 @@ class _Loop:
     def __init__(self) -> None:
         self.idle: list[Connection] = []
         self.turn = asyncio.Semaphore(ASYNC_MOST)
+        self.connecting = asyncio.Lock()
         self._end: AsyncGenerator[None] | None = None
 
     async def open(self) -> None:
@@ -387,12 +388,18 @@ class Backend:
         loop = await self._aloop()
         patience = self._patience(pieces)
         async with loop.turn:
-            if patience is None and loop.idle:
+            connection = None
+            if patience is None and not loop.idle:
+                # One at a time: thirty TLS handshakes at once on one loop take longer than any of them may.
+                async with loop.connecting:
+                    if not loop.idle:
+                        connection = await self._aconnect(None)
+            if patience is None and connection is None:
                 try:
                     return await self._aask(loop, loop.idle.pop(), pieces, keep=True)
                 except _CLOSED:
                     await loop.close()
-            return await self._aask(loop, await self._aconnect(patience), pieces, keep=patience is None)
+            return await self._aask(loop, connection or await self._aconnect(patience), pieces, keep=patience is None)
 
     async def aperform(self, op: object) -> Any:
         """As `perform`, from a task."""
