@@ -7,7 +7,7 @@ from ._cache import Cache, configure, connect
 from ._codecs import register_type
 from ._events import CacheInfo
 from ._keys import register_key
-from ._memo import cache_info, clear, invalidate, redis_cached
+from ._memo import cache_info, clear, invalidate, invalidate_tags, redis_cached
 from ._memoized import MISSING
 from .errors import RedisMemoError
 from .market import market_aware
@@ -25,6 +25,7 @@ __all__ = [
     "configure",
     "connect",
     "invalidate",
+    "invalidate_tags",
     "jittered",
     "market",
     "market_aware",

@@ -23,11 +23,11 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 from redis.retry import Retry
 
-from . import _core as core
 from . import _embedded
 from . import _ops as ops
 from ._commands import Piece, dialogue
 from ._config import redacted
+from ._drive import adrive, drive
 from ._push import Listener
 from .errors import ConfigurationError, RedisMemoError, StoreError, StoreRefused, StoreUnavailable
 
@@ -42,7 +42,7 @@ log = logging.getLogger("redis_memo")
 
 Connection: TypeAlias = Any  # sync or async redis-py connections; their stubs disagree between releases
 _CLOSED = (redis.ConnectionError, ConnectionResetError, BrokenPipeError)  # redis-py's TimeoutError is neither
-_URGENT = (ops.Drop, ops.DropMatching)  # an invalidation is tried even where everything else has given up
+_URGENT = (ops.Drop, ops.DropMatching, ops.Revoke)  # an invalidation is tried even where everything else has given up
 
 SLOWEST = 20e6  # bytes a second that a large value is granted
 IDLE_MOST = 64
@@ -87,6 +87,10 @@ class _Breaker:
         self._closed_from = 0.0
         self._lock = threading.Lock()
         self.reason: StoreUnavailable | None = None
+
+    @property
+    def state(self) -> str:
+        return "closed" if self.reason is None else "open"
 
     def check(self, op: object) -> None:
         if self.reason is None or isinstance(op, _URGENT):
@@ -175,7 +179,7 @@ class Backend:
         self._idle: list[Connection] = []
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = weakref.WeakKeyDictionary()
         self.listener = Listener(self._connect_listener)
-        self._breaker = _Breaker()
+        self.breaker = _Breaker()
         self.generation = 0
 
     # Where the server is.
@@ -332,12 +336,12 @@ class Backend:
         Raises:
             StoreError: The server did not do it.
         """
-        self._breaker.check(op)
+        self.breaker.check(op)
         try:
-            result = core.drive(dialogue(op), self._exchange)
+            result = drive(dialogue(op), self._exchange)
         except Exception as error:  # noqa: BLE001 - translated, or raised again
             self._failed(error)
-        self._breaker.answered()
+        self.breaker.answered()
         return result
 
     # Event loops.
@@ -403,21 +407,21 @@ class Backend:
 
     async def aperform(self, op: object) -> Any:
         """As `perform`, from a task."""
-        self._breaker.check(op)
+        self.breaker.check(op)
         try:
-            result = await core.adrive(dialogue(op), self._aexchange)
+            result = await adrive(dialogue(op), self._aexchange)
         except Exception as error:  # noqa: BLE001 - translated, or raised again
             self._failed(error)
-        self._breaker.answered()
+        self.breaker.answered()
         return result
 
     def _failed(self, error: Exception) -> NoReturn:
         """Let only our own errors through, and remember that the server does not answer."""
         ours = _translated(error, self.where)
         if isinstance(ours, StoreUnavailable):
-            self._breaker.failed(ours)
+            self.breaker.failed(ours)
         elif isinstance(ours, StoreRefused):
-            self._breaker.answered()
+            self.breaker.answered()
         if ours is None or ours is error:
             raise error
         raise ours from error

@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 import contextvars
 import functools
-import heapq
 import itertools
 import os
+import random
 import threading
 import time
 import weakref
@@ -22,14 +22,18 @@ from typing import TYPE_CHECKING, Any
 from . import _core as core
 from . import _ops as ops
 from ._backend import Backend
+from ._background import Job, Workers
 from ._config import Settings
+from ._drive import adrive, drive
 from ._envelope import Sealer
 from ._identity import namespace_prefix
+from ._leases import Leases
 from ._push import until, until_async
+from ._tags import tag_tokens
 from .errors import ConfigurationError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable
 
 __all__ = ["Cache", "configure", "connect", "default_cache"]
 
@@ -37,76 +41,6 @@ __all__ = ["Cache", "configure", "connect", "default_cache"]
 _held: contextvars.ContextVar[frozenset[bytes]] = contextvars.ContextVar("redis_memo_held", default=frozenset())
 
 ENROLL_EVERY = 30.0
-
-
-class _Keeper:
-    """Renews the leases of running computations: one thread, each lease at a third of its length.
-
-    A process that dies stops renewing, which is how its leases end.
-    """
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-        self._changed = threading.Condition()
-        self._due: list[tuple[float, int, ops.Renew]] = []
-        self._standing: set[int] = set()
-        self._number = itertools.count()
-        self._chores: list[Callable[[], object]] = []
-        self._thread: threading.Thread | None = None
-
-    @contextlib.contextmanager
-    def holding(self, renew: ops.Renew) -> Iterator[None]:
-        number = next(self._number)
-        with self._changed:
-            self._standing.add(number)
-            heapq.heappush(self._due, (time.monotonic() + renew.lease / 3, number, renew))
-            self._start()
-            if self._due[0][1] == number:
-                self._changed.notify()
-        try:
-            yield
-        finally:
-            # Without a lock: a fork from inside the computation may have replaced this object.
-            self._standing.discard(number)
-
-    def later(self, chore: Callable[[], object]) -> None:
-        """Do something on this thread that no caller should wait for."""
-        with self._changed:
-            self._chores.append(chore)
-            self._start()
-            self._changed.notify()
-
-    def _start(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="redis_memo leases", daemon=True)
-            self._thread.start()
-
-    def _next(self) -> tuple[int, ops.Renew] | Callable[[], object]:
-        with self._changed:
-            while True:
-                if self._chores:
-                    return self._chores.pop()
-                while self._due and self._due[0][1] not in self._standing:
-                    heapq.heappop(self._due)
-                pause = self._due[0][0] - time.monotonic() if self._due else None
-                if pause is not None and pause <= 0:
-                    _, number, renew = heapq.heappop(self._due)
-                    return number, renew
-                self._changed.wait(pause)
-
-    def _run(self) -> None:
-        while True:
-            found = self._next()
-            if not isinstance(found, tuple):
-                with contextlib.suppress(StoreError):  # it comes up again
-                    found()
-                continue
-            number, renew = found
-            with contextlib.suppress(StoreError):  # counted by the calls; the fill will tell how it ended
-                if not self._backend.perform(renew):
-                    self._standing.discard(number)
-            with self._changed:
-                heapq.heappush(self._due, (time.monotonic() + renew.lease / 3, number, renew))
 
 
 class Cache:
@@ -119,11 +53,11 @@ class Cache:
     """
 
     def __init__(
-        self, settings: Settings, *, backend: Any = None, clock: Callable[[], float] = time.time
+        self, settings: Settings, *, backend: Any = None, clock: Callable[[], float] | None = None
     ) -> None:
         self.settings = settings
         self.backend: Backend = backend or Backend(settings)
-        self._now = clock
+        self._now = clock or _wall_clock
         self._sealer: Sealer | None = None
         self._sealed_by: bytes | None = None
         self._fresh_start()
@@ -136,8 +70,12 @@ class Cache:
         raise TypeError("a cache belongs to its process and is not pickled, as its secret must not be: connect() there")
 
     def _fresh_start(self) -> None:
-        self._flights: dict[bytes, Future[Any]] = {}
-        self._keeper = _Keeper(self.backend)
+        self._flights: dict[bytes, tuple[int, Future[Any]]] = {}
+        self._taken = itertools.count()
+        self._rallied: dict[str, tuple[int, bytes]] = {}
+        self._rally_lock = threading.Lock()
+        self._workers = Workers(self.settings.workers)
+        self._leases = Leases(self.backend)
         self._enrolled: dict[str, tuple[int, float]] = {}
 
     @property
@@ -175,22 +113,32 @@ class Cache:
                 return _LOCAL[kind](self, op)
             if kind is ops.Join:
                 flight = self._flights.get(op.token)
-                return flight.result() if flight is not None and until(flight, op.seconds) else None
+                return flight[1].result() if flight is not None and until(flight[1], op.seconds) else None
             if kind is ops.Listen:
                 subscription = self.backend.listener.subscribe(op.place.entry)
                 until(subscription.ready, core.RECHECK)
                 return subscription
             if kind is ops.Wait:
-                if until(op.subscription.news, op.seconds):
-                    op.subscription.again()
-                return None
+                until(op.subscription.news, op.seconds)
+                return op.subscription.again()
+            if kind is ops.Spawn:
+                job = self._job(op)
+
+                def work() -> Any:
+                    if not op.awaited:
+                        _held.set(frozenset())
+                    return self.run(op.flow, compute, namespace)
+
+                return job if self._workers.start(job, work, queue=op.awaited) else None
+            if kind is ops.Await:
+                return _ended(op.handle) if until(op.handle.future, op.seconds) else _late(op.handle)
             if kind in _WRITES:
                 enroll = self._enroll(op.place.prefix, namespace)
                 if enroll is not None:
                     self._noted(enroll, backend(enroll))
             return backend(op)
 
-        return core.drive(flow, perform)
+        return drive(flow, perform)
 
     async def arun(
         self, flow: ops.Flow, compute: Callable[[], Awaitable[Any]] | None = None, namespace: str = ""
@@ -209,17 +157,27 @@ class Cache:
                 return _LOCAL[kind](self, op)
             if kind is ops.Join:
                 flight = self._flights.get(op.token)
-                if flight is not None and await until_async(flight, op.seconds):
-                    return flight.result()
+                if flight is not None and await until_async(flight[1], op.seconds):
+                    return flight[1].result()
                 return None
             if kind is ops.Listen:
                 subscription = self.backend.listener.subscribe(op.place.entry)
                 await until_async(subscription.ready, core.RECHECK)
                 return subscription
             if kind is ops.Wait:
-                if await until_async(op.subscription.news, op.seconds):
-                    op.subscription.again()
-                return None
+                await until_async(op.subscription.news, op.seconds)
+                return op.subscription.again()
+            if kind is ops.Spawn:
+                job = self._job(op)
+
+                async def work() -> Any:
+                    if not op.awaited:
+                        _held.set(frozenset())
+                    return await self.arun(op.flow, compute, namespace)
+
+                return job if self._workers.start_task(job, work, queue=op.awaited) else None
+            if kind is ops.Await:
+                return _ended(op.handle) if await until_async(op.handle.future, op.seconds) else _late(op.handle)
             if kind is ops.Release:
                 # A caller that is cancelled once more must not take the release with it.
                 return await asyncio.shield(asyncio.ensure_future(backend(op)))
@@ -232,21 +190,43 @@ class Cache:
         if self._sealer is None:
             with contextlib.suppress(StoreError):  # met again, and reported, by the flow's first operation
                 await asyncio.to_thread(lambda: self.sealer)
-        return await core.adrive(flow, perform)
+        return await adrive(flow, perform)
 
     def _clock(self, _: ops.Clock) -> float:
         return self._now()
 
+    def _chance(self, _: ops.Chance) -> float:
+        return 1.0 - random.random()  # noqa: S311 - spreads the refreshes
+
     def _take_token(self, _: ops.TakeToken) -> bytes:
         token = os.urandom(16).hex().encode()
-        self._flights[token] = Future()
+        self._flights[token] = next(self._taken), Future()
         return token
 
     def _land(self, op: ops.Land) -> None:
         flight = self._flights.pop(op.token, None)
         if flight is not None:
             with contextlib.suppress(InvalidStateError):
-                flight.set_result(op.result)
+                flight[1].set_result(op.result)
+
+    def _rally(self, op: ops.Rally) -> bytes:
+        taken, _ = self._flights[op.token]
+        with self._rally_lock:
+            began, leader = self._rallied.get(op.entry, (-1, b""))
+            # What began before this call did may be older than an invalidation that came first (P3).
+            if leader in self._flights and began > taken:
+                return leader
+            for entry in [each for each, (_, token) in self._rallied.items() if token not in self._flights]:
+                del self._rallied[entry]
+            self._rallied[op.entry] = next(self._taken), op.token
+        return op.token
+
+    def _job(self, op: ops.Spawn) -> Job:
+        def give_up() -> None:
+            if op.place is not None:
+                self.backend.perform(ops.Release(op.place, op.token))
+
+        return Job(give_up)
 
     def _holding(self, _: ops.Held) -> frozenset[bytes]:
         return _held.get()
@@ -254,7 +234,7 @@ class Cache:
     def _renewing(self, op: ops.Compute) -> contextlib.AbstractContextManager[None]:
         if op.place is None:
             return contextlib.nullcontext()
-        return self._keeper.holding(ops.Renew(op.place, op.token, self.settings.lease))
+        return self._leases.holding(ops.Renew(op.place, op.token, self.settings.lease))
 
     def _compute(self, compute: Callable[[], Any], op: ops.Compute) -> ops.Computed | ops.Raised:
         outer = _held.get()
@@ -301,11 +281,15 @@ class Cache:
         moment, forgotten = answer
         for prefix in forgotten:
             strike = ops.Strike(enroll.registry, prefix, moment)
-            self._keeper.later(functools.partial(self._tidy, strike))
+            self._leases.later(functools.partial(self._tidy, strike))
 
     def _tidy(self, strike: ops.Strike) -> None:
         if self.backend.perform(ops.Tidy(strike.prefix)) == 0:
             self.backend.perform(strike)
+
+    def _functions(self, namespace: str, enrolled: Iterable[str]) -> list[str]:
+        known = {prefix for prefix in self._enrolled if prefix.startswith(namespace_prefix(namespace))}
+        return sorted({*enrolled, *known})
 
     def clear(self, namespace: str) -> int:
         """Delete every entry of every function in a namespace, and revoke what they are computing.
@@ -319,13 +303,59 @@ class Cache:
         Raises:
             StoreError: Redis could not be asked; nothing is known about the entries then.
         """
-        prefixes: list[str] = self.backend.perform(ops.Enrolled(_registry(namespace)))
-        known = {prefix for prefix in self._enrolled if prefix.startswith(namespace_prefix(namespace))}
-        return sum(self.run(core.drop_matching(prefix, b"")) for prefix in sorted({*prefixes, *known}))
+        return int(self.run(self._clearing(namespace)))
+
+    async def aclear(self, namespace: str) -> int:
+        """As `clear`, from a task."""
+        return int(await self.arun(self._clearing(namespace)))
+
+    def _clearing(self, namespace: str) -> ops.Flow:
+        total = 0
+        for prefix in self._functions(namespace, (yield ops.Enrolled(_registry(namespace)))):
+            total += yield from core.drop_matching(prefix, b"")
+        return total
+
+    def invalidate_tags(self, namespace: str, *tags: str) -> int:
+        """Delete every entry in a namespace that has any of the tags, and revoke what may turn out to have one.
+
+        Args:
+            namespace: As given to the decorator.
+            *tags: As given to ``tags=``, or returned by it.
+
+        Returns:
+            How many entries went.
+
+        Raises:
+            ConfigurationError: A tag is no string, or empty.
+            StoreError: Redis could not be asked, and so entries still stand.
+        """
+        return int(self.run(self._untagging(namespace, tag_tokens(tags))))
+
+    async def ainvalidate_tags(self, namespace: str, *tags: str) -> int:
+        """As `invalidate_tags`, from a task."""
+        return int(await self.arun(self._untagging(namespace, tag_tokens(tags))))
+
+    def _untagging(self, namespace: str, tokens: tuple[bytes, ...]) -> ops.Flow:
+        total = 0
+        for prefix in self._functions(namespace, (yield ops.Enrolled(_registry(namespace)))):
+            total += yield from core.drop_tagged(prefix, tokens)
+        return total
 
     def close(self) -> None:
         """Close the connections; a later call opens new ones."""
         self.backend.close()
+
+
+def _wall_clock() -> float:
+    return time.time()  # looked up at each call, so that tests that replace it are heeded
+
+
+def _ended(job: Job) -> Any:
+    return ops.Finished(ops.Raised(asyncio.CancelledError())) if job.future.cancelled() else job.future.result()
+
+
+def _late(job: Job) -> ops.Late:
+    return ops.Late(begun=not job.withdraw())
 
 
 def _registry(namespace: str) -> str:
@@ -334,6 +364,8 @@ def _registry(namespace: str) -> str:
 
 _LOCAL: dict[type, Callable[[Cache, Any], Any]] = {
     ops.Clock: Cache._clock,  # noqa: SLF001
+    ops.Chance: Cache._chance,  # noqa: SLF001
+    ops.Rally: Cache._rally,  # noqa: SLF001
     ops.TakeToken: Cache._take_token,  # noqa: SLF001
     ops.Held: Cache._holding,  # noqa: SLF001
     ops.Land: Cache._land,  # noqa: SLF001
@@ -380,6 +412,7 @@ def configure(url: str | None = None, **settings: Any) -> Cache:
         timeout: Seconds that one exchange with the server may take (default 1).
         lease: Seconds after which a computation whose process died is taken over (default 10).
         max_wait: Seconds that a call waits for another's computation before it computes itself (default 60).
+        workers: How many computations may run behind their callers at once (default 8).
         **settings: These settings; all of them are keywords.
 
     Returns:

@@ -25,6 +25,7 @@ Piece: TypeAlias = bytes | memoryview
 WAIT_NOTED = 3000  # ms; a waiter repeats its note at each recheck
 FORGOTTEN = 3_600_000  # ms without a write after which a function's index is looked after by others
 TIDIED_AT_ONCE = 3
+HEAD = 60  # bytes of an envelope that tell it from others
 LARGE = 1 << 20  # bytes from which an argument is sent in parts, each with its own time limit
 
 
@@ -41,10 +42,9 @@ class Script:
 
 
 ACQUIRE, SEIZE, FILL, PUT, RELEASE = (Script(name) for name in ("acquire", "seize", "fill", "put", "release"))
-DROP, DROP_MATCHING, COUNT, TIDY = (Script(name) for name in ("drop", "dropmatching", "count", "tidy"))
-RENEW, INSPECT, ENROLL, STRIKE = (
-    Script(name, prelude=False) for name in ("renew", "inspect", "enroll", "strike")
-)
+DROP, DROP_MATCHING, REVOKE = (Script(name) for name in ("drop", "dropmatching", "revoke"))
+COUNT, TIDY, INSPECT = (Script(name) for name in ("count", "tidy", "inspect"))
+RENEW, ENROLL, STRIKE = (Script(name, prelude=False) for name in ("renew", "enroll", "strike"))
 
 Command: TypeAlias = "tuple[Script | None, tuple[Any, ...], tuple[Any, ...]]"
 
@@ -61,24 +61,25 @@ def _ms(seconds: float) -> int:
 def _command(op: object) -> Command:
     """The script (or None for a plain command), keys and arguments of an operation."""
     match op:
-        case ops.Acquire(place, token, lease, unreadable):
-            # The server's own digest of the bytes, to say which ones; not a safeguard.
-            known = b"" if unreadable is None else hashlib.sha1(unreadable, usedforsecurity=False).hexdigest()
-            return ACQUIRE, _four(place), (token, _ms(lease), place.tokens, known)
-        case ops.Fill(place, token, envelope, ttl):
-            return FILL, _four(place), (token, envelope, _ms(ttl), place.tokens)
-        case ops.Put(place, envelope, ttl):
-            return PUT, _four(place), (envelope, _ms(ttl), place.tokens)
+        case ops.Acquire(place, token, lease, known):
+            told = b"" if known is None else b"%d:%b" % (len(known), known[:HEAD])
+            return ACQUIRE, _four(place), (token, _ms(lease), place.tokens, told)
+        case ops.Fill(place, token, envelope, ttl, tokens):
+            return FILL, _four(place), (token, envelope, _ms(ttl), tokens)
+        case ops.Put(place, envelope, ttl, tokens):
+            return PUT, _four(place), (envelope, _ms(ttl), tokens)
         case ops.Seize(place, token, lease):
             return SEIZE, _four(place), (token, _ms(lease), place.tokens)
-        case ops.Release(place, token):
-            return RELEASE, _four(place), (token,)
+        case ops.Release(place, token, note, rest):
+            return RELEASE, _four(place), (token, _ms(rest) if rest > 0 else 0, note)
         case ops.Renew(place, token, lease):
             return RENEW, (place.lease,), (token, _ms(lease))
         case ops.Drop(place):
             return DROP, _four(place), ()
         case ops.DropMatching(prefix, tokens, limit):
             return DROP_MATCHING, (f"{prefix}index", f"{prefix}args"), (prefix, limit, tokens)
+        case ops.Revoke(prefix, token, limit):
+            return REVOKE, (f"{prefix}index", f"{prefix}args"), (prefix, limit, token)
         case ops.Count(prefix):
             return COUNT, (f"{prefix}index",), ()
         case ops.Inspect(place):
@@ -119,7 +120,9 @@ def _result(op: object, reply: Any) -> Any:
             return reply == 1
         case (ops.Drop() | ops.Count() | ops.Tidy()), int():
             return reply
-        case ops.DropMatching(), [int(gone), int(more)]:
+        case ops.Acquire(), [b"resting"]:
+            return ops.Resting()
+        case (ops.DropMatching() | ops.Revoke()), [int(gone), int(more)]:
             return gone, more == 1
         case ops.Inspect(), [int(entry), int(lease)]:
             return ops.Inspected(_left(entry), _left(lease))

@@ -80,6 +80,7 @@ class Settings:
     timeout: float = 1.0
     lease: float = 10.0
     max_wait: float = 60.0
+    workers: int = 8
 
     @classmethod
     def build(
@@ -124,4 +125,6 @@ class Settings:
         _checked_seconds("timeout", settings.timeout, 0.01, 600)
         _checked_seconds("lease", settings.lease, 0.5, 3600)
         _checked_seconds("max_wait", settings.max_wait, 0, 86400)
+        if type(settings.workers) is not int or not 1 <= settings.workers <= 1000:
+            raise ConfigurationError("workers must be a whole number between 1 and 1000")
         return settings

@@ -1,28 +1,34 @@
 """The cache's logic, once: generators that yield operations and are sent their results.
 
 Nothing here touches a socket, a clock, a lock or a random number; each of those is an operation, performed
-by whoever drives the generator: `drive` for sync callers, `adrive` for async ones, and in the tests a
-scheduler that runs many flows against a model store in every order. (The shape is that of httpx's
-authentication flows.)
+by whoever drives the generator (see `_drive`), and in the tests by a scheduler that runs many flows against a
+model store in every order. (The shape is that of httpx's authentication flows.)
 
-The data path of a call: `read_through` reads the entry (`Read`); a miss asks for the lease (`Acquire`) and is
-told the entry, the lease, or who holds it. The holder runs the function (`Compute`) and stores the result
-if its token still stands (`Fill`); the others join it (`Join`, same process) or wait for its push (`Wait`).
+The data path of a call: `read_through` reads the entry (`Read`). Fresh, it is served; soon or lately stale, it is
+served and computed anew behind the caller (`_serve_due`). A miss asks for the lease (`Acquire`) and is told the
+entry, the lease, or who holds it. The holder runs the function (`Compute`) and stores the result if its token
+still stands (`Fill`); the others join it (`Join`, same process) or wait for its push (`Wait`).
 The lease with a token that an invalidation revokes is Facebook's ("Scaling Memcache at Facebook", NSDI '13).
 """
 
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ._ops import (
+    FAILED,
+    UNTAGGED,
     Acquire,
+    Await,
+    Chance,
     Clock,
     Compute,
     Computed,
     DropMatching,
     Fill,
+    Finished,
     Flow,
     FollowWait,
     Found,
@@ -35,25 +41,28 @@ from ._ops import (
     Place,
     Put,
     Raised,
+    Rally,
     Read,
     Release,
+    Resting,
+    Revoke,
     Sealed,
     Seize,
+    Spawn,
     Subscription,
     TakeToken,
     Wait,
 )
+from ._spec import Look, Spec, Standing
 from .errors import StoreError, UnreadableEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import Callable, Iterable
 
 __all__ = [
     "RECHECK",
-    "Spec",
-    "adrive",
-    "drive",
     "drop_matching",
+    "drop_tagged",
     "peek",
     "read_through",
     "refresh",
@@ -62,115 +71,172 @@ __all__ = [
 
 LONGEST_CIRCLE = 16  # computations that wait for each other
 RECHECK = 1.0  # seconds after which a waiter asks again, should the push have been lost
-
-
-class Spec(Protocol):
-    """What the flows need to know of one decorated function; all of it is free of I/O."""
-
-    lease: float
-    max_wait: float
-
-    def unseal(self, entry: str, envelope: bytes) -> Any:
-        """The value in an envelope. Raises UnreadableEntry."""
-
-    def hit(self, entry: str, envelope: bytes) -> Any:
-        """As `unseal`, counted as a hit."""
-
-    def miss(self) -> None:
-        """Count a miss."""
-
-    def seal(self, place: Place, computed: Computed, now: float) -> Sealed | None:
-        """The envelope to store (``ttl`` 0: to share only), or None where the value cannot be encoded."""
-
-    def failed(self, error: StoreError) -> None:
-        """Count and report an operation that failed; raises it where the user asked for that."""
-
-    def unreadable(self, error: UnreadableEntry) -> None:
-        """Count and report an entry that could not be read."""
-
-    def refused(self) -> None:
-        """Count a result that was not stored."""
+DROP_AT_ONCE = 500  # calls dropped by one script, so that the server is not held up
+BELIEVED = 2  # processes in which a computation failed before a waiter takes the failure for its own
 
 
 def read_through(spec: Spec, entry: str, locate: Callable[[], Place]) -> Flow:
     """The value of one call: from the store, from somebody who computes it right now, or computed."""
-    unreadable = None
+    look = None
     try:
         envelope = yield Read(entry)
         if envelope is not None:
             try:
-                return spec.hit(entry, envelope)
+                if not spec.ages:
+                    return spec.hit(entry, envelope)
+                look = spec.look(entry, envelope, (yield Clock()), (yield Chance()))
             except UnreadableEntry as error:
                 spec.unreadable(error)
-                unreadable = envelope
     except StoreError as error:
         spec.failed(error)
         spec.miss()
-        return (yield from _compute_alone())
-    return (yield from _miss(spec, locate(), unreadable))
+        return (yield from _compute_alone(spec, None))
+    if look is not None:
+        if look.standing is Standing.FRESH:
+            return spec.serve(look)
+        if look.standing is Standing.DUE:
+            return (yield from _serve_due(spec, locate(), look))
+    return (yield from _miss(spec, locate(), envelope, look))
 
 
-def _miss(spec: Spec, place: Place, unreadable: bytes | None) -> Flow:
+def _serve_due(spec: Spec, place: Place, look: Look) -> Flow:
+    """Serve what is there, and have it computed anew behind the caller; once, over all processes."""
     token: bytes = yield TakeToken()
-    landed = False
+    handed_on = False
+    try:
+        answer = yield Acquire(place, token, spec.lease, look.envelope)
+        if isinstance(answer, Leased):
+            behind = _refresh_behind(spec, place, token, look.rest)
+            handed_on = (yield Spawn(behind, awaited=False, place=place, token=token)) is not None
+            if not handed_on:  # a later caller will find room for it
+                yield Release(place, token)
+        elif isinstance(answer, Found):
+            newer = spec.look(place.entry, answer.envelope, (yield Clock()), (yield Chance()))
+            look = look if newer.standing is Standing.OVER else newer
+    except StoreError as error:
+        spec.failed(error)
+    except UnreadableEntry as error:
+        spec.unreadable(error)
+    except GeneratorExit:
+        handed_on = True  # no more operations: see `_miss`
+        raise
+    except BaseException:
+        with contextlib.suppress(StoreError):
+            yield Release(place, token)
+        raise
+    finally:
+        if not handed_on:
+            yield Land(token, None)
+    return spec.serve(look)
+
+
+def _refresh_behind(spec: Spec, place: Place, token: bytes, rest: float) -> Flow:
+    spec.refreshed()
+    try:
+        result = yield from _lead(spec, place, token, rest)
+    except StoreError as error:  # the user wants to be told, and here is nobody to be told
+        spec.refresh_failed(error)
+    else:
+        if isinstance(result, Raised):
+            spec.refresh_failed(result.error)
+
+
+def _miss(spec: Spec, place: Place, known: bytes | None, look: Look | None) -> Flow:
+    fallback = look if look is not None and look.standing is Standing.FALLBACK else None
+    token: bytes = yield TakeToken()
+    handed_on = False
     subscription: Subscription | None = None
     deadline: float | None = None
+    patience: float | None = None
+    failures: list[bytes] = []
     try:
         while True:
             try:
-                answer = yield Acquire(place, token, spec.lease, unreadable)
+                answer = yield Acquire(place, token, spec.lease, known)
             except StoreError as error:
                 spec.failed(error)
                 break
             if isinstance(answer, Found):
                 try:
-                    return spec.hit(place.entry, answer.envelope)
+                    if not spec.ages:
+                        return spec.hit(place.entry, answer.envelope)
+                    look = spec.look(place.entry, answer.envelope, (yield Clock()), (yield Chance()))
                 except UnreadableEntry as error:
                     spec.unreadable(error)
-                    unreadable = answer.envelope
-                    continue
+                else:
+                    if look.standing in (Standing.FRESH, Standing.DUE):
+                        return spec.serve(look)
+                    fallback = look if look.standing is Standing.FALLBACK else None
+                known = answer.envelope
+                continue
             if isinstance(answer, Leased):
-                landed = True
+                handed_on = True
                 spec.miss()
-                return (yield from _lead(spec, place, token))
+                rest = 0.0 if fallback is None else fallback.rest
+                return (yield from _in_time(spec, _lead(spec, place, token, rest), fallback, place, token))
+            if isinstance(answer, Resting):
+                if fallback is not None:
+                    return spec.serve(fallback)
+                break
             now = yield Clock()
             if deadline is None:
-                deadline = now + spec.max_wait
+                patience = _patience(spec, fallback)
+                deadline = now + (spec.max_wait if patience is None else min(patience, spec.max_wait))
             left = min(deadline - now, RECHECK, max(answer.seconds, 0.01))
             if deadline <= now:
+                if fallback is not None:
+                    return spec.serve(fallback)
+                if patience is not None and patience <= spec.max_wait:
+                    spec.miss()
+                    return Raised(spec.late(patience))
                 break
             if (yield from _waits_for_itself(answer.holder)):
                 break
             result = yield Join(answer.holder, left)
+            if result is None:
+                if subscription is None:
+                    # Between that answer and the subscription the holder may have finished: ask once more.
+                    subscription = yield Listen(place)
+                    continue
+                failures += [note for note in (yield Wait(subscription, left)) if note.startswith(FAILED)]
+                if len(failures) >= BELIEVED:
+                    # Nobody queues to find out once more what two processes have found out.
+                    told = spec.unseal_failure(place.entry, failures[-1])
+                    if told is not None:
+                        result = Raised(told)
+                    elif (leader := (yield Rally(place.entry, token))) == token:
+                        handed_on = True
+                        spec.miss()
+                        return (yield from _in_time(spec, _lead(spec, place, token, 0.0), fallback, place, token))
+                    else:
+                        result = yield Join(leader, left)
             if isinstance(result, Raised):
+                if fallback is not None and isinstance(result.error, Exception):
+                    return spec.serve(fallback)
                 spec.miss()
                 return result
             if isinstance(result, Sealed):
                 # Decoded anew, not handed over: each caller's value is its own (P2).
                 return spec.hit(place.entry, result.envelope)
-            if subscription is None:
-                # Between that answer and the subscription the holder may have finished: ask once more.
-                subscription = yield Listen(place)
-            else:
-                yield Wait(subscription, left)
     except StoreError:
         raise
     except GeneratorExit:
         # Closed, perhaps by the garbage collector: no more operations. Nobody renews the lease, so it ends.
-        landed = True
+        handed_on = True
         raise
     except BaseException:
         # Interrupted or cancelled. The lease may have been granted in an answer that nobody read.
-        with contextlib.suppress(StoreError):
-            yield Release(place, token)
+        if not handed_on:
+            with contextlib.suppress(StoreError):
+                yield Release(place, token)
         raise
     finally:
         if subscription is not None:
             subscription.close()
-        if not landed:
+        if not handed_on:
             yield Land(token, None)
     spec.miss()
-    return (yield from _compute_alone())
+    return (yield from _compute_alone(spec, fallback))
 
 
 def _waits_for_itself(holder: bytes) -> Flow:
@@ -200,20 +266,75 @@ def _waits_for_itself(holder: bytes) -> Flow:
     return False
 
 
-def _compute_alone() -> Flow:
+def _patience(spec: Spec, fallback: Look | None) -> float | None:
+    return spec.limit if fallback is None or spec.patience is None else spec.patience
+
+
+def _compute_alone(spec: Spec, fallback: Look | None) -> Flow:
+    return (yield from _in_time(spec, _just_compute(), fallback))
+
+
+def _just_compute() -> Flow:
     computed = yield Compute()
     return computed.value if isinstance(computed, Computed) else computed
 
 
-def _lead(spec: Spec, place: Place, token: bytes) -> Flow:
+@dataclass(slots=True)
+class _Watch:
+    """Whether somebody still waits for what was spawned."""
+
+    given_up: bool = False
+
+
+def _in_time(
+    spec: Spec, flow: Flow, fallback: Look | None, place: Place | None = None, token: bytes = b""
+) -> Flow:
+    """What a computation returns; where it fails or takes too long, what there is to fall back on.
+
+    One that takes too long goes on behind the caller and stores its result, as FusionCache's soft and hard time-outs.
+    """
+    patience = _patience(spec, fallback)
+    handle, watch = None, _Watch()
+    if patience is not None:
+        handle = yield Spawn(_watched(spec, flow, watch), awaited=True, place=place, token=token)
+    if patience is None or handle is None:
+        result = yield from flow
+    else:
+        ended = yield Await(handle, patience)
+        if isinstance(ended, Finished):
+            result = ended.result
+        else:
+            watch.given_up = True
+            if place is not None and not ended.begun:
+                yield Land(token, None)
+                with contextlib.suppress(StoreError):
+                    yield Release(place, token)
+            result = Raised(spec.late(patience))
+    if fallback is not None and isinstance(result, Raised) and isinstance(result.error, Exception):
+        return spec.rescue(fallback)
+    return result
+
+
+def _watched(spec: Spec, flow: Flow, watch: _Watch) -> Flow:
+    result = yield from flow
+    if watch.given_up and isinstance(result, Raised):
+        spec.refresh_failed(result.error)
+    return Finished(result)
+
+
+def _lead(spec: Spec, place: Place, token: bytes, rest: float) -> Flow:
     """Compute with the lease, store, and tell the others, come what may."""
     outcome: Sealed | Raised | None = None
+    farewell = Release(place, token)
     lease_stands, closed = True, False
     try:
         computed = yield Compute(place, token)
         if isinstance(computed, Raised):
             # Only what the function raised is the others' business, not that this caller was cancelled.
-            outcome = computed if isinstance(computed.error, Exception) else None
+            if isinstance(computed.error, Exception):
+                outcome = computed
+                note = FAILED + spec.seal_failure(place.entry, computed.error)
+                farewell = Release(place, token, note, rest)
             return computed
         now = yield Clock()
         outcome = spec.seal(place, computed, now)
@@ -222,7 +343,7 @@ def _lead(spec: Spec, place: Place, token: bytes) -> Flow:
             # good until the open must not outlive it.
             left = outcome.ttl - ((yield Clock()) - now)
             try:
-                if not (yield Fill(place, token, outcome.envelope, left)):
+                if not (yield Fill(place, token, outcome.envelope, left, outcome.tokens)):
                     spec.refused()
                 lease_stands = False
             except StoreError as error:
@@ -236,7 +357,7 @@ def _lead(spec: Spec, place: Place, token: bytes) -> Flow:
             yield Land(token, outcome)
             if lease_stands:
                 with contextlib.suppress(StoreError):
-                    yield Release(place, token)
+                    yield farewell
 
 
 def refresh(spec: Spec, place: Place) -> Flow:
@@ -247,7 +368,7 @@ def refresh(spec: Spec, place: Place) -> Flow:
     except StoreError as error:
         yield Land(token, None)
         spec.failed(error)
-        return (yield from _compute_alone())
+        return (yield from _compute_alone(spec, None))
     except GeneratorExit:
         raise
     except BaseException:
@@ -255,14 +376,16 @@ def refresh(spec: Spec, place: Place) -> Flow:
         with contextlib.suppress(StoreError):
             yield Release(place, token)
         raise
-    return (yield from _lead(spec, place, token))
+    return (yield from _in_time(spec, _lead(spec, place, token, 0.0), None, place, token))
 
 
 def peek(spec: Spec, entry: str, missing: object) -> Flow:
-    """The stored value, or ``missing``; computes and counts nothing."""
+    """What a call would be served from the store, or ``missing``; computes and counts nothing."""
     try:
         envelope = yield Read(entry)
-        return missing if envelope is None else spec.unseal(entry, envelope)
+        if envelope is not None:
+            look = spec.look(entry, envelope, (yield Clock()), 1.0)
+            return look.value if look.standing in (Standing.FRESH, Standing.DUE) else missing
     except StoreError as error:
         spec.failed(error)
     except UnreadableEntry as error:
@@ -277,7 +400,7 @@ def store(spec: Spec, place: Place, value: object) -> Flow:
         sealed = spec.seal(place, Computed(value, 0.0), now)
         if sealed is None or sealed.ttl <= 0:
             return False
-        yield Put(place, sealed.envelope, sealed.ttl - ((yield Clock()) - now))
+        yield Put(place, sealed.envelope, sealed.ttl - ((yield Clock()) - now), sealed.tokens)
     except StoreError as error:
         spec.failed(error)
         return False
@@ -285,51 +408,22 @@ def store(spec: Spec, place: Place, value: object) -> Flow:
 
 
 def drop_matching(prefix: str, tokens: bytes) -> Flow:
-    """Delete entries and leases of all calls with these arguments; in steps that do not hold up the server."""
+    """Delete entries and leases of all calls with these tokens; in steps that do not hold up the server."""
     total = 0
     more = True
     while more:
-        gone, more = yield DropMatching(prefix, tokens, 500)
+        gone, more = yield DropMatching(prefix, tokens, DROP_AT_ONCE)
         total += gone
     return total
 
 
-def drive(flow: Generator[Any, Any, Any], perform: Callable[[Any], Any]) -> Any:
-    """Run a flow to its end with a function that performs operations.
-
-    What ``perform`` raises is thrown into the flow, which may yield clean-up operations before it lets it pass.
-    """
-    try:
-        op = flow.send(None)
-        while True:
-            try:
-                result = perform(op)
-            except BaseException as error:  # noqa: BLE001 - the flow decides, KeyboardInterrupt included
-                op = flow.throw(error)
-            else:
-                op = flow.send(result)
-    except StopIteration as stop:
-        if type(stop.value) is not Raised:
-            return stop.value
-        raised = stop.value.error
-    raise raised
-
-
-async def adrive(flow: Generator[Any, Any, Any], perform: Callable[[Any], Awaitable[Any]]) -> Any:
-    """As `drive`, with a coroutine function; a cancellation is thrown into the flow like any exception."""
-    try:
-        op = flow.send(None)
-        while True:
-            try:
-                result = await perform(op)
-            except GeneratorExit:
-                raise  # this coroutine is closed: nothing can be awaited any more
-            except BaseException as error:  # noqa: BLE001
-                op = flow.throw(error)
-            else:
-                op = flow.send(result)
-    except StopIteration as stop:
-        if type(stop.value) is not Raised:
-            return stop.value
-        raised = stop.value.error
-    raise raised
+def drop_tagged(prefix: str, tags: Iterable[bytes]) -> Flow:
+    """Delete entries and leases of all calls with any of these tags, as tokens."""
+    more = True
+    while more:
+        # What is being computed may turn out to have the tag. Nobody can tell before it is done, so it is not stored.
+        _, more = yield Revoke(prefix, UNTAGGED, DROP_AT_ONCE)
+    total = 0
+    for tag in tags:
+        total += yield from drop_matching(prefix, tag)
+    return total

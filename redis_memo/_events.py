@@ -20,7 +20,7 @@ class CacheInfo(NamedTuple):
         maxsize: Bound on the number of entries, or None.
         currsize: Entries in Redis now, written by any process; None when Redis did not tell.
         near_hits: Hits answered from this process's memory.
-        stale_hits: Hits past their soft expiry.
+        stale_hits: Results served past their soft expiry.
         errors: Operations that Redis did not carry out.
         evictions: Entries removed to keep within a bound.
         refused: Results that were returned but not stored (``cache_if``, a type that needs pickle without a
@@ -29,6 +29,8 @@ class CacheInfo(NamedTuple):
         bytes_stored: Bytes written to Redis.
         bytes_saved: Bytes that compression kept from being written.
         seconds_saved: Compute time that hits did not spend, by each entry's own recorded time.
+        refreshes: Runs of the function behind its callers (``stale=``, ``early=``); they count as no miss.
+        breaker: ``"open"`` while Redis does not answer and is not asked, else ``"closed"``.
     """
 
     hits: int = 0
@@ -44,6 +46,8 @@ class CacheInfo(NamedTuple):
     bytes_stored: int = 0
     bytes_saved: int = 0
     seconds_saved: float = 0.0
+    refreshes: int = 0
+    breaker: str = "closed"
 
 
 class CacheInfoNow(CacheInfo):
@@ -72,6 +76,7 @@ class Stats:
     bytes_stored: int
     bytes_saved: int
     seconds_saved: float
+    refreshes: int
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -82,10 +87,11 @@ class Stats:
         with self._lock:
             setattr(self, field, getattr(self, field) + amount)
 
-    def hit(self, seconds: float) -> None:
+    def hit(self, seconds: float, *, stale: bool = False) -> None:
         """Count a hit that saved ``seconds`` of computing."""
         with self._lock:
             self.hits += 1
+            self.stale_hits += stale
             self.seconds_saved += seconds
 
     def clear(self) -> None:
@@ -93,8 +99,8 @@ class Stats:
         for field, value in CacheInfo._field_defaults.items():
             setattr(self, field, value)
 
-    def info(self, currsize: int | None = None) -> CacheInfo:
+    def info(self, breaker: str, currsize: int | None = None) -> CacheInfo:
         """The counters as a tuple."""
         with self._lock:
             values = {field: getattr(self, field) for field in CacheInfo._fields}
-        return CacheInfo(**{**values, "currsize": currsize})
+        return CacheInfo(**{**values, "breaker": breaker, "currsize": currsize})

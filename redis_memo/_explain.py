@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +49,7 @@ class Explanation:
         compute_seconds: What it took to compute.
         size: Bytes stored.
         lease_seconds: Seconds that a computation's lease has left before it must be renewed.
+        fresh_for: Seconds until its soft expiry; below zero it is stale.
     """
 
     function: str
@@ -63,6 +63,7 @@ class Explanation:
     compute_seconds: float | None = None
     size: int | None = None
     lease_seconds: float | None = None
+    fresh_for: float | None = None
 
     def __str__(self) -> str:
         lines = [self.function, f"  key      {self.key}", f"  server   {self.server}"]
@@ -74,6 +75,8 @@ class Explanation:
         if self.expires_in is not None:
             state += f", {self.size:,} bytes, {self.age:.0f} s old, expires in {self.expires_in:.0f} s"
             state += f", took {self.compute_seconds:.3f} s to compute"
+            if self.fresh_for is not None and self.fresh_for < self.expires_in - 1:
+                state += f", stale in {self.fresh_for:.0f} s" if self.fresh_for > 0 else ", stale"
         if self.lease_seconds is not None:
             state += f", being computed (lease renewed within {self.lease_seconds:.1f} s)"
         return "\n".join([*lines, f"  entry    {state}"])
@@ -114,11 +117,13 @@ def explain(call: Invocation) -> ops.Flow:
         return Explanation(**said, state="unreadable", detail=str(error), lease_seconds=standing.lease_ttl)
     except StoreError as error:
         return Explanation(**said, state="unknown", detail=str(error))
+    now = yield ops.Clock()
     return Explanation(
         **said,
         state="stored",
         expires_in=standing.entry_ttl,
-        age=max(0.0, time.time() - stamp.created),
+        fresh_for=stamp.fresh_until - now,
+        age=max(0.0, now - stamp.created),
         compute_seconds=stamp.compute,
         size=len(envelope),
         lease_seconds=standing.lease_ttl,

@@ -16,11 +16,21 @@ from ._cache import Cache, default_cache
 from ._call import CallKey
 from ._codecs import dumps, loads
 from ._envelope import Stamp
-from ._events import Stats
+from ._events import CacheInfo, Stats
 from ._identity import function_identity, key_prefix, version_part
 from ._source import qualified_name
-from .errors import ConfigurationError, KeyingError, RedisMemoError, StoreError, UnreadableEntry, UnsupportedType
-from .ttl import Call, TTLPolicy, as_policy, resolve
+from ._spec import Look, Standing
+from ._tags import Tags, tag_tokens
+from .errors import (
+    ComputeTimeout,
+    ConfigurationError,
+    KeyingError,
+    RedisMemoError,
+    StoreError,
+    UnreadableEntry,
+    UnsupportedType,
+)
+from .ttl import Call, TTLPolicy, as_policy, duration, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -33,6 +43,8 @@ log = logging.getLogger("redis_memo")
 
 LARGEST = 512 * 1024 * 1024 - 1024  # Redis' default proto-max-bulk-len, less the protocol's own bytes
 COMPLAIN_EVERY = 60.0
+REST_MOST = 30.0  # seconds; FusionCache's default between retries of a function that fails
+LARGEST_NOTE = 64 * 1024
 
 
 class Memo:
@@ -49,6 +61,12 @@ class Memo:
         key: Callable[..., object] | None,
         ignore: Collection[str],
         cache_if: Callable[[Any], object] | None,
+        tags: Tags,
+        stale: object,
+        stale_if_error: object,
+        early: float,
+        soft_timeout: object,
+        hard_timeout: object,
         compress: Compression,
         on_error: OnError,
         cache: Cache | None,
@@ -61,6 +79,18 @@ class Memo:
         self.key = key
         self.cache_if = cache_if
         self.policy = None if ttl is None else as_policy(ttl)
+        self.given_tags = tags
+        self.tags: Callable[[Call], object] | tuple[bytes, ...] = tags if callable(tags) else tag_tokens(tags)
+        self.stale = _duration("stale", stale) or 0.0
+        self.stale_if_error = _duration("stale_if_error", stale_if_error) or 0.0
+        self.early = _early(early)
+        self.ages = bool(self.stale or self.stale_if_error or self.early)
+        self.patience = _duration("soft_timeout", soft_timeout)
+        self.limit = _duration("hard_timeout", hard_timeout)
+        if self.patience is not None and not self.stale_if_error:
+            raise ConfigurationError(
+                "soft_timeout= says when to serve an entry past its expiry instead; stale_if_error= has to keep one"
+            )
         self.compress = compress
         self.on_error = on_error
         self.stats = Stats()
@@ -77,7 +107,9 @@ class Memo:
         key_prefix(namespace, name or "x", version or "")
         self._options: dict[str, Any] = {
             "namespace": namespace, "ttl": ttl, "name": name, "version": version, "key": key, "ignore": ignore,
-            "cache_if": cache_if, "compress": compress, "on_error": on_error, "cache": cache,
+            "cache_if": cache_if, "tags": tags, "stale": stale, "stale_if_error": stale_if_error, "early": early,
+            "soft_timeout": soft_timeout, "hard_timeout": hard_timeout, "compress": compress, "on_error": on_error,
+            "cache": cache,
         }  # fmt: skip
 
     def __reduce__(self) -> Any:
@@ -117,6 +149,10 @@ class Memo:
             self._complained[what] = now
             log.warning("redis_memo: %s: %s", self.shown, message)
 
+    def info(self, currsize: int | None = None) -> CacheInfo:
+        """The counters, and how the server is."""
+        return self.stats.info(self.cache.backend.breaker.state, currsize)
+
     @property
     def raises(self) -> bool:
         """Whether the user wants failures raised."""
@@ -141,7 +177,7 @@ class Memo:
 class Invocation:
     """One call: the `core.Spec` of its flow."""
 
-    __slots__ = ("args", "digest", "kwargs", "lease", "max_wait", "memo", "values")
+    __slots__ = ("ages", "args", "digest", "kwargs", "lease", "limit", "max_wait", "memo", "patience", "values")
 
     def __init__(self, memo: Memo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.memo = memo
@@ -152,6 +188,9 @@ class Invocation:
         settings = memo.cache.settings
         self.lease = settings.lease
         self.max_wait = settings.max_wait
+        self.ages = memo.ages
+        self.patience = memo.patience
+        self.limit = memo.limit
 
     @property
     def entry(self) -> str:
@@ -159,8 +198,10 @@ class Invocation:
         return self.memo.prefix + self.digest
 
     def locate(self) -> ops.Place:
-        """Where the entry lives, with the tokens of the arguments."""
-        return ops.Place(self.memo.prefix, self.digest, b"".join(self.memo.callkey.tokens(self.values)))
+        """Where the entry lives, with the tokens of the arguments and of the tags that are known beforehand."""
+        memo = self.memo
+        tags = (ops.UNTAGGED,) if callable(memo.tags) else memo.tags
+        return ops.Place(memo.prefix, self.digest, b"".join((*memo.callkey.tokens(self.values), *tags)))
 
     def compute(self) -> Any:
         """Run the function; a coroutine where it is an ``async def``."""
@@ -185,17 +226,84 @@ class Invocation:
         if self.memo.policy is None:
             self.memo.lifetime()  # that there is none is said before the work is done, not after
 
-    def unseal(self, entry: str, envelope: bytes) -> Any:
-        """See `core.Spec`; so for those that follow."""
-        opened = self.memo.cache.sealer.open(entry, envelope)
-        return loads(opened.meta, opened.buffers, trusted=opened.trusted)
-
     def hit(self, entry: str, envelope: bytes) -> Any:
-        """As `unseal`, counted as a hit."""
+        """See `Spec`; so for those that follow."""
         opened = self.memo.cache.sealer.open(entry, envelope)
         value = loads(opened.meta, opened.buffers, trusted=opened.trusted)
         self.memo.stats.hit(opened.stamp.compute)
         return value
+
+    def look(self, entry: str, envelope: bytes, now: float, chance: float) -> Look:
+        """An envelope opened, and what it is good for."""
+        memo = self.memo
+        opened = memo.cache.sealer.open(entry, envelope)
+        stamp = opened.stamp
+        past = now - stamp.fresh_until
+        if past < 0:
+            # XFetch (Vattani, Chierichetti, Lowenstein, "Optimal Probabilistic Cache Stampede Prevention", VLDB '15),
+            # begun by one compute time sooner: it runs behind the callers and is to be done before the expiry.
+            soon = memo.early and past + stamp.compute * (1.0 - memo.early * math.log(chance)) >= 0
+            standing = Standing.DUE if soon else Standing.FRESH
+        elif past < memo.stale:
+            standing = Standing.DUE
+        elif past < memo.stale_if_error:
+            standing = Standing.FALLBACK
+        else:
+            return Look(None, Standing.OVER, stale=True, rest=0.0, envelope=envelope, seconds=0.0)
+        value = loads(opened.meta, opened.buffers, trusted=opened.trusted)
+        # A function that fails is not asked more often than one that does not.
+        rest = min(max(stamp.fresh_until - stamp.created, 0.1), REST_MOST)
+        return Look(value, standing, past >= 0, rest, envelope, stamp.compute)
+
+    def serve(self, look: Look) -> Any:
+        """Its value, counted as a hit."""
+        self.memo.stats.hit(look.seconds, stale=look.stale)
+        return look.value
+
+    def rescue(self, look: Look) -> Any:
+        """Its value, for a call that ran the function in vain."""
+        self.memo.stats.add("stale_hits")
+        self.memo.complain("rescue", "the function failed or took too long; calls get the last result, past its expiry")
+        return look.value
+
+    def refreshed(self) -> None:
+        """Count a run of the function behind its callers."""
+        self.memo.stats.add("refreshes")
+
+    def refresh_failed(self, error: BaseException) -> None:
+        """Report that such a run failed; by its type, as the text may quote an argument."""
+        if isinstance(error, Exception):
+            self.memo.complain("refresh", f"a run behind its callers failed with {type(error).__name__}")
+
+    def late(self, seconds: float) -> Exception:
+        """What to raise where the function took too long."""
+        return ComputeTimeout(
+            f"{self.memo.shown} took longer than its time limit of {seconds:g} s; it goes on, and is stored when done"
+        )
+
+    def seal_failure(self, entry: str, error: Exception) -> bytes:
+        """What the function raised, sealed like a value; empty where it cannot be carried."""
+        sealer = self.memo.cache.sealer
+        try:
+            # A copy without its traceback, which would keep every frame's variables.
+            payload = dumps(error, allow_pickle=sealer.may_pickle)
+            stamp = Stamp(time.time(), 0.0, 0.0, 0.0)
+            note, _ = sealer.seal(
+                entry + ops.FAILED.decode(), payload.meta, payload.buffers, pickled=payload.pickled, stamp=stamp
+            )
+        except (UnsupportedType, MemoryError, RecursionError):
+            return b""
+        return note if len(note) <= LARGEST_NOTE else b""
+
+    def unseal_failure(self, entry: str, note: bytes) -> Exception | None:
+        """What the function raised elsewhere, or None where that cannot be told."""
+        sealed = note.removeprefix(ops.FAILED)
+        try:
+            opened = self.memo.cache.sealer.open(entry + ops.FAILED.decode(), sealed)
+            error = loads(opened.meta, opened.buffers, trusted=opened.trusted)
+        except UnreadableEntry:
+            return None
+        return error if isinstance(error, Exception) else None
 
     def miss(self) -> None:
         """Count a miss."""
@@ -220,7 +328,8 @@ class Invocation:
     def seal(self, place: ops.Place, computed: ops.Computed, now: float) -> ops.Sealed | None:
         """The envelope of a result, or None where it cannot be encoded."""
         memo = self.memo
-        ttl = self._ttl(computed, now)
+        soft, tokens = self._terms(place, computed, now)
+        ttl = soft + max(memo.stale, memo.stale_if_error) if soft > 0 else 0.0
         sealer = memo.cache.sealer
         try:
             payload = dumps(computed.value, allow_pickle=sealer.may_pickle)
@@ -228,15 +337,14 @@ class Invocation:
             way_out = "" if sealer.may_pickle else " (REDIS_MEMO_SECRET or configure(secret=...) sets one)"
             self._not_stored("type", error, f"{error}{way_out}. The result is returned, not stored")
             return None
-        until = now + ttl
         try:
             envelope, saved = sealer.seal(
                 place.entry,
                 payload.meta,
                 payload.buffers,
                 pickled=payload.pickled,
-                stamp=Stamp(now, computed.seconds, until, until),
-                tokens=place.tokens,
+                stamp=Stamp(now, computed.seconds, now + soft, now + ttl),
+                tokens=tokens,
                 compress=memo.compress,
             )
         except MemoryError:
@@ -248,15 +356,19 @@ class Invocation:
         if ttl > 0:
             memo.stats.add("bytes_stored", len(envelope))
             memo.stats.add("bytes_saved", saved)
-        return ops.Sealed(envelope, ttl)
+        return ops.Sealed(envelope, ttl, tokens)
 
-    def _ttl(self, computed: ops.Computed, now: float) -> float:
-        """Seconds to keep the result; 0 for not at all. What the user's own functions raise costs no result."""
+    def _terms(self, place: ops.Place, computed: ops.Computed, now: float) -> tuple[float, bytes]:
+        """Seconds for which the result is fresh, 0 for not to be stored; and all tokens by which it is found.
+
+        What the user's own functions raise costs no result.
+        """
         memo = self.memo
+        tokens = place.tokens
         try:
             if memo.cache_if is not None and not memo.cache_if(computed.value):
                 memo.stats.add("refused")
-                return 0.0
+                return 0.0, tokens
             call = Call(
                 function=memo.shown,
                 arguments=memo.callkey.binder.arguments(self.values),
@@ -265,14 +377,18 @@ class Invocation:
                 started=datetime.fromtimestamp(now - computed.seconds, UTC),
             )
             ttl = resolve(memo.lifetime(), call)
-        except Exception as error:  # noqa: BLE001 - a user's cache_if or policy may raise anything
+            if callable(memo.tags):
+                tags = memo.tags(call)
+                tokens = b"".join((tokens.removesuffix(ops.UNTAGGED), *tag_tokens(() if tags is None else tags)))
+        except Exception as error:  # noqa: BLE001 - a user's cache_if, policy or tags may raise anything
             # Its text may quote the value: only a configuration error's is known not to.
             said = str(error) if isinstance(error, RedisMemoError) else f"it raised {type(error).__name__}"
-            self._not_stored("policy", error, f"cache_if= or ttl= failed ({said}); the result is returned, not stored")
-            return 0.0
+            message = f"cache_if=, ttl= or tags= failed ({said}); the result is returned, not stored"
+            self._not_stored("policy", error, message)
+            return 0.0, tokens
         if ttl <= 0:
             memo.stats.add("refused")
-        return ttl
+        return ttl, tokens
 
     def _not_stored(self, what: str, error: Exception | None, message: str) -> None:
         self.memo.stats.add("refused")
@@ -280,3 +396,16 @@ class Invocation:
             raise error
         # What a function's type of result cannot do lies in the code, and is said once; the rest may come and go.
         self.memo.complain(what, message, pause=math.inf if what == "type" else COMPLAIN_EVERY)
+
+
+def _duration(name: str, value: object) -> float | None:
+    return None if value is None else duration(name, value)
+
+
+def _early(value: object) -> float:
+    """XFetch's beta: 1 is the paper's, more is earlier, 0 is never."""
+    if isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, (int, float)) or not 0.0 <= value <= 100.0:
+        raise ConfigurationError("early= takes True, False or XFetch's beta: a number from 0 (never) to 100")
+    return float(value)

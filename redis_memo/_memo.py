@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 from ._cache import Cache, default_cache
 from ._call import kind
@@ -19,11 +19,15 @@ from .errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Coroutine
+    from datetime import timedelta
 
     from ._config import Compression, OnError
     from ._events import CacheInfo, CacheInfoNow
+    from ._tags import Tags
 
-__all__ = ["cache_info", "clear", "invalidate", "redis_cached"]
+    Duration: TypeAlias = float | timedelta | str
+
+__all__ = ["cache_info", "clear", "invalidate", "invalidate_tags", "redis_cached"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -52,6 +56,12 @@ def redis_cached(
     key: Callable[..., object] | None = None,
     ignore: Collection[str] = (),
     cache_if: Callable[[Any], object] | None = None,
+    tags: Tags = (),
+    stale: Duration | None = None,
+    stale_if_error: Duration | None = None,
+    early: float = False,
+    soft_timeout: Duration | None = None,
+    hard_timeout: Duration | None = None,
     compress: Compression = "auto",
     on_error: OnError = "compute",
     cache: Cache | None = None,
@@ -71,6 +81,19 @@ def redis_cached(
         key: Function of (some of) the parameters, by name, that returns what identifies a call.
         ignore: Names of parameters that do not change the result.
         cache_if: Function of the result; a false answer means that it is returned and not stored.
+        tags: One or several strings by which `invalidate_tags` finds the results; or a function of the finished
+            `Call` (its arguments and value) that returns them.
+        stale: For so long after its expiry a result is still served, at once, while one caller's process computes it
+            anew behind its callers (stale-while-revalidate, RFC 5861). Seconds, a ``timedelta`` or ``"5m"``, as for
+            the next three.
+        stale_if_error: For so long after its expiry a result is served where computing it anew fails; the function
+            is then left alone for as long as a result is fresh, at most 30 s.
+        early: Compute hot results anew shortly before they expire, behind their callers: XFetch, with the time that
+            computing took. True, or XFetch's beta: above 1 is earlier.
+        soft_timeout: Seconds after which a caller gets the result past its expiry instead, where ``stale_if_error``
+            kept one; the computation goes on behind it.
+        hard_timeout: Seconds after which a caller gets `ComputeTimeout`; the computation goes on, and is stored.
+            With either of the two a plain function runs in a thread of its own.
         compress: ``"auto"``, ``"fast"``, ``"small"`` or None.
         on_error: ``"compute"``: a store that fails costs the caching, not the call. ``"raise"``: the caller gets
             the `StoreError`.
@@ -100,6 +123,12 @@ def redis_cached(
             key=key,
             ignore=ignore,
             cache_if=cache_if,
+            tags=tags,
+            stale=stale,
+            stale_if_error=stale_if_error,
+            early=early,
+            soft_timeout=soft_timeout,
+            hard_timeout=hard_timeout,
             compress=compress,
             on_error=on_error,
             cache=cache,
@@ -198,12 +227,56 @@ def cache_info(function: Any, /) -> Any:
 
 
 @overload
-def invalidate(function: AsyncMemoized[Any], /, **args: object) -> Coroutine[Any, Any, int]: ...
+def invalidate(target: AsyncMemoized[Any], /, **args: object) -> Coroutine[Any, Any, int]: ...
 @overload
-def invalidate(function: Callable[..., Any], /, **args: object) -> int: ...
-def invalidate(function: Any, /, **args: object) -> Any:
-    """As the function's own ``invalidate(**args)``; awaitable for an ``async def``."""
-    return _of(function).invalidate(**args)
+def invalidate(target: Callable[..., Any] | str, /, **args: object) -> int: ...
+def invalidate(target: Any, /, **args: object) -> Any:
+    """Delete the entries of calls with these arguments, or all of a namespace; revoke what is being computed.
+
+    After it returns, no call that starts later gets a value computed before it.
+
+    Args:
+        target: A decorated function; or the name of a namespace of the default cache, which takes no arguments.
+        **args: Arguments by name: all of them mean one call, some of them every call that has them, none every call.
+
+    Returns:
+        How many entries went; awaitable for an ``async def``.
+
+    Raises:
+        TypeError: It is neither, or the function has no parameter of such a name.
+        StoreError: Redis could not be asked, and so the entries still stand.
+    """
+    if isinstance(target, str):
+        if args:
+            raise TypeError("a namespace is invalidated as a whole: the functions in it have arguments, it has none")
+        return default_cache().clear(target)
+    return _of(target).invalidate(**args)
+
+
+@overload
+def invalidate_tags(target: AsyncMemoized[Any], /, *tags: str) -> Coroutine[Any, Any, int]: ...
+@overload
+def invalidate_tags(target: Callable[..., Any] | str, /, *tags: str) -> int: ...
+def invalidate_tags(target: Any, /, *tags: str) -> Any:
+    """Delete the entries that have any of these tags, of a function or of a whole namespace of the default cache.
+
+    What is being computed and may turn out to have such a tag is revoked, as with `invalidate`.
+
+    Args:
+        target: A decorated function, or the name of a namespace.
+        *tags: As given to ``tags=``, or returned by it.
+
+    Returns:
+        How many entries went; awaitable for an ``async def``.
+
+    Raises:
+        TypeError: The target is neither.
+        ConfigurationError: A tag is no string, or empty.
+        StoreError: Redis could not be asked, and so entries still stand.
+    """
+    if isinstance(target, str):
+        return default_cache().invalidate_tags(target, *tags)
+    return _of(target).invalidate_tags(*tags)
 
 
 @overload
@@ -211,7 +284,7 @@ def clear(target: AsyncMemoized[Any], /) -> Coroutine[Any, Any, int]: ...
 @overload
 def clear(target: Callable[..., Any] | str, /) -> int: ...
 def clear(target: Any, /) -> Any:
-    """Delete every entry of a function, or of a whole namespace of the default cache.
+    """As `invalidate` without arguments: every entry of a function, or of a whole namespace of the default cache.
 
     Args:
         target: A decorated function, or the name of a namespace.
@@ -223,6 +296,4 @@ def clear(target: Any, /) -> Any:
         TypeError: It is neither.
         StoreError: Redis could not be asked, and so the entries still stand.
     """
-    if isinstance(target, str):
-        return default_cache().clear(target)
-    return _of(target).invalidate()
+    return invalidate(target)

@@ -6,6 +6,7 @@ Where a function stands in a class body, one of these takes its place: a descrip
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import sys
@@ -18,6 +19,7 @@ from . import _ops as ops
 from ._events import CacheInfo, CacheInfoNow
 from ._explain import Explanation, explain
 from ._invocation import Invocation, Memo
+from ._tags import tag_tokens
 from .errors import ConfigurationError, KeyingError, StoreError
 
 if TYPE_CHECKING:
@@ -34,7 +36,8 @@ R = TypeVar("R")
 S = TypeVar("S")
 
 METHODS = (
-    "cache_info", "cache_clear", "cache_key", "cache_parameters", "explain", "invalidate", "peek", "refresh", "store",
+    "cache_info", "cache_clear", "cache_key", "cache_parameters", "explain", "invalidate", "invalidate_tags", "peek",
+    "refresh", "store",
 )  # fmt: skip
 
 # Until 3.12, classmethod asked what it wraps to bind itself; since then it makes a bound method of it.
@@ -223,6 +226,12 @@ class Handle:
             "key": memo.key,
             "ignore": memo.ignore,
             "cache_if": memo.cache_if,
+            "tags": memo.given_tags,
+            "stale": memo.stale or None,
+            "stale_if_error": memo.stale_if_error or None,
+            "early": memo.early,
+            "soft_timeout": memo.patience,
+            "hard_timeout": memo.limit,
             "compress": memo.compress,
             "on_error": memo.on_error,
             "cache": memo.cache,
@@ -275,10 +284,10 @@ class Memoized(Handle, Generic[F]):
     def cache_info(self) -> CacheInfo:
         """Counters of this process, and the number of entries in Redis."""
         memo = self._memo
-        try:
-            return memo.stats.info(memo.cache.run(_answer(ops.Count(memo.prefix))))
-        except StoreError:
-            return memo.stats.info()
+        count = None
+        with contextlib.suppress(StoreError):
+            count = memo.cache.run(_answer(ops.Count(memo.prefix)))
+        return memo.info(count)
 
     def cache_clear(self) -> int:
         """Delete all entries of the function, revoke what is being computed, and start the counters anew.
@@ -311,8 +320,23 @@ class Memoized(Handle, Generic[F]):
         """
         return int(self._memo.cache.run(self._invalidation(args)))
 
+    def invalidate_tags(self, /, *tags: str) -> int:
+        """Delete the entries that have any of these tags, and revoke what is being computed and may turn out to.
+
+        Args:
+            *tags: As given to ``tags=``, or returned by it.
+
+        Returns:
+            How many entries went.
+
+        Raises:
+            ConfigurationError: A tag is no string, or empty.
+            StoreError: Redis could not be asked, and so the entries still stand.
+        """
+        return int(self._memo.cache.run(core.drop_tagged(self._memo.prefix, tag_tokens(tags))))
+
     def peek(self: Memoized[Callable[P, R]], /, *args: P.args, **kwargs: P.kwargs) -> R | Missing:
-        """The stored result of a call, or `MISSING`; never computes, and counts nothing."""
+        """What a call would be served from Redis, or `MISSING`; never computes, and counts nothing."""
         call = self._invocation(args, kwargs)
         return self._memo.cache.run(core.peek(call, call.entry, MISSING))  # type: ignore[no-any-return]
 
@@ -368,16 +392,16 @@ class AsyncMemoized(Handle, Generic[F]):
 
     def cache_info(self) -> CacheInfoNow:
         """Counters of this process at once; awaited, with the number of entries in Redis."""
-        info = CacheInfoNow(*self._memo.stats.info())
+        info = CacheInfoNow(*self._memo.info())
         info._complete = self._cache_info  # noqa: SLF001
         return info
 
     async def _cache_info(self, _: object) -> CacheInfo:
         memo = self._memo
-        try:
-            return memo.stats.info(await memo.cache.arun(_answer(ops.Count(memo.prefix))))
-        except StoreError:
-            return memo.stats.info()
+        count = None
+        with contextlib.suppress(StoreError):
+            count = await memo.cache.arun(_answer(ops.Count(memo.prefix)))
+        return memo.info(count)
 
     async def cache_clear(self) -> int:
         """As `Memoized.cache_clear`."""
@@ -388,6 +412,10 @@ class AsyncMemoized(Handle, Generic[F]):
     async def invalidate(self, /, **args: object) -> int:
         """As `Memoized.invalidate`."""
         return int(await self._memo.cache.arun(self._invalidation(args)))
+
+    async def invalidate_tags(self, /, *tags: str) -> int:
+        """As `Memoized.invalidate_tags`."""
+        return int(await self._memo.cache.arun(core.drop_tagged(self._memo.prefix, tag_tokens(tags))))
 
     async def peek(self: AsyncMemoized[Callable[P, Awaitable[R]]], /, *args: P.args, **kwargs: P.kwargs) -> R | Missing:
         """As `Memoized.peek`."""

@@ -11,8 +11,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 __all__ = [
+    "FAILED",
+    "RELEASED",
+    "UNTAGGED",
     "Acquire",
+    "Await",
     "Busy",
+    "Chance",
     "Clock",
     "Compute",
     "Computed",
@@ -22,6 +27,7 @@ __all__ = [
     "Enroll",
     "Enrolled",
     "Fill",
+    "Finished",
     "Flow",
     "FollowWait",
     "Found",
@@ -30,6 +36,7 @@ __all__ = [
     "Inspected",
     "Join",
     "Land",
+    "Late",
     "Leased",
     "Listen",
     "NoteWait",
@@ -37,11 +44,15 @@ __all__ = [
     "Place",
     "Put",
     "Raised",
+    "Rally",
     "Read",
     "Release",
     "Renew",
+    "Resting",
+    "Revoke",
     "Sealed",
     "Seize",
+    "Spawn",
     "Strike",
     "Subscription",
     "TakeToken",
@@ -49,10 +60,14 @@ __all__ = [
     "Wait",
 ]
 
+RELEASED = b"released"
+FAILED = b"failed:"  # and what the function raised, sealed like a value
+UNTAGGED = bytes(8)  # the token of a computation whose tags depend on its result
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where one call's entry lives, and which arguments it is found by."""
+    """Where one call's entry lives, and by which tokens (of arguments and tags, 8 bytes each) it is found."""
 
     prefix: str
     digest: str
@@ -81,12 +96,15 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Acquire:
-    """Get the entry, or the right to compute it, or word of who has that right."""
+    """Get the entry, or the right to compute it, or word of who has that right.
+
+    ``known`` is an envelope that will not do: it cannot be read, or is past its soft expiry.
+    """
 
     place: Place
     token: bytes
     lease: float
-    unreadable: bytes | None
+    known: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,20 +127,26 @@ class Renew:
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """Store what was computed if the token stands; True if it did."""
+    """Store what was computed if the token stands; True if it did. ``tokens`` are those it is found by from now on."""
 
     place: Place
     token: bytes
     envelope: bytes
     ttl: float
+    tokens: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Give the lease back with nothing stored."""
+    """Give the lease back with nothing stored.
+
+    ``note`` says why to those who wait; for ``rest`` seconds nobody who still has an entry to serve gets the lease.
+    """
 
     place: Place
     token: bytes
+    note: bytes = RELEASED
+    rest: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +156,7 @@ class Put:
     place: Place
     envelope: bytes
     ttl: float
+    tokens: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +172,15 @@ class DropMatching:
 
     prefix: str
     tokens: bytes
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Revoke:
+    """Delete leases only, of calls that have the token; returns (how many went, whether more may be)."""
+
+    prefix: str
+    token: bytes
     limit: int
 
 
@@ -230,6 +264,11 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True)
+class Chance:
+    """A random number, above 0 and up to 1."""
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """The tokens of the computations that this caller is inside of."""
 
@@ -268,7 +307,7 @@ class Listen:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Wait until the subscription tells of something, at most so long."""
+    """Wait until the subscription tells of something, at most so long: a list of what it told, perhaps empty."""
 
     subscription: Subscription
     seconds: float
@@ -282,10 +321,43 @@ class Land:
     result: Sealed | Raised | None
 
 
+@dataclass(frozen=True, slots=True)
+class Rally:
+    """The token of a computation of this entry, without a lease, that began in this process after ours was taken.
+
+    If there is none it is the given one, whose holder computes now.
+    """
+
+    entry: str
+    token: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Drive a flow behind the caller: a handle for `Await`, or None where there is no room for it.
+
+    With ``awaited`` the caller waits for it, so that it takes its turn where there is no room. What is behind the
+    caller holds none of the tokens that the caller does.
+    """
+
+    flow: Flow
+    awaited: bool
+    place: Place | None = None
+    token: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Await:
+    """Wait for what was spawned: `Finished`, or `Late`. What did not begin by then never will."""
+
+    handle: Any
+    seconds: float
+
+
 Op: TypeAlias = (
-    Read | Acquire | Seize | Renew | Fill | Release | Put | Drop | DropMatching | Count | Inspect
+    Read | Acquire | Seize | Renew | Fill | Release | Put | Drop | DropMatching | Revoke | Count | Inspect
     | NoteWait | FollowWait | Enroll | Enrolled | Strike | Tidy | Held
-    | Clock | TakeToken | Compute | Join | Listen | Wait | Land
+    | Clock | Chance | TakeToken | Compute | Join | Listen | Wait | Land | Rally | Spawn | Await
 )  # fmt: skip
 Flow: TypeAlias = Generator[Op, Any, Any]
 
@@ -321,6 +393,11 @@ class Busy:
 
 
 @dataclass(frozen=True, slots=True)
+class Resting:
+    """The last computation failed a moment ago: the entry that the caller has is to be served for now."""
+
+
+@dataclass(frozen=True, slots=True)
 class Computed:
     """What the function returned, and how long it took."""
 
@@ -341,3 +418,18 @@ class Sealed:
 
     envelope: bytes
     ttl: float
+    tokens: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a spawned flow returned: the value, or `Raised`."""
+
+    result: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """A spawned flow took too long; it goes on, unless it had not begun."""
+
+    begun: bool

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections import deque
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -67,13 +68,22 @@ class Subscription:
         self.channel = channel
         self.ready: Future[None] = Future()
         self.news: Future[None] = Future()
+        self._heard: deque[bytes] = deque()
 
-    def again(self) -> None:
-        """Wait for the next news. To be called before the store is asked, lest what happens meanwhile be missed."""
+    def again(self) -> list[bytes]:
+        """Wait for the next news, and return what was heard so far.
+
+        To be called before the store is asked, lest what happens meanwhile be missed.
+        """
+        if not self.news.done():
+            return []
         self.news = Future()
+        return [self._heard.popleft() for _ in range(len(self._heard))]
 
-    def tell(self) -> None:
+    def tell(self, message: bytes | None = None) -> None:
         """Something happened (or may have: the connection was lost)."""
+        if message is not None:
+            self._heard.append(message)
         with contextlib.suppress(InvalidStateError):
             self.news.set_result(None)
 
@@ -181,4 +191,4 @@ class Listener:
                 with contextlib.suppress(InvalidStateError):
                     subscription.ready.set_result(None)
             elif kind == b"message":
-                subscription.tell()
+                subscription.tell(message[2])

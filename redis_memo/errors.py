@@ -8,11 +8,13 @@
     ├── SerializationError      a value cannot be stored, or stored bytes cannot be read
     │   ├── UnsupportedType     no codec for this type, and pickle is not allowed or failed
     │   └── UnreadableEntry     damaged, foreign, newer or wrongly signed bytes
-    └── StoreError              Redis did not do what was asked
-        ├── StoreUnavailable    it could not be reached, or gave no answer in time
-        └── StoreRefused        it answered with an error (out of memory, read-only, no permission)
+    ├── StoreError              Redis did not do what was asked
+    │   ├── StoreUnavailable    it could not be reached, or gave no answer in time
+    │   └── StoreRefused        it answered with an error (out of memory, read-only, no permission)
+    └── ComputeTimeout          the function took longer than hard_timeout= (also a TimeoutError)
 
-``ConfigurationError`` and ``KeyingError`` are the caller's to fix and always reach the caller. The other
+``ConfigurationError`` and ``KeyingError`` are the caller's to fix and always reach the caller;
+``ComputeTimeout`` reaches who asked for it. The other
 two kinds never do on a plain call, unless it was decorated with ``on_error="raise"``: an entry that cannot be
 read is a miss, and a store that fails costs the caching, not the result.
 No message contains an argument, a cached value or a secret.
@@ -21,6 +23,7 @@ No message contains an argument, a cached value or a secret.
 from __future__ import annotations
 
 __all__ = [
+    "ComputeTimeout",
     "ConfigurationError",
     "KeyingError",
     "RedisMemoError",
@@ -103,3 +106,10 @@ class StoreUnavailable(StoreError):
 
 class StoreRefused(StoreError):
     """Redis answered with an error: out of memory, read-only, no permission, loading."""
+
+
+class ComputeTimeout(RedisMemoError, TimeoutError):
+    """A function took longer than its ``hard_timeout``, and there was no entry to fall back on.
+
+    The computation goes on, and its result is stored for the calls to come.
+    """

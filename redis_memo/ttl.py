@@ -30,6 +30,7 @@ __all__ = [
     "TTLPolicy",
     "as_policy",
     "check_spread",
+    "duration",
     "format_duration",
     "jittered",
     "parse_duration",
@@ -171,6 +172,23 @@ def parse_duration(text: str) -> float:
         msg = f"{shown} is not a duration: write {_EXAMPLES}"
         raise ConfigurationError(msg)
     return _check_static(seconds)
+
+
+def duration(name: str, value: object) -> float:
+    """Return the seconds of a setting that takes a duration.
+
+    Args:
+        name: Of the setting, for the message.
+        value: Seconds, a ``timedelta`` or a duration such as ``"5m"``.
+
+    Raises:
+        ConfigurationError: It is none of these, or not above zero and up to ten years.
+    """
+    seconds = _read_duration(value) if isinstance(value, str) else _seconds(value)
+    if seconds is None or not 0.0 < seconds <= LONGEST:
+        msg = f"{name}= takes {_EXAMPLES} or a timedelta: above zero and at most ten years"
+        raise ConfigurationError(msg)
+    return seconds
 
 
 def format_duration(seconds: float) -> str:

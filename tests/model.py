@@ -8,6 +8,12 @@ from typing import Any
 
 from redis_memo import _ops as ops
 
+RESTING = b"resting"
+
+
+def _tokens(joined: bytes) -> set[bytes]:
+    return {joined[at : at + 8] for at in range(0, len(joined), 8)}
+
 
 class FakeClock:
     """Seconds that pass only when told to."""
@@ -26,12 +32,14 @@ class ModelStore:
     clock: FakeClock
     entries: dict[str, tuple[bytes, float]] = field(default_factory=dict)
     leases: dict[str, tuple[bytes, float]] = field(default_factory=dict)
-    tokens: dict[str, bytes] = field(default_factory=dict)
+    tokens: dict[str, bytes] = field(default_factory=dict)  # of the entry
+    computing: dict[str, bytes] = field(default_factory=dict)  # of what is being computed
     registries: dict[str, set[str]] = field(default_factory=dict)
     waits: dict[bytes, tuple[bytes, float]] = field(default_factory=dict)
     where: str = "the model"
     generation: int = 0
     embedded_secret: bytes | None = None
+    state: str = "closed"
 
     def _live(self, table: dict[str, tuple[bytes, float]], key: str) -> bytes | None:
         value, until = table.get(key, (None, 0.0))
@@ -42,12 +50,15 @@ class ModelStore:
         match op:
             case ops.Read(entry):
                 return self._live(self.entries, entry)
-            case ops.Acquire(place, token, lease, unreadable):
+            case ops.Acquire(place, token, lease, known):
                 found = self._live(self.entries, place.entry)
-                if found is not None and found != unreadable:
+                if found is not None and found != known:
                     return ops.Found(found)
                 holder = self._live(self.leases, place.entry)
-                if holder is not None and holder != token:
+                if holder == RESTING:
+                    if found is not None:
+                        return ops.Resting()
+                elif holder is not None and holder != token:
                     return ops.Busy(holder, self.leases[place.entry][1] - now)
                 self._take(place, token, lease)
                 return ops.Leased()
@@ -59,42 +70,61 @@ class ModelStore:
                     return False
                 self.leases[place.entry] = token, now + lease
                 return True
-            case ops.Fill(place, token, envelope, ttl):
+            case ops.Fill(place, token, envelope, ttl, tokens):
                 if self._live(self.leases, place.entry) != token:
                     return False
-                self._put(place, envelope, ttl)
+                self._put(place, envelope, ttl, tokens)
                 return True
-            case ops.Put(place, envelope, ttl):
-                self._put(place, envelope, ttl)
+            case ops.Put(place, envelope, ttl, tokens):
+                self._put(place, envelope, ttl, tokens)
                 return True
-            case ops.Release(place, token):
+            case ops.Release(place, token, _, rest):
                 if self._live(self.leases, place.entry) != token:
                     return False
-                del self.leases[place.entry]
+                if rest > 0 and self._live(self.entries, place.entry) is not None:
+                    self.leases[place.entry] = RESTING, now + rest
+                else:
+                    del self.leases[place.entry]
+                if self._live(self.entries, place.entry) is None:
+                    self._unlist(place.entry)
                 return True
             case ops.Drop(place):
+                self._unlist(place.entry)
                 self.leases.pop(place.entry, None)
                 stood = self._live(self.entries, place.entry) is not None
                 self.entries.pop(place.entry, None)
                 return int(stood)
             case ops.DropMatching(prefix, tokens, limit):
-                wanted = {tokens[at : at + 8] for at in range(0, len(tokens), 8)}
+                wanted = _tokens(tokens)
                 matching = []
                 for key in sorted({*self.entries, *self.leases}):
-                    own = self.tokens.get(key, b"")
-                    if key.startswith(prefix) and wanted <= {own[at : at + 8] for at in range(0, len(own), 8)}:
+                    own = _tokens(self.tokens.get(key, b"")) | _tokens(self.computing.get(key, b""))
+                    if key.startswith(prefix) and wanted <= own:
                         matching.append(key)
                 gone = 0
                 for key in matching[:limit]:
                     gone += self._live(self.entries, key) is not None
                     self.entries.pop(key, None)
                     self.leases.pop(key, None)
+                    self._unlist(key)
                 return gone, len(matching) > limit
+            case ops.Revoke(prefix, token, limit):
+                revoked = [
+                    key
+                    for key in sorted(self.leases)
+                    if key.startswith(prefix) and token in _tokens(self.computing.get(key, b""))
+                ]
+                for key in revoked[:limit]:
+                    del self.leases[key]
+                    self.computing[key] = b"".join(sorted(_tokens(self.computing[key]) - {token}))
+                    if self._live(self.entries, key) is None:
+                        self._unlist(key)
+                return min(limit, len(revoked)), len(revoked) > limit
             case ops.Count(prefix):
                 return sum(key.startswith(prefix) and until > now for key, (_, until) in self.entries.items())
             case ops.Inspect(place):
                 left = [
-                    table[place.entry][1] - now if self._live(table, place.entry) is not None else None
+                    table[place.entry][1] - now if self._live(table, place.entry) not in (None, RESTING) else None
                     for table in (self.entries, self.leases)
                 ]
                 return ops.Inspected(*left)
@@ -118,13 +148,18 @@ class ModelStore:
     async def aperform(self, op: Any) -> Any:
         return self.perform(op)
 
+    def _unlist(self, key: str) -> None:
+        self.tokens.pop(key, None)
+        self.computing.pop(key, None)
+
     def _take(self, place: ops.Place, token: bytes, lease: float) -> None:
         self.leases[place.entry] = token, self.clock() + lease
-        self.tokens[place.entry] = place.tokens
+        self.computing[place.entry] = place.tokens
 
-    def _put(self, place: ops.Place, envelope: bytes, ttl: float) -> None:
+    def _put(self, place: ops.Place, envelope: bytes, ttl: float, tokens: bytes) -> None:
         self.entries[place.entry] = envelope, self.clock() + ttl
-        self.tokens[place.entry] = place.tokens
+        self.tokens[place.entry] = tokens
+        self.computing.pop(place.entry, None)
         self.leases.pop(place.entry, None)
 
     # What a cache asks of a backend besides.
@@ -139,6 +174,10 @@ class ModelStore:
     def listener(self) -> ModelStore:
         return self
 
+    @property
+    def breaker(self) -> ModelStore:
+        return self
+
     def subscribe(self, _: str) -> ModelSubscription:
         return ModelSubscription()
 
@@ -151,8 +190,8 @@ class ModelSubscription:
         self.ready.set_result(None)
         self.news = self.ready
 
-    def again(self) -> None:
-        pass
+    def again(self) -> list[bytes]:
+        return []
 
     def close(self) -> None:
         pass

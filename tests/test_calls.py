@@ -993,8 +993,9 @@ def test_under_other_decorators(memo):
     for wrong in (len, 3, None, "x", Client, mock.Mock()):
         with pytest.raises(TypeError, match="not decorated"):
             cache_info(wrong)
-        with pytest.raises(TypeError, match="not decorated"):
-            invalidate(wrong)
+        if not isinstance(wrong, str):  # the name of a namespace
+            with pytest.raises(TypeError, match="not decorated"):
+                invalidate(wrong)
 
 
 def test_above_other_decorators(memo):

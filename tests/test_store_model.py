@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,7 +17,7 @@ from .model import FakeClock, ModelStore
 
 TOKENS = st.sampled_from([b"token-a", b"token-b", b"token-c"])
 # Two arguments with two values each, and values whose bytes are awkward in a sorted set.
-FIRST = (b"\xff" * 8, b"\x00" * 8)
+FIRST = (b"\xff" * 8, b"\x00" * 7 + b"\x01")
 SECOND = (b"ttttdddd", b"\xff\x00\xff\x00\xff\x00\xff\x00")
 LONG = 1000.0
 
@@ -26,17 +27,25 @@ def program(prefix: str) -> st.SearchStrategy[list[object]]:
         [ops.Place(prefix, f"{a}{b}" * 20, FIRST[a] + SECOND[b]) for a in (0, 1) for b in (0, 1)]
         + [ops.Place(prefix, "cc" * 20, b"")]
     )
+    untagged = places.map(lambda place: ops.Place(place.prefix, place.digest, place.tokens + ops.UNTAGGED))
+    computing = st.one_of(places, untagged)
+    tags = st.sampled_from([b"", b"tag-of-1", b"tag-of-2", b"tag-of-1tag-of-2"])
+    found_by = st.builds(lambda place, tag: (place, place.tokens + tag), places, tags)
     envelopes = st.sampled_from([b"", b"one", b"two" * 50])
-    subsets = st.sampled_from([b"", *FIRST, *SECOND, FIRST[0] + SECOND[1], SECOND[0] + FIRST[0]])
+    subsets = st.sampled_from([b"", *FIRST, *SECOND, FIRST[0] + SECOND[1], SECOND[0] + FIRST[0], b"tag-of-1", b"tag-of-2"])
     return st.lists(
         st.one_of(
             st.builds(ops.Read, places.map(lambda place: place.entry)),
-            st.builds(ops.Acquire, places, TOKENS, st.just(LONG), st.one_of(st.none(), envelopes)),
-            st.builds(ops.Seize, places, TOKENS, st.just(LONG)),
+            st.builds(ops.Acquire, computing, TOKENS, st.just(LONG), st.one_of(st.none(), envelopes)),
+            st.builds(ops.Seize, computing, TOKENS, st.just(LONG)),
             st.builds(ops.Renew, places, TOKENS, st.just(LONG)),
-            st.builds(ops.Fill, places, TOKENS, envelopes, st.just(LONG)),
-            st.builds(ops.Put, places, envelopes, st.just(LONG)),
-            st.builds(ops.Release, places, TOKENS),
+            st.builds(
+                lambda found, token, envelope: ops.Fill(found[0], token, envelope, LONG, found[1]),
+                found_by, TOKENS, envelopes,
+            ),
+            st.builds(lambda found, envelope: ops.Put(found[0], envelope, LONG, found[1]), found_by, envelopes),
+            st.builds(ops.Release, places, TOKENS, st.just(b"told"), st.sampled_from([0.0, LONG])),
+            st.builds(ops.Revoke, st.just(prefix), st.just(ops.UNTAGGED), st.sampled_from([1, 2, 100])),
             st.builds(ops.Drop, places),
             st.builds(ops.DropMatching, st.just(prefix), subsets, st.sampled_from([1, 2, 100])),
             st.just(ops.Count(prefix)),
@@ -75,13 +84,13 @@ def test_scripts_and_model_agree(which: str, request: pytest.FixtureRequest) -> 
         model = ModelStore(FakeClock())
         for op in data.draw(program(prefix)):
             expected, got = rounded(model.perform(op)), rounded(backend.perform(op))
-            if isinstance(op, ops.DropMatching) and op.limit < 100:
+            if isinstance(op, ops.DropMatching | ops.Revoke) and op.limit < 100:
                 # Which of several go first is the store's choice: let both go on until nothing matches.
                 total, more = got
                 while more:
                     gone, more = backend.perform(op)
                     total += gone
-                whole = ops.DropMatching(op.prefix, op.tokens, 100)
+                whole = replace(op, limit=100)
                 assert total == expected[0] + model.perform(whole)[0], op
                 continue
             assert got == expected, op

@@ -1,13 +1,19 @@
 -- KEYS  entry, lease, index, args
--- ARGV  token, lease in ms, argument tokens, sha1 of an entry that could not be read or ''
--- returns  {'found', entry} | {'leased'} | {'busy', token of the holder, ms left}
--- An entry that could not be read is no answer: whoever could not read it may replace it.
-local found = redis.call('GET', KEYS[1])
-if found and (ARGV[4] == '' or redis.sha1hex(found) ~= ARGV[4]) then
-  return {'found', found}
+-- ARGV  token, lease in ms, tokens of arguments and tags, length and head of an entry that will not do or ''
+-- returns  {'found', entry} | {'leased'} | {'busy', token of the holder, ms left} | {'resting'}
+-- An entry that could not be read, or is past its soft expiry, is no answer: whoever has it may replace it. Its head
+-- holds a digest of it all, so that not all of it need be compared.
+local known = ARGV[4] ~= ''
+  and redis.call('STRLEN', KEYS[1]) .. ':' .. redis.call('GETRANGE', KEYS[1], 0, HEAD - 1) == ARGV[4]
+if not known then
+  local found = redis.call('GET', KEYS[1])
+  if found then return {'found', found} end
 end
 local holder = redis.call('GET', KEYS[2])
-if holder and holder ~= ARGV[1] then
+if holder == RESTING then
+  -- Its last computation failed; who has nothing to fall back on need not respect that.
+  if known then return {'resting'} end
+elseif holder and holder ~= ARGV[1] then
   return {'busy', holder, redis.call('PTTL', KEYS[2])}
 end
 redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])

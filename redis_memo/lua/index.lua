@@ -6,7 +6,11 @@
 --                'd' digest tokens   which arguments has this call?
 -- Entry and lease are named from prefix and digest; the hash tag in the prefix keeps them all in one slot.
 
+-- A lease that reads RESTING is nobody's: its last holder failed, and the entry is to be served as it is for a while.
+
 local DIGEST, TOKEN, SWEEP = 40, 8, 10
+local HEAD = 60 -- of an envelope, the digest of all of it included
+local RESTING = 'resting'
 
 local function now_ms()
   local time = redis.call('TIME')
@@ -35,16 +39,28 @@ local function list(index, args, digest, tokens, score, only_new)
   end
 end
 
-local function unlist(index, args, digest)
-  redis.call('ZREM', index, digest)
+local function forget_rows(args, digest, but)
   -- A token may begin with byte 255, so these rows are bounded by the next digest instead.
   local row = 'd' .. digest
   for _, member in ipairs(redis.call('ZRANGEBYLEX', args, '[' .. row, '[' .. row .. string.rep('\255', 1024))) do
-    for at = #row + 1, #member, TOKEN do
-      redis.call('ZREM', args, 't' .. string.sub(member, at, at + TOKEN - 1) .. digest)
+    if member ~= but then
+      for at = #row + 1, #member, TOKEN do
+        redis.call('ZREM', args, 't' .. string.sub(member, at, at + TOKEN - 1) .. digest)
+      end
+      redis.call('ZREM', args, member)
     end
-    redis.call('ZREM', args, member)
   end
+end
+
+local function unlist(index, args, digest)
+  redis.call('ZREM', index, digest)
+  forget_rows(args, digest)
+end
+
+local function relist(index, args, digest, tokens, score)
+  -- The tags of an older value, and those that the computation did not know yet, are no longer true.
+  forget_rows(args, digest, 'd' .. digest .. tokens)
+  list(index, args, digest, tokens, score, false)
 end
 
 -- Entries expire and leases end without telling the index, so each write looks at a few that should be gone.

@@ -1,0 +1,95 @@
+"""What the core's flows need to know of one decorated function and of its entries; free of I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from ._ops import Computed, Place, Sealed
+    from .errors import StoreError, UnreadableEntry
+
+__all__ = ["Look", "Spec", "Standing"]
+
+
+class Standing(Enum):
+    """What an entry is good for now."""
+
+    FRESH = auto()
+    DUE = auto()  # to be served, and computed anew behind the caller
+    FALLBACK = auto()  # to be served where computing it anew fails
+    OVER = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """An opened entry of a function whose entries age.
+
+    Attributes:
+        value: What is stored; None where it is over.
+        standing: What it is good for.
+        stale: Whether it is past its soft expiry.
+        rest: Seconds for which nobody computes it anew after that failed.
+        envelope: As it was read.
+        seconds: What it took to compute.
+    """
+
+    value: Any
+    standing: Standing
+    stale: bool
+    rest: float
+    envelope: bytes
+    seconds: float
+
+
+class Spec(Protocol):
+    """What the flows need to know of one decorated function; all of it is free of I/O."""
+
+    lease: float
+    max_wait: float
+    ages: bool  # whether entries have a soft expiry, or are computed anew before it
+    patience: float | None  # seconds a caller gives the function where there is an entry to fall back on
+    limit: float | None  # seconds a caller gives the function in any case
+
+    def hit(self, entry: str, envelope: bytes) -> Any:
+        """The value in an envelope, counted as a hit. Raises UnreadableEntry."""
+
+    def look(self, entry: str, envelope: bytes, now: float, chance: float) -> Look:
+        """An envelope opened, and what it is good for. Raises UnreadableEntry."""
+
+    def serve(self, look: Look) -> Any:
+        """Its value, counted as a hit."""
+
+    def rescue(self, look: Look) -> Any:
+        """Its value, for a call that ran the function in vain."""
+
+    def miss(self) -> None:
+        """Count a miss."""
+
+    def seal(self, place: Place, computed: Computed, now: float) -> Sealed | None:
+        """The envelope to store (``ttl`` 0: to share only), or None where the value cannot be encoded."""
+
+    def seal_failure(self, entry: str, error: Exception) -> bytes:
+        """What the function raised, for the waiters elsewhere; empty where it cannot be carried."""
+
+    def unseal_failure(self, entry: str, note: bytes) -> Exception | None:
+        """What the function raised elsewhere, or None where that cannot be told."""
+
+    def failed(self, error: StoreError) -> None:
+        """Count and report an operation that failed; raises it where the user asked for that."""
+
+    def unreadable(self, error: UnreadableEntry) -> None:
+        """Count and report an entry that could not be read."""
+
+    def refused(self) -> None:
+        """Count a result that was not stored."""
+
+    def refreshed(self) -> None:
+        """Count a run of the function behind its callers."""
+
+    def refresh_failed(self, error: BaseException) -> None:
+        """Report that such a run failed."""
+
+    def late(self, seconds: float) -> Exception:
+        """What to raise where the function took longer than its callers give it."""
