@@ -1,0 +1,168 @@
+"""P4: however many call together the function runs once, and a failure or a cancellation is no disaster."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import pytest
+
+from redis_memo import connect, redis_cached
+
+from .conftest import SECRET, Server, until
+from .crowds import WORK
+
+
+def crowd(server: Server, namespace: str, modes: list[str], callers: int) -> list[dict[str, Any]]:
+    """What each process told; all of them begin together."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.crowds", server.url, namespace, mode, str(callers)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for mode in modes
+    ]  # fmt: skip
+    try:
+        with server.client() as client:
+            until(lambda: int(client.get(f"{namespace}-ready") or 0) == len(modes), 60)
+            client.rpush(f"{namespace}-go", *range(len(modes)))
+            told = [process.communicate(timeout=60) for process in processes]
+            client.delete(f"{namespace}-ready")
+    finally:
+        for process in processes:
+            process.kill()
+    assert [errors for _, errors in told if errors] == []
+    return [json.loads(said) for said, _ in told]
+
+
+@pytest.mark.parametrize("which", ["valkey_server", "redis_server"])
+def test_eight_processes_of_25_threads_and_of_tasks(which: str, request: pytest.FixtureRequest, namespace: str) -> None:
+    """One run; all have its value; who waits is woken, and does not poll."""
+    told = crowd(request.getfixturevalue(which), namespace, ["threads"] * 7 + ["tasks"], 25)
+    assert sum(len(each["runs"]) for each in told) == 1
+    results = [result for each in told for result in each["results"]]
+    assert len(results) == 200
+    assert len({json.dumps(value, sort_keys=True) for value, _ in results}) == 1
+    late = statistics.median(at - value["computed"] for value, at in results)
+    assert late < 0.5, "a waiter that polls once a second would come later"
+
+
+def test_200_tasks(valkey_server: Server, namespace: str) -> None:
+    (told,) = crowd(valkey_server, namespace, ["tasks"], 200)
+    assert len(told["runs"]) == 1
+    assert len({value["computed"] for value, _ in told["results"]}) == 1
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        "fails threads",
+        "fails tasks",
+        "fails unsigned threads",  # a pickled exception cannot be trusted
+        "fails locked threads",  # and this one cannot be pickled
+    ],
+)
+def test_a_failing_function_starts_no_herd_and_no_queue(valkey_server: Server, namespace: str, mode: str) -> None:
+    """The leader's process is told, one elsewhere takes over; after the second failure nobody queues to try again."""
+    told = crowd(valkey_server, namespace, [mode] * 5, 10)
+    kind = "Locked" if "locked" in mode else "Upstream"
+    assert {value for each in told for value, _ in each["results"]} == {kind}
+    runs = [run for each in told for run in each["runs"]]
+    carried = "locked" not in mode and "unsigned" not in mode
+    assert 1 <= len(runs) <= (2 if carried else 5), "one takes over; where it cannot be told, each process looks once"
+    assert all(len(each["runs"]) <= 1 for each in told)
+    waited = max(at for each in told for _, at in each["results"]) - min(began for began, _ in runs)
+    assert waited < 4 * WORK, "five failures one after the other would take longer"
+
+
+def test_the_first_of_50_waiters_is_cancelled(valkey_server: Server, namespace: str) -> None:
+    """cashews: then all 50 get CancelledError."""
+    runs = []
+
+    async def work(x):
+        runs.append(x)
+        await asyncio.sleep(0.05)
+        return x
+
+    async def scenario():
+        cache = connect(valkey_server.url, secret=SECRET)
+        fetch = redis_cached(namespace=namespace, ttl=60, cache=cache)(work)
+        tasks = [asyncio.create_task(fetch(1)) for _ in range(50)]
+        while not runs:
+            await asyncio.sleep(0)
+        tasks[0].cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert sum(isinstance(result, asyncio.CancelledError) for result in results) == 1
+        assert results.count(1) == 49
+        assert len(runs) <= 2, "the one that computed may have been the one that was cancelled"
+        assert (await fetch.explain(1)).lease_seconds is None
+
+    asyncio.run(scenario())
+
+
+def test_cancelling_anybody_at_any_step_disturbs_nobody(valkey_server: Server, namespace: str) -> None:
+    """A victim is cancelled after a growing number of steps of the loop; the others always get their value."""
+
+    async def scenario():
+        cache = connect(valkey_server.url, secret=SECRET)
+        runs = []
+
+        async def work(x):
+            runs.append(x)
+            await asyncio.sleep(0.005)
+            return x
+
+        fetch = redis_cached(namespace=namespace, ttl=60, cache=cache)(work)
+        for steps in range(60):
+            victims = [asyncio.create_task(fetch(steps)) for _ in range(2)]
+            others = [asyncio.create_task(fetch(steps)) for _ in range(3)]
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            for victim in victims:
+                victim.cancel()
+            assert await asyncio.gather(*others) == [steps] * 3
+            await asyncio.gather(*victims, return_exceptions=True)
+            assert runs.count(steps) <= 3
+            assert (await fetch.explain(steps)).lease_seconds is None
+        assert cache._flights == {}
+
+    asyncio.run(scenario())
+
+
+def test_sync_and_async_callers_join_one_computation(valkey_server: Server, namespace: str) -> None:
+    cache = connect(valkey_server.url, secret=SECRET)
+    begun, go_on = threading.Event(), threading.Event()
+    runs = []
+
+    def work(x):
+        runs.append(x)
+        begun.set()
+        assert go_on.wait(30)
+        return x
+
+    async def never(x):
+        runs.append("async")
+        return x
+
+    options = {"namespace": namespace, "ttl": 60, "cache": cache, "name": "both"}
+    fetch, afetch = redis_cached(**options)(work), redis_cached(**options)(never)
+    leader = threading.Thread(target=fetch, args=(1,))
+    leader.start()
+    assert begun.wait(30)
+
+    async def join():
+        tasks = [asyncio.create_task(afetch(1)) for _ in range(20)]
+        await asyncio.sleep(0)
+        go_on.set()
+        return await asyncio.gather(*tasks)
+
+    assert asyncio.run(join()) == [1] * 20
+    leader.join()
+    assert runs == [1]
+    cache.clear(namespace)
+    cache.close()
