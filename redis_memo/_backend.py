@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
-import random
 import threading
 import time
 import weakref
@@ -25,15 +25,17 @@ from redis.retry import Retry
 
 from . import _embedded
 from . import _ops as ops
+from ._breaker import Breaker
 from ._commands import Piece, dialogue
 from ._config import redacted
 from ._drive import adrive, drive
+from ._failures import crowded, excused, translated
+from ._hook import Hook
 from ._push import Listener
-from .errors import ConfigurationError, RedisMemoError, StoreError, StoreRefused, StoreUnavailable
+from ._wire import LEAST, LOST, AsyncWire, Limit, LoopWires, RefusedClient, Wire, timed, timed_async
+from .errors import ConfigurationError, StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
-
     from ._config import Settings
 
 __all__ = ["Backend"]
@@ -41,115 +43,12 @@ __all__ = ["Backend"]
 log = logging.getLogger("redis_memo")
 
 Connection: TypeAlias = Any  # sync or async redis-py connections; their stubs disagree between releases
-_CLOSED = (redis.ConnectionError, ConnectionResetError, BrokenPipeError)  # redis-py's TimeoutError is neither
-_URGENT = (ops.Drop, ops.DropMatching, ops.Revoke)  # an invalidation is tried even where everything else has given up
 
-SLOWEST = 20e6  # bytes a second that a large value is granted
+# An invalidation is tried even where everything else has given up.
+_URGENT = frozenset({ops.Drop, ops.DropMatching, ops.Revoke, ops.Enrolled})
+
 IDLE_MOST = 64
-ASYNC_MOST = 32  # connections of one event loop: hundreds of tasks take turns
-PROBE = (0.5, 1.0)  # seconds between attempts on a server that does not answer
-
-
-def _translated(error: Exception, where: str) -> RedisMemoError | None:
-    """Our own error for whatever redis-py raised; None for what is none of its kind."""
-    if isinstance(error, RedisMemoError):
-        return error
-    if isinstance(error, redis.TimeoutError):
-        return StoreUnavailable(f"{where} did not answer in time")
-    if isinstance(error, redis.AuthenticationError):
-        return StoreRefused(f"{where} refused the credentials in the URL")
-    if isinstance(error, (redis.ConnectionError, redis.InvalidResponse, OSError)):
-        return StoreUnavailable(f"{where} cannot be reached ({type(error).__name__})")
-    if isinstance(error, (redis.RedisError, ValueError)):
-        # The server's own words ("OOM command not allowed ..."), which quote no argument of a known command.
-        return StoreRefused(f"{where} refused: {str(error)[:120]}")
-    return None
-
-
-@contextlib.contextmanager
-def _raised_as_redis() -> Iterator[None]:
-    # The listener treats every failure to connect alike, and tries again.
-    try:
-        yield
-    except StoreError as error:
-        raise redis.ConnectionError(str(error)) from error
-
-
-async def _adisconnect(connection: Connection) -> None:
-    with contextlib.suppress(redis.RedisError, OSError, RuntimeError):
-        await connection.disconnect(nowait=True)
-
-
-class _Breaker:
-    """Fails fast while the server does not answer, and lets one caller at a time try again."""
-
-    def __init__(self) -> None:
-        self._closed_from = 0.0
-        self._lock = threading.Lock()
-        self.reason: StoreUnavailable | None = None
-
-    @property
-    def state(self) -> str:
-        return "closed" if self.reason is None else "open"
-
-    def check(self, op: object) -> None:
-        if self.reason is None or isinstance(op, _URGENT):
-            return
-        with self._lock:
-            now = time.monotonic()
-            # It may have answered to another thread meanwhile.
-            if self.reason is not None and now < self._closed_from:  # type: ignore[redundant-expr]
-                raise StoreUnavailable(f"{self.reason} (not asked again so soon)")
-            # This caller probes; until it is back, the others keep failing fast.
-            self._closed_from = now + PROBE[1] * 2
-
-    def failed(self, reason: StoreUnavailable) -> None:
-        with self._lock:
-            if self.reason is None:
-                log.warning("redis_memo: %s; calls compute their results until it answers", str(reason).rstrip("."))
-            self.reason = reason
-            self._closed_from = time.monotonic() + random.uniform(*PROBE)  # noqa: S311 - spreads the probes
-
-    def answered(self) -> None:
-        if self.reason is not None:
-            with self._lock:
-                self.reason = None
-            log.warning("redis_memo: the server answers again")
-
-
-class _Loop:
-    """Connections of one event loop, closed with it."""
-
-    def __init__(self) -> None:
-        self.idle: list[Connection] = []
-        self.turn = asyncio.Semaphore(ASYNC_MOST)
-        self.connecting = asyncio.Lock()
-        self._end: AsyncGenerator[None] | None = None
-
-    async def open(self) -> None:
-        # asyncio.run and its kin finalise the loop's async generators before they close it. That is the one
-        # hook by which a library hears of the end of a loop it does not own.
-        async def until_the_loop_ends() -> AsyncGenerator[None]:
-            try:
-                yield
-            finally:
-                await self.close()
-
-        self._end = until_the_loop_ends()
-        await anext(self._end)
-
-    def drop(self) -> None:
-        """Close the sockets of a loop that ended without finalising anything, as loop.close() alone does."""
-        idle, self.idle = self.idle, []
-        for connection in idle:
-            with contextlib.suppress(AttributeError, OSError):
-                # No public way leads to the socket of a transport whose loop is closed.
-                connection._writer.get_extra_info("socket")._sock.close()  # noqa: SLF001
-
-    async def close(self) -> None:
-        idle, self.idle = self.idle, []
-        for connection in idle:
-            await _adisconnect(connection)
+IDLE_TRUSTED = 120.0  # seconds; after that a router on the way may have forgotten a connection, and tell nobody
 
 
 class Backend:
@@ -158,49 +57,67 @@ class Backend:
     Args:
         settings: Where the server is and how long it may take.
 
+    Attributes:
+        where: The server, without user and password.
+        breaker: Whether it is asked at all.
+        hook: Tells the user of events.
+        listener: Wakes who waits.
+        generation: Counts the connections, after each of which the server may be another one.
+
     Raises:
         ConfigurationError: The URL cannot be understood.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._timeout = settings.timeout
         self._embedded = settings.url.startswith("embedded://")
         self.where = "the embedded server" if self._embedded else redacted(settings.url)
         self._announced = False
         self._pools: tuple[Any, Any] | None = None
         if not self._embedded:
             self._pools = self._make_pools(settings.url)
+        self._end = weakref.finalize(self, _close_each, [])
         self._fresh_start()
         _all.add(self)
 
     def _fresh_start(self) -> None:
         """Forget everything that belongs to a process: connections, threads, locks."""
         self._lock = threading.Lock()
-        self._idle: list[Connection] = []
-        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = weakref.WeakKeyDictionary()
+        self._idle: list[Wire] = []
+        self._end.detach()
+        # Weak references die before any finalizer runs: a socket that nobody closed would complain.
+        self._end = weakref.finalize(self, _close_each, self._idle)
+        self._end.atexit = False
+        self._trusted = 0.0  # connections last used before this moment are no better than one that was lost
+        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopWires] = weakref.WeakKeyDictionary()
         self.listener = Listener(self._connect_listener)
-        self.breaker = _Breaker()
+        self.hook = Hook(self._settings.on_event)
+        self.breaker = Breaker(self._probe, self._timeout, self.hook)
         self.generation = 0
 
     # Where the server is.
 
     def _make_pools(self, url: str) -> tuple[Any, Any]:
         common: dict[str, Any] = {
-            "socket_timeout": self._settings.timeout,
-            "socket_connect_timeout": self._settings.timeout,
+            "socket_timeout": None,  # limited by ourselves
+            "socket_connect_timeout": None,
             "protocol": 2,
             "health_check_interval": 0,
         }
         try:
             _check_path(url)
-            pools = (
+            pools: tuple[Any, Any] = (
                 redis.ConnectionPool.from_url(url, retry=Retry(NoBackoff(), 0), **common),
                 redis.asyncio.ConnectionPool.from_url(
                     url, retry=redis.asyncio.retry.Retry(NoBackoff(), 0), **common
                 ),
             )
-            for pool in pools:
+            for pool, limited in zip(pools, (timed, timed_async), strict=True):
+                pool.connection_class = limited(pool.connection_class)
                 pool.connection_kwargs["decode_responses"] = False  # entries are bytes, whatever the URL says
+                if "path" not in pool.connection_kwargs:
+                    pool.connection_kwargs.setdefault("socket_keepalive", True)
                 pool.connection_class(**pool.connection_kwargs)  # tells of an option that redis-py does not know
         except (ValueError, TypeError, redis.RedisError) as error:
             raise ConfigurationError(
@@ -242,23 +159,26 @@ class Backend:
             StoreUnavailable: The embedded server cannot be started.
         """
         if self._pools is None:
-            with self._lock:
-                if self._pools is None:
-                    self._start_embedded()
+            if self.breaker.reason is not None:
+                self.breaker.refuse()
+            epoch = self.breaker.epoch
+            try:
+                with self._lock:
+                    if self._pools is None:
+                        self._start_embedded()
+            except StoreError as error:
+                self._open(error, epoch)
+                raise
 
     def _restart_embedded(self) -> None:
         with self._lock:
             self._start_embedded()
 
-    def _make(self, kind: int, patience: float | None) -> Connection:
-        self.locate()
+    def _make(self, kind: int) -> Connection:
         assert self._pools is not None
         pool = self._pools[kind]
         # Not pool.make_connection(): it counts what was ever made, and refuses after a hundred. These are kept here.
-        connection = pool.connection_class(**pool.connection_kwargs)
-        if patience is not None:
-            connection.socket_timeout = patience
-        return connection
+        return pool.connection_class(**pool.connection_kwargs)
 
     def _connected(self) -> None:
         self.generation += 1
@@ -266,171 +186,280 @@ class Backend:
             self._announced = True
             log.info("redis_memo: caching in %s", self.where)
 
-    def _patience(self, pieces: list[Piece]) -> float | None:
-        """A time limit of its own for a large command: the server works longer before it answers."""
-        if len(pieces) == 1:
-            return None
-        return self._settings.timeout + sum(map(len, pieces)) / SLOWEST
+    # Whether it is there.
+
+    def _open(self, reason: StoreError, epoch: int) -> None:
+        if self.breaker.failed(reason, self.where, epoch):
+            self._trusted = time.monotonic()
+            self._drop_idle()
+
+    def _unconnected(self, error: Exception, epoch: int, *, full: bool) -> NoReturn:
+        """A connection that cannot be made concerns every call, unless there are only too many of them."""
+        ours = translated(error, self.where)
+        if ours is None or ours is error:
+            raise error
+        if not excused(error, ours, full=full):
+            self._open(ours, epoch)
+        raise ours from error
+
+    def _failed(self, error: Exception, op: object, epoch: int, *, full: bool) -> NoReturn:
+        """Let only our own errors through, and remember that the server does not answer."""
+        ours = translated(error, self.where)
+        if ours is None or ours is error:
+            raise error
+        if isinstance(ours, StoreUnavailable) or isinstance(error, redis.AuthenticationError):
+            if not excused(error, ours, full=full):
+                self._open(ours, epoch)
+        elif self.breaker.reason is not None and type(op) in _URGENT:
+            self.breaker.answered()
+        raise ours from error
+
+    def _probe(self, seconds: float) -> None:
+        """Ask the server, on behalf of all, what it would be asked by a hit. A refusal is an answer, too."""
+        if self._embedded and self._pools is None:
+            self._restart_embedded()
+        try:
+            try:
+                wire = Wire(self._make(0), seconds)
+            except LOST:
+                if not self._embedded:
+                    raise
+                self._restart_embedded()
+                wire = Wire(self._make(0), seconds)
+        except Exception as error:  # noqa: BLE001 - translated, or raised again
+            ours = translated(error, self.where)
+            if ours is not None and crowded(ours):
+                return
+            raise ours or error from None
+        try:
+            wire.ask([b"*2\r\n$3\r\nGET\r\n$10\r\nmemo:probe\r\n"], seconds)
+        except (ResponseError, RefusedClient):
+            wire.close()
+            return
+        except LOST as error:
+            raise translated(error, self.where) or error from None
+        self._connected()
+        self._keep(wire, time.monotonic())
 
     # Threads.
 
-    def _connect(self, patience: float | None) -> Connection:
-        connection = self._make(0, patience)
+    def _connect(self, limit: float, *, full: bool) -> Wire:
+        epoch = self.breaker.epoch
+        self.locate()
         try:
-            connection.connect()
-        except (redis.ConnectionError, OSError):
-            if not self._embedded:
-                raise
-            # It went away, or was killed: it is ours to start again.
-            self._restart_embedded()
-            connection = self._make(0, patience)
-            connection.connect()
+            try:
+                wire = Wire(self._make(0), limit)
+            except LOST as error:
+                if not self._embedded or isinstance(error, (TimeoutError, redis.TimeoutError)):
+                    raise
+                # It went away, or was killed: it is ours to start again.
+                self._restart_embedded()
+                wire = Wire(self._make(0), limit)
+        except Exception as error:  # noqa: BLE001 - translated, or raised again
+            self._unconnected(error, epoch, full=full)
         self._connected()
-        return connection
+        return wire
 
-    def _connect_listener(self) -> Connection:
-        with _raised_as_redis():
-            connection = self._make(0, None)
-        connection.socket_timeout = None
-        connection.connect()
-        return connection
+    def _connect_listener(self) -> Wire:
+        self.locate()
+        return Wire(self._make(0), self._timeout)
 
-    def _ask(self, connection: Connection, pieces: list[Piece], *, keep: bool) -> Any:
+    def _keep(self, wire: Wire, now: float) -> None:
+        if len(self._idle) < IDLE_MOST:
+            wire.used = now
+            self._idle.append(wire)
+        else:
+            wire.close()
+
+    def _drop_idle(self) -> None:
+        _close_each(self._idle)
+
+    def _ask(self, wire: Wire, pieces: list[Piece], limit: float, now: float) -> Any:
         try:
-            connection.send_packed_command(pieces, check_health=False)
-            reply = connection.read_response()
+            reply = wire.ask(pieces, limit)
         except ResponseError:
-            self._keep(connection, keep=keep)
+            self._keep(wire, now)
             raise
-        except BaseException:
-            # An answer that was not read would be taken for the next command's.
-            connection.disconnect()
-            raise
-        self._keep(connection, keep=keep)
+        self._keep(wire, now)
         return reply
 
-    def _keep(self, connection: Connection, *, keep: bool) -> None:
-        if keep and len(self._idle) < IDLE_MOST:
-            self._idle.append(connection)
+    def _exchange(
+        self, pieces: list[Piece], deadline: float | None = None, *, again: bool = True, full: bool = True
+    ) -> Any:
+        now = time.monotonic()
+        if deadline is None:
+            deadline = now + self._timeout
+        elif deadline <= now:
+            raise TimeoutError
+        try:
+            wire = self._idle.pop()
+        except IndexError:
+            pass
         else:
-            connection.disconnect()
-
-    def _exchange(self, pieces: list[Piece]) -> Any:
-        patience = self._patience(pieces)
-        if patience is None:
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                pass
-            else:
+            if wire.used >= self._trusted and now - wire.used < IDLE_TRUSTED and (again or not wire.stale()):
                 try:
-                    return self._ask(connection, pieces, keep=True)
-                except _CLOSED:
-                    # The server closed it while it was idle, as after a restart: the others are no better.
-                    self._idle.clear()
-        return self._ask(self._connect(patience), pieces, keep=patience is None)
+                    return self._ask(wire, pieces, deadline - now, now)
+                except (TimeoutError, redis.TimeoutError):
+                    raise
+                except LOST:
+                    # The server closed it while it was idle, as after a restart. What is not a mere question might
+                    # have been carried out before the connection went.
+                    if not again:
+                        raise
+            wire.close()
+            self._drop_idle()  # the others are no better
+        wire = self._connect(max(deadline - time.monotonic(), LEAST), full=full)
+        return self._ask(wire, pieces, max(deadline - time.monotonic(), LEAST), now)
 
-    def perform(self, op: object) -> Any:
+    def perform(self, op: object, seconds: float | None = None) -> Any:
         """Perform one operation from a thread.
+
+        Args:
+            op: What to do.
+            seconds: What it may take, if that is less than the setting ``timeout``.
 
         Raises:
             StoreError: The server did not do it.
         """
-        self.breaker.check(op)
+        breaker = self.breaker
+        if breaker.reason is not None and type(op) not in _URGENT:
+            breaker.refuse()
+        epoch = breaker.epoch
+        full = True
         try:
-            result = drive(dialogue(op), self._exchange)
+            if seconds is None and type(op) is ops.Read:
+                result = drive(dialogue(op), self._exchange)
+            else:
+                deadline, full = self._budget(seconds)
+                exchange = functools.partial(
+                    self._exchange, deadline=deadline, again=type(op) is ops.Read, full=full
+                )
+                result = drive(dialogue(op), exchange)
         except Exception as error:  # noqa: BLE001 - translated, or raised again
-            self._failed(error)
-        self.breaker.answered()
+            self._failed(error, op, epoch, full=full)
+        if breaker.reason is not None and type(op) in _URGENT:
+            breaker.answered()
         return result
+
+    def _budget(self, seconds: float | None) -> tuple[float, bool]:
+        """When an operation must be over, and whether that gives the server all the time it may take."""
+        if seconds is None or seconds >= self._timeout:
+            return time.monotonic() + self._timeout, True
+        return time.monotonic() + seconds, False
 
     # Event loops.
 
-    async def _aloop(self) -> _Loop:
+    async def _aloop(self) -> LoopWires:
         loop = asyncio.get_running_loop()
         found = self._loops.get(loop)
         if found is None:
             for ended in [each for each in self._loops if each.is_closed()]:
                 self._loops.pop(ended).drop()
-            found = self._loops[loop] = _Loop()
+            found = self._loops[loop] = LoopWires()
             await found.open()
         return found
 
-    async def _aconnect(self, patience: float | None) -> Connection:
+    async def _aconnect(self, timer: Limit, limit: float, *, full: bool) -> AsyncWire:
+        epoch = self.breaker.epoch
+        try:
+            try:
+                wire = await AsyncWire.connect(self._make(1))
+            except LOST as error:
+                if not self._embedded or isinstance(error, (TimeoutError, redis.TimeoutError)):
+                    raise
+                timer.stop()
+                await asyncio.to_thread(self._restart_embedded)
+                timer.start(limit)
+                wire = await AsyncWire.connect(self._make(1))
+        except Exception as error:  # noqa: BLE001 - translated, or raised again
+            self._unconnected(error, epoch, full=full)
+        self._connected()
+        return wire
+
+    async def _aidle(self, loop: LoopWires, *, again: bool) -> AsyncWire | None:
+        """A connection that can be trusted."""
+        if not loop.idle:
+            return None
+        wire = loop.idle.pop()
+        if wire.used >= self._trusted and time.monotonic() - wire.used < IDLE_TRUSTED and (again or not wire.stale()):
+            return wire
+        await wire.close()
+        await loop.close()
+        return None
+
+    async def _aask(self, loop: LoopWires, wire: AsyncWire, pieces: list[Piece], limit: float, timer: Limit) -> Any:
+        now = time.monotonic()
+        try:
+            return await wire.ask(pieces, limit, timer)
+        finally:
+            if wire.open:
+                wire.used = now
+                loop.idle.append(wire)
+
+    async def _aexchange(self, pieces: list[Piece], op: object, limit: float, *, full: bool) -> Any:
+        loop = await self._aloop()
         if self._pools is None:
             await asyncio.to_thread(self.locate)
-        connection = self._make(1, patience)
-        try:
-            await connection.connect()
-        except (redis.ConnectionError, OSError):
-            if not self._embedded:
-                raise
-            await asyncio.to_thread(self._restart_embedded)
-            connection = self._make(1, patience)
-            await connection.connect()
-        self._connected()
-        return connection
-
-    async def _aask(self, loop: _Loop, connection: Connection, pieces: list[Piece], *, keep: bool) -> Any:
-        try:
-            await connection.send_packed_command(pieces, check_health=False)
-            reply = await connection.read_response()
-        except ResponseError:
-            loop.idle.append(connection)
-            raise
-        except BaseException:
-            # A cancelled reader leaves an answer in the pipe that the next one would take for its own.
-            await _adisconnect(connection)
-            raise
-        if keep:
-            loop.idle.append(connection)
-        else:
-            await _adisconnect(connection)
-        return reply
-
-    async def _aexchange(self, pieces: list[Piece]) -> Any:
-        loop = await self._aloop()
-        patience = self._patience(pieces)
+        again = type(op) is ops.Read
+        since = time.monotonic()
+        if limit <= 0:
+            raise TimeoutError
         async with loop.turn:
-            connection = None
-            if patience is None and not loop.idle:
-                # One at a time: thirty TLS handshakes at once on one loop take longer than any of them may.
-                async with loop.connecting:
-                    if not loop.idle:
-                        connection = await self._aconnect(None)
-            if patience is None and connection is None:
-                try:
-                    return await self._aask(loop, loop.idle.pop(), pieces, keep=True)
-                except _CLOSED:
+            loop.same(since)
+            if self.breaker.reason is not None and type(op) not in _URGENT:
+                self.breaker.refuse()
+            try:
+                async with Limit(limit) as timer:
+                    wire = await self._aidle(loop, again=again)
+                    if wire is not None:
+                        try:
+                            return await self._aask(loop, wire, pieces, limit, timer)
+                        except (TimeoutError, redis.TimeoutError):
+                            raise
+                        except LOST:
+                            if not again:
+                                raise
+                            await loop.close()
+                    # One at a time: thirty TLS handshakes at once on one loop take longer than any of them may.
+                    left = timer.stop()
+                    async with loop.connecting:
+                        loop.same(since)
+                        timer.start(left)
+                        wire = await self._aidle(loop, again=again) or await self._aconnect(timer, limit, full=full)
+                    return await self._aask(loop, wire, pieces, limit, timer)
+            except (*LOST, StoreError) as error:
+                if full:
+                    loop.lost = time.monotonic(), error
                     await loop.close()
-            return await self._aask(loop, connection or await self._aconnect(patience), pieces, keep=patience is None)
+                raise
 
-    async def aperform(self, op: object) -> Any:
-        """As `perform`, from a task."""
-        self.breaker.check(op)
+    async def aperform(self, op: object, seconds: float | None = None) -> Any:
+        """As `perform`, from a task. The time it waits for its turn, among hundreds, does not count."""
+        breaker = self.breaker
+        if breaker.reason is not None and type(op) not in _URGENT:
+            breaker.refuse()
+        epoch = breaker.epoch
+        full = seconds is None or seconds >= self._timeout
+        limit = self._timeout if seconds is None else min(seconds, self._timeout)
         try:
-            result = await adrive(dialogue(op), self._aexchange)
+            result = await adrive(dialogue(op), functools.partial(self._aexchange, op=op, limit=limit, full=full))
         except Exception as error:  # noqa: BLE001 - translated, or raised again
-            self._failed(error)
-        self.breaker.answered()
+            self._failed(error, op, epoch, full=full)
+        if breaker.reason is not None and type(op) in _URGENT:
+            breaker.answered()
         return result
-
-    def _failed(self, error: Exception) -> NoReturn:
-        """Let only our own errors through, and remember that the server does not answer."""
-        ours = _translated(error, self.where)
-        if isinstance(ours, StoreUnavailable):
-            self.breaker.failed(ours)
-        elif isinstance(ours, StoreRefused):
-            self.breaker.answered()
-        if ours is None or ours is error:
-            raise error
-        raise ours from error
 
     def close(self) -> None:
         """Close this process's connections of threads; those of event loops close with their loops."""
+        self.breaker.close()
         self.listener.close()
-        while self._idle:
-            self._idle.pop().disconnect()
+        self._drop_idle()
+
+
+def _close_each(wires: list[Wire]) -> None:
+    with contextlib.suppress(IndexError):  # others take from it too
+        while True:
+            wires.pop().close()
 
 
 def _check_path(url: str) -> None:

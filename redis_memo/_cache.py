@@ -40,6 +40,8 @@ __all__ = ["Cache", "configure", "connect", "default_cache"]
 # The tokens whose computations this thread or task is inside of: waiting for one of them would be for ever.
 _held: contextvars.ContextVar[frozenset[bytes]] = contextvars.ContextVar("redis_memo_held", default=frozenset())
 
+_random = random.Random()  # noqa: S311 - spreads the refreshes; the module's own is the user's, who may have seeded it
+
 ENROLL_EVERY = 30.0
 
 
@@ -132,11 +134,16 @@ class Cache:
                 return job if self._workers.start(job, work, queue=op.awaited) else None
             if kind is ops.Await:
                 return _ended(op.handle) if until(op.handle.future, op.seconds) else _late(op.handle)
-            if kind in _WRITES:
-                enroll = self._enroll(op.place.prefix, namespace)
-                if enroll is not None:
-                    self._noted(enroll, backend(enroll))
-            return backend(op)
+            if kind not in _WRITES:
+                return backend(op)
+            due = self._enroll(op.place.prefix, namespace)
+            if due is not None:
+                self._noted(due, backend(due))
+            answer = backend(op)
+            if due is None and _nothing_was_listed(answer):
+                again = ops.Enroll(_registry(namespace), op.place.prefix)
+                self._noted(again, backend(again))
+            return answer
 
         return drive(flow, perform)
 
@@ -181,11 +188,16 @@ class Cache:
             if kind is ops.Release:
                 # A caller that is cancelled once more must not take the release with it.
                 return await asyncio.shield(asyncio.ensure_future(backend(op)))
-            if kind in _WRITES:
-                enroll = self._enroll(op.place.prefix, namespace)
-                if enroll is not None:
-                    self._noted(enroll, await backend(enroll))
-            return await backend(op)
+            if kind not in _WRITES:
+                return await backend(op)
+            due = self._enroll(op.place.prefix, namespace)
+            if due is not None:
+                self._noted(due, await backend(due))
+            answer = await backend(op)
+            if due is None and _nothing_was_listed(answer):
+                again = ops.Enroll(_registry(namespace), op.place.prefix)
+                self._noted(again, await backend(again))
+            return answer
 
         if self._sealer is None:
             with contextlib.suppress(StoreError):  # met again, and reported, by the flow's first operation
@@ -196,7 +208,7 @@ class Cache:
         return self._now()
 
     def _chance(self, _: ops.Chance) -> float:
-        return 1.0 - random.random()  # noqa: S311 - spreads the refreshes
+        return 1.0 - _random.random()
 
     def _take_token(self, _: ops.TakeToken) -> bytes:
         token = os.urandom(16).hex().encode()
@@ -358,6 +370,11 @@ def _late(job: Job) -> ops.Late:
     return ops.Late(begun=not job.withdraw())
 
 
+def _nothing_was_listed(answer: object) -> bool:
+    """Whether the server has lost what it had of the function, the note in the namespace's registry perhaps too."""
+    return answer is True or (type(answer) is ops.Leased and answer.first)
+
+
 def _registry(namespace: str) -> str:
     return f"{namespace_prefix(namespace)[:-1]}}}:functions"
 
@@ -413,6 +430,7 @@ def configure(url: str | None = None, **settings: Any) -> Cache:
         lease: Seconds after which a computation whose process died is taken over (default 10).
         max_wait: Seconds that a call waits for another's computation before it computes itself (default 60).
         workers: How many computations may run behind their callers at once (default 8).
+        on_event: A function that is told what happens to the server: one of the events in `redis_memo.events`.
         **settings: These settings; all of them are keywords.
 
     Returns:

@@ -112,8 +112,8 @@ def _result(op: object, reply: Any) -> Any:
     match op, reply:
         case ops.Acquire(), [b"found", bytes(envelope)]:
             return ops.Found(envelope)
-        case (ops.Acquire() | ops.Seize()), [b"leased"]:
-            return ops.Leased()
+        case (ops.Acquire() | ops.Seize()), [b"leased", int(first)]:
+            return ops.Leased(first == 1)
         case ops.Acquire(), [b"busy", bytes(holder), int(left)]:
             return ops.Busy(holder, left / 1000)
         case (ops.Fill() | ops.Put() | ops.Release() | ops.Renew() | ops.Strike()), int():

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from .errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from .events import EventHook
 
 __all__ = ["Compression", "OnError", "Settings", "checked_choice", "redacted"]
 
@@ -81,6 +85,7 @@ class Settings:
     lease: float = 10.0
     max_wait: float = 60.0
     workers: int = 8
+    on_event: EventHook | None = None
 
     @classmethod
     def build(
@@ -127,4 +132,7 @@ class Settings:
         _checked_seconds("max_wait", settings.max_wait, 0, 86400)
         if type(settings.workers) is not int or not 1 <= settings.workers <= 1000:
             raise ConfigurationError("workers must be a whole number between 1 and 1000")
+        hook: object = settings.on_event
+        if hook is not None and (not callable(hook) or inspect.iscoroutinefunction(hook)):
+            raise ConfigurationError("on_event takes a plain function of one event")
         return settings

@@ -114,6 +114,8 @@ def _serve_due(spec: Spec, place: Place, look: Look) -> Flow:
             newer = spec.look(place.entry, answer.envelope, (yield Clock()), (yield Chance()))
             look = look if newer.standing is Standing.OVER else newer
     except StoreError as error:
+        with contextlib.suppress(StoreError):
+            yield Release(place, token)
         spec.failed(error)
     except UnreadableEntry as error:
         spec.unreadable(error)
@@ -154,6 +156,9 @@ def _miss(spec: Spec, place: Place, known: bytes | None, look: Look | None) -> F
             try:
                 answer = yield Acquire(place, token, spec.lease, known)
             except StoreError as error:
+                # It may have been granted in an answer that was lost.
+                with contextlib.suppress(StoreError):
+                    yield Release(place, token)
                 spec.failed(error)
                 break
             if isinstance(answer, Found):
@@ -367,6 +372,8 @@ def refresh(spec: Spec, place: Place) -> Flow:
         yield Seize(place, token, spec.lease)
     except StoreError as error:
         yield Land(token, None)
+        with contextlib.suppress(StoreError):
+            yield Release(place, token)
         spec.failed(error)
         return (yield from _compute_alone(spec, None))
     except GeneratorExit:

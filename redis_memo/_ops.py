@@ -151,7 +151,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Store a value unconditionally; what is being computed is superseded."""
+    """Store a value unconditionally; what is being computed is superseded. True if nothing was listed, as `Leased`."""
 
     place: Place
     envelope: bytes
@@ -381,7 +381,12 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Leased:
-    """The right to compute is the caller's."""
+    """The right to compute is the caller's.
+
+    ``first`` tells that nothing of the function was listed: it is new, or the server lost what it had.
+    """
+
+    first: bool = False
 
 
 @dataclass(frozen=True, slots=True)

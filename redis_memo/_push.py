@@ -8,16 +8,22 @@ import threading
 from collections import deque
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import redis
+from redis.exceptions import ResponseError
+
+from .errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ._wire import Wire
+
 __all__ = ["Listener", "Subscription", "until", "until_async"]
 
-Connection: TypeAlias = Any  # redis.Connection and its kin; their stubs disagree between releases
+LEAST_PAUSE, MOST_PAUSE = 0.05, 1.0  # seconds between attempts to connect
+SILENCE = 5.0  # seconds without a message after which the server is asked whether it is still there
 
 
 def until(future: Future[Any], seconds: float) -> bool:
@@ -95,18 +101,18 @@ class Subscription:
 class Listener:
     """Subscriptions of one process over one connection, read by one daemon thread.
 
-    The thread starts with the first subscription. Whoever subscribes writes to the socket under the lock; only
-    the thread reads. A lost connection wakes every waiter (they ask the store again), and is made anew.
+    The thread starts with the first subscription. The connection is written to, and read from, under the lock only.
+    A lost connection wakes every waiter (they ask the store again), and is made anew.
 
     Args:
-        connect: Returns a connected redis-py connection without a read timeout; raises when it cannot.
+        connect: Returns a connection; raises when it cannot.
     """
 
-    def __init__(self, connect: Callable[[], Connection]) -> None:
+    def __init__(self, connect: Callable[[], Wire]) -> None:
         self._connect = connect
         self._lock = threading.Lock()
         self._channels: dict[bytes, list[Subscription]] = {}
-        self._connection: Connection | None = None
+        self._wire: Wire | None = None
         self._thread: threading.Thread | None = None
         self._wanted = threading.Condition(self._lock)
         self._closed = False
@@ -120,9 +126,8 @@ class Listener:
                 self._thread.start()
             known = self._channels.setdefault(subscription.channel, [])
             known.append(subscription)
-            if self._connection is not None:
-                # Sent again for a known channel: the server confirms each time, after what it sent before.
-                self._send("SUBSCRIBE", subscription.channel)
+            # Sent again for a known channel: the server confirms each time, after what it sent before.
+            self._send(b"SUBSCRIBE", subscription.channel)
             self._wanted.notify()
         return subscription
 
@@ -133,54 +138,75 @@ class Listener:
             if subscription in known:
                 known.remove(subscription)
             if not known and self._channels.pop(subscription.channel, None) is not None:
-                self._send("UNSUBSCRIBE", subscription.channel)
+                self._send(b"UNSUBSCRIBE", subscription.channel)
 
     def close(self) -> None:
         """Close the connection; the thread ends."""
         with self._lock:
             self._closed = True
             self._wanted.notify()
-            connection, self._connection = self._connection, None
-        if connection is not None:
-            # Shut down first: closing a socket that another thread reads from does not wake it.
-            with contextlib.suppress(redis.RedisError, OSError):
-                connection.disconnect()
+            wire, self._wire = self._wire, None
+        if wire is not None:
+            wire.close()
 
-    def _send(self, *command: str | bytes) -> None:
-        if self._connection is not None:
+    def _send(self, *command: bytes) -> None:
+        if self._wire is not None:
+            packed = [b"*%d\r\n" % len(command), *(b"$%d\r\n%b\r\n" % (len(part), part) for part in command)]
             # A broken connection is found by the reading thread, which subscribes anew.
-            with contextlib.suppress(redis.RedisError, OSError):
-                self._connection.send_command(*command, check_health=False)
+            with contextlib.suppress(OSError):
+                self._wire.send(b"".join(packed))
 
     def _run(self) -> None:
-        pause = 0.05
+        pause = LEAST_PAUSE
         while True:
             with self._wanted:
                 self._wanted.wait_for(lambda: self._closed or self._channels)
                 if self._closed:
                     return
+            wire = None
             try:
-                connection = self._connect()
+                wire = self._connect()
                 with self._lock:
                     if self._closed:
-                        connection.disconnect()  # type: ignore[unreachable]  # closed by another thread meanwhile
+                        wire.close()  # type: ignore[unreachable]  # closed by another thread meanwhile
                         return
-                    self._connection = connection
+                    self._wire = wire
                     if self._channels:
-                        self._send("SUBSCRIBE", *self._channels)
-                pause = 0.05
+                        self._send(b"SUBSCRIBE", *self._channels)
                 while True:
-                    self._heard(connection.read_response())
-            except (redis.RedisError, OSError, ValueError):
+                    if self._listen(wire):
+                        pause = LEAST_PAUSE
+            except (redis.RedisError, OSError, ValueError, StoreError) as error:
+                if isinstance(error, ResponseError):
+                    pause = MOST_PAUSE  # refused: it may not subscribe
+                if wire is not None:
+                    wire.close()
                 with self._lock:
-                    self._connection = None
+                    self._wire = None
                     for subscription in [each for known in self._channels.values() for each in known]:
                         subscription.tell()
                     if self._wanted.wait_for(lambda: self._closed, pause):
                         return
-                pause = min(2 * pause, 1.0)
+                pause = min(2 * pause, MOST_PAUSE)
+
+    def _listen(self, wire: Wire) -> bool:
+        """Pass on what comes; a silence is questioned where somebody waits: the other end may be gone."""
+        if not wire.wait(SILENCE):
+            with self._lock:
+                if not self._channels:
+                    return False
+                self._send(b"PING")
+            if not wire.wait(SILENCE):
+                raise TimeoutError
+        with self._lock:
+            messages = wire.receive()
+        for message in messages:
+            self._heard(message)
+        return bool(messages)
 
     def _heard(self, message: object) -> None:
+        if isinstance(message, redis.RedisError):
+            raise message
         if not isinstance(message, list) or len(message) < 3:
             return
         kind, channel = message[0], message[1]

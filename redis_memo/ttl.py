@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from numbers import Real
-from random import random as _uniform
+from random import Random
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from redis_memo.errors import ConfigurationError
@@ -37,6 +37,7 @@ __all__ = [
     "resolve",
 ]
 
+_uniform = Random().random  # noqa: S311 - spreads expiries; the module's own is the user's, who may have seeded it
 LONGEST = 10 * 365 * 86400.0
 """Ten years, in seconds: nothing is stored for longer."""
 

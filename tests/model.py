@@ -60,11 +60,9 @@ class ModelStore:
                         return ops.Resting()
                 elif holder is not None and holder != token:
                     return ops.Busy(holder, self.leases[place.entry][1] - now)
-                self._take(place, token, lease)
-                return ops.Leased()
+                return self._take(place, token, lease)
             case ops.Seize(place, token, lease):
-                self._take(place, token, lease)
-                return ops.Leased()
+                return self._take(place, token, lease)
             case ops.Renew(place, token, lease):
                 if self._live(self.leases, place.entry) != token:
                     return False
@@ -76,8 +74,9 @@ class ModelStore:
                 self._put(place, envelope, ttl, tokens)
                 return True
             case ops.Put(place, envelope, ttl, tokens):
+                first = self._nothing_listed(place.prefix)
                 self._put(place, envelope, ttl, tokens)
-                return True
+                return first
             case ops.Release(place, token, _, rest):
                 if self._live(self.leases, place.entry) != token:
                     return False
@@ -152,9 +151,14 @@ class ModelStore:
         self.tokens.pop(key, None)
         self.computing.pop(key, None)
 
-    def _take(self, place: ops.Place, token: bytes, lease: float) -> None:
+    def _nothing_listed(self, prefix: str) -> bool:
+        return not any(key.startswith(prefix) for key in {*self.entries, *self.leases})
+
+    def _take(self, place: ops.Place, token: bytes, lease: float) -> ops.Leased:
+        first = self._nothing_listed(place.prefix)
         self.leases[place.entry] = token, self.clock() + lease
         self.computing[place.entry] = place.tokens
+        return ops.Leased(first)
 
     def _put(self, place: ops.Place, envelope: bytes, ttl: float, tokens: bytes) -> None:
         self.entries[place.entry] = envelope, self.clock() + ttl

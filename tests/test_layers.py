@@ -21,9 +21,9 @@ ROOT = Path(redis_memo.__path__[0])
 # A module imports from the layers below its own, function-local and TYPE_CHECKING imports included. Modules that stand
 # in one line with ">" may import from those to their right in the same line; all others know nothing of their neighbours.
 LAYERS = [
-    "errors",
-    "_registry, _source, _events",
-    "_keys_walk, _config, _push, _background",
+    "errors, events",
+    "_registry, _source, _events, _hook, _wire, _background",
+    "_keys_walk, _config, _push, _breaker, _failures",
     "_keys_code, _codecs_stream",
     "_keys_stdlib, _codecs_items, _codecs_zoneinfo",
     "_keys, _codecs_builtin, _codecs_classes, _codecs_pytz, _codecs_dateutil, _codecs_numpy",

@@ -191,3 +191,17 @@ def test_the_wait_for_graph_is_forgotten(cache) -> None:
     cache.backend.perform(ops.NoteWait(b"test-token", b"other"))
     assert cache.backend.perform(ops.FollowWait(b"test-token")) == b"other"
     until(lambda: cache.backend.perform(ops.FollowWait(b"test-token")) is None)
+
+
+def test_clearing_finds_what_was_stored_after_the_server_lost_everything(valkey_server: Server, namespace: str) -> None:
+    """P3: the registry of the namespace went too, and whoever clears never called the function."""
+    cache, other = connect(valkey_server.url, secret=SECRET), connect(valkey_server.url, secret=SECRET)
+    f = redis_cached(namespace=namespace, ttl=60, cache=cache, name="f")(lambda x: x)
+    for fill in (lambda: f(1), lambda: f.refresh(1), lambda: f.store(1, 1)):
+        f(0)
+        with valkey_server.client() as client:
+            client.delete(*client.scan_iter(f"memo:*{namespace}*", count=10_000))
+        fill()
+        assert other.clear(namespace) == 1
+    cache.close()
+    other.close()

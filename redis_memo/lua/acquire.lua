@@ -1,6 +1,6 @@
 -- KEYS  entry, lease, index, args
 -- ARGV  token, lease in ms, tokens of arguments and tags, length and head of an entry that will not do or ''
--- returns  {'found', entry} | {'leased'} | {'busy', token of the holder, ms left} | {'resting'}
+-- returns  {'found', entry} | {'leased', 1 if nothing was listed} | {'busy', token of the holder, ms left} | {'resting'}
 -- An entry that could not be read, or is past its soft expiry, is no answer: whoever has it may replace it. Its head
 -- holds a digest of it all, so that not all of it need be compared.
 local known = ARGV[4] ~= ''
@@ -19,6 +19,7 @@ end
 redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
 local now = now_ms()
 -- Listed from now on, so that an invalidation by arguments finds the computation in flight too.
+local first = 1 - redis.call('EXISTS', KEYS[3])
 list(KEYS[3], KEYS[4], digest_of(KEYS[1]), ARGV[3], -now - ARGV[2], true)
 sweep(KEYS[1], KEYS[3], KEYS[4], now)
-return {'leased'}
+return {'leased', first}

@@ -1,11 +1,12 @@
 -- KEYS  entry, lease, index, args
 -- ARGV  envelope, ttl in ms, tokens of arguments and tags
--- returns  1
+-- returns  1 if nothing was listed, 0 if something was
 -- A value given from outside supersedes what is being computed: the lease goes.
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 redis.call('DEL', KEYS[2])
 local now = now_ms()
+local first = 1 - redis.call('EXISTS', KEYS[3])
 relist(KEYS[3], KEYS[4], digest_of(KEYS[1]), ARGV[3], now + ARGV[2])
 sweep(KEYS[1], KEYS[3], KEYS[4], now)
 redis.call('PUBLISH', KEYS[1], 'filled')
-return 1
+return first

@@ -1,0 +1,64 @@
+"""What a failure means: which error of ours it is, and whether the next call will meet it too."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+import redis
+
+from ._wire import LOST, RefusedClient
+from .errors import RedisMemoError, StoreError, StoreRefused, StoreUnavailable
+
+__all__ = ["crowded", "excused", "translated"]
+
+LACKING = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+CROWDED = "max number of clients reached"
+
+
+def translated(error: Exception, where: str) -> StoreError | None:
+    """Our own error for whatever redis-py raised; None for what is none of its kind."""
+    if isinstance(error, RedisMemoError):
+        return error if isinstance(error, StoreError) else None
+    if isinstance(error, (redis.TimeoutError, TimeoutError)):
+        return StoreUnavailable(f"{where} did not answer in time")
+    if isinstance(error, redis.AuthenticationError):
+        return StoreRefused(f"{where} refused the credentials in the URL")
+    if isinstance(error, redis.BusyLoadingError):
+        return StoreUnavailable(f"{where} is not ready: {str(error)[:120]}")
+    if isinstance(error, RefusedClient) or CROWDED in str(error):
+        return StoreRefused(f"{where} refused: {CROWDED}")
+    if isinstance(error, LOST):
+        return StoreUnavailable(f"{where} cannot be reached ({type(error).__name__})")
+    if isinstance(error, (redis.RedisError, ValueError)):
+        # The server's own words ("OOM command not allowed ..."), which quote no argument of a known command.
+        return StoreRefused(f"{where} refused: {str(error)[:120]}")
+    return None
+
+
+def crowded(ours: StoreError) -> bool:
+    """Whether the server only has too many clients."""
+    return CROWDED in str(ours)
+
+
+def excused(error: Exception, ours: StoreError, *, full: bool) -> bool:
+    """Whether a failure says nothing of what the next call will meet."""
+    if isinstance(error, (TimeoutError, redis.TimeoutError)) and not full:
+        return True  # it was given less time than it may take
+    if isinstance(error, redis.AuthenticationError):
+        return False
+    return crowded(ours) or _is_our_own(error)
+
+
+def _is_our_own(error: BaseException | None) -> bool:
+    """Whether this process or machine has run out of something, which says nothing of the server."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in LACKING:
+            return True
+        error = error.__cause__ or error.__context__
+    try:
+        # The resolver does not say why it could not open its files.
+        socket.socket().close()
+    except OSError as lacking:
+        return lacking.errno in LACKING
+    return False

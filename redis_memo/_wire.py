@@ -1,0 +1,443 @@
+"""Connections that keep to a time limit.
+
+redis-py connects, encrypts and authenticates; what follows is exchanged here, over the same socket and with the same
+parser (hiredis). redis-py's own limits are for one receive or one send, so that a server that trickles holds a caller
+up for as long as it likes, and on an event loop they take a loop that was busy for a server that was slow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import select
+import time
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias
+
+import hiredis
+import redis
+from redis.exceptions import NoScriptError, ResponseError
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import AsyncGenerator, Sequence
+    from types import TracebackType
+
+__all__ = ["LEAST", "LOST", "AsyncWire", "Limit", "LoopWires", "RefusedClient", "Wire", "timed", "timed_async"]
+
+Connection: TypeAlias = Any  # sync or async redis-py connections; their stubs disagree between releases
+Piece: TypeAlias = bytes | memoryview
+
+ASYNC_MOST = 32  # connections of one event loop: hundreds of tasks take turns
+CHUNK = 1 << 16
+SLOWEST = 1e6  # bytes a second: what is slower than this does not count as an answer that is under way
+WORKING = 20e6  # bytes a second that the server is granted to digest a large command
+GRACE = 0.05  # seconds in which a loop that was blocked can read what has come meanwhile
+ROUNDS = 20  # how often, should it be blocked again
+LEAST = 0.001  # a socket without any time left would not block at all
+
+LOST = (OSError, redis.ConnectionError, redis.TimeoutError, redis.InvalidResponse)
+_MORE = object()
+
+
+class RefusedClient(redis.RedisError):
+    """The server has as many clients as it may have; those that are connected are served."""
+
+
+def _reply_error(text: str) -> Exception:
+    code = text.partition(" ")[0]
+    if code == "NOSCRIPT":
+        return NoScriptError(text)
+    if code in ("NOAUTH", "WRONGPASS"):
+        return redis.AuthenticationError(text)
+    if code in ("LOADING", "MASTERDOWN", "CLUSTERDOWN"):
+        # Whatever was asked, it would have answered the same.
+        return redis.BusyLoadingError(text)
+    if "max number of clients" in text:
+        return RefusedClient(text)
+    return ResponseError(text)
+
+
+def _new_reader() -> Any:  # its stubs do not know that it takes any buffer
+    return hiredis.Reader(protocolError=redis.InvalidResponse, replyError=_reply_error, notEnoughData=_MORE)
+
+
+def _hung_up() -> NoReturn:
+    raise redis.ConnectionError("closed by the server")
+
+
+def _checked(reader: Any, reply: object) -> object:
+    if reader.has_data():
+        # The replies and the commands are out of step: this one may be another command's.
+        raise redis.InvalidResponse("more was answered than was asked")
+    if isinstance(reply, redis.RedisError):
+        raise reply
+    return reply
+
+
+class _Quiet:
+    """A redis-py connection that introduces itself to nobody: two round trips less, each of which could time out."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.lib_name = self.lib_version = self.driver_info = None
+
+
+class _Timed(_Quiet):
+    """A redis-py connection whose steps (connect, TLS, AUTH, SELECT) share one deadline."""
+
+    deadline = math.inf
+    sock: socket.socket
+
+    @property
+    def socket_timeout(self) -> float:
+        return max(self.deadline - time.monotonic(), LEAST)
+
+    @socket_timeout.setter
+    def socket_timeout(self, _: object) -> None:
+        pass  # redis-py's constructor would set it
+
+    socket_connect_timeout = socket_timeout
+
+    def _connect(self) -> socket.socket:
+        self.sock = super()._connect()  # type: ignore[misc]
+        return self.sock
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise redis.TimeoutError
+        self.sock.settimeout(left)
+        return super().read_response(*args, **options)  # type: ignore[misc]
+
+
+class _Streamed(_Quiet):
+    """An asyncio redis-py connection, limited from outside."""
+
+    streams: tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+    async def _connect(self) -> None:
+        await super()._connect()  # type: ignore[misc]
+        self.streams = self._reader, self._writer  # type: ignore[attr-defined]
+
+
+def timed(kind: type) -> type:
+    """A class of redis-py's connections, with a deadline."""
+    return type(kind.__name__, (_Timed, kind), {})
+
+
+def timed_async(kind: type) -> type:
+    """A class of redis-py's asyncio connections, without limits of their own."""
+    return type(kind.__name__, (_Streamed, kind), {})
+
+
+class Wire:
+    """One connection, used by one thread at a time.
+
+    Args:
+        connection: Of a class that `timed` made; not connected yet.
+        limit: Seconds that connecting may take.
+
+    Attributes:
+        used: The moment of its last use.
+
+    Raises:
+        OSError: Or an error of redis-py's: there is no connection.
+    """
+
+    __slots__ = ("_buffer", "_connection", "_limit", "_reader", "_sock", "used")
+
+    def __init__(self, connection: Connection, limit: float) -> None:
+        began = time.monotonic()
+        connection.deadline = began + limit
+        try:
+            connection.connect()
+        except BaseException:
+            connection.disconnect()
+            raise
+        self._connection = connection
+        self._sock: socket.socket = connection.sock
+        self._reader = _new_reader()
+        self._buffer = bytearray(CHUNK)
+        self._limited(limit)
+        self.used = began
+
+    def ask(self, pieces: Sequence[Piece], limit: float) -> Any:
+        """Send a command and return its reply; a large one is granted more time than the limit, while it moves.
+
+        Raises:
+            ResponseError: The reply is an error; the connection stays usable.
+            BaseException: Anything else; the connection is closed.
+        """
+        sock = self._sock
+        try:
+            if limit != self._limit:
+                self._limited(limit)
+            try:
+                for piece in pieces:
+                    sock.sendall(piece)
+            except (BrokenPipeError, ConnectionResetError):
+                self._last_words()
+                raise
+            if len(pieces) > 1:
+                self._limited(limit + sum(map(len, pieces)) / WORKING)
+            count = sock.recv_into(self._buffer)
+            if not count:
+                _hung_up()
+            reader = self._reader
+            reader.feed(self._buffer, 0, count)
+            reply = reader.gets()
+            if reply is _MORE:
+                reply = self._rest(count, limit)
+            return _checked(reader, reply)
+        except ResponseError:
+            raise
+        except BaseException:
+            # A reply that was not read would be taken for the next command's.
+            self.close()
+            raise
+
+    def _limited(self, seconds: float) -> None:
+        self._limit = seconds
+        self._sock.settimeout(seconds)
+
+    def _rest(self, count: int, limit: float) -> object:
+        began = time.monotonic()
+        while True:
+            left = limit + count / SLOWEST - (time.monotonic() - began)
+            if left <= 0:
+                raise redis.TimeoutError
+            self._limited(min(left, limit))
+            more = self._sock.recv_into(self._buffer)
+            if not more:
+                _hung_up()
+            count += more
+            self._reader.feed(self._buffer, 0, more)
+            reply = self._reader.gets()
+            if reply is not _MORE:
+                return reply
+
+    def _last_words(self) -> None:
+        """Raise what the server said before it hung up, as it does to one client too many."""
+        with contextlib.suppress(OSError):
+            self._limited(LEAST)
+            count = self._sock.recv_into(self._buffer)
+            self._reader.feed(self._buffer, 0, count)
+            reply = self._reader.gets()
+            if isinstance(reply, redis.RedisError):
+                raise reply
+
+    # For the listener, which sends from any thread and reads in its own. A lock of its keeps them apart: TLS does not
+    # bear both at once.
+
+    def send(self, command: Piece) -> None:
+        """Send without waiting for an answer."""
+        self._sock.sendall(command)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until there is something to receive; False when there was nothing."""
+        pending = getattr(self._sock, "pending", None)  # decrypted already
+        if pending is not None and pending():
+            return True
+        poller = select.poll()
+        poller.register(self._sock, select.POLLIN)
+        return bool(poller.poll(seconds * 1000))
+
+    def receive(self) -> list[Any]:
+        """What has arrived; errors of the server among it."""
+        count = self._sock.recv_into(self._buffer)
+        if not count:
+            _hung_up()
+        self._reader.feed(self._buffer, 0, count)
+        replies = []
+        while (reply := self._reader.gets()) is not _MORE:
+            replies.append(reply)
+        return replies
+
+    def close(self) -> None:
+        """Close it; who waits in it is woken."""
+        with contextlib.suppress(redis.RedisError, OSError):
+            self._connection.disconnect()
+
+
+class Limit:
+    """A time limit on what one task does with the server.
+
+    A loop that was blocked for longer than the limit reads what has come meanwhile before the limit counts: the server
+    was not slow, the loop was.
+
+    Args:
+        seconds: That the server may take.
+
+    Raises:
+        TimeoutError: On leaving.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._timeout = asyncio.timeout(None)
+        self._rounds = 0
+        self._moved = self._seen = 0
+        self.start(seconds)
+
+    def start(self, seconds: float) -> None:
+        """Begin anew."""
+        self._seconds = seconds
+        self._began = self._loop.time()
+        self._moved = self._seen = 0
+        self._arm(self._began + seconds)
+
+    def stop(self) -> float:
+        """Let what follows take its time; returns what is left."""
+        self._handle.cancel()
+        return max(self._due - self._loop.time(), LEAST)
+
+    def moved(self, count: int) -> None:
+        """Grant time for so many bytes that were sent or received."""
+        self._moved += count
+
+    def _arm(self, due: float) -> None:
+        self._due = due
+        self._handle = self._loop.call_at(due, self._late)
+
+    def _late(self) -> None:
+        now = self._loop.time()
+        if self._moved > self._seen:
+            self._seen = self._moved
+            due = min(now + self._seconds, self._began + self._seconds + self._moved / SLOWEST)
+            if due > now:
+                self._arm(due)
+                return
+        # The loop takes in what has arrived before it comes here, but runs who waits for it after.
+        if self._rounds == 0 or (now - self._due > GRACE and self._rounds < ROUNDS):
+            self._rounds += 1
+            self._arm(now + GRACE)
+        else:
+            self._timeout.reschedule(now)
+
+    async def __aenter__(self) -> Self:
+        await self._timeout.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._handle.cancel()
+        await self._timeout.__aexit__(kind, error, trace)
+
+
+class AsyncWire:
+    """One connection of an event loop, used by one task at a time.
+
+    Args:
+        connection: Of a class that `timed_async` made, and connected.
+
+    Attributes:
+        open: Whether it can be used.
+        used: The moment of its last use.
+    """
+
+    __slots__ = ("_connection", "_parser", "_streams", "open", "used")
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] = connection.streams
+        self._parser = _new_reader()
+        self.open = True
+        self.used = time.monotonic()
+
+    @classmethod
+    async def connect(cls, connection: Connection) -> AsyncWire:
+        """Connect; the caller limits the time."""
+        try:
+            await connection.connect()
+            return cls(connection)
+        except BaseException:
+            await _adisconnect(connection)
+            raise
+
+    async def ask(self, pieces: Sequence[Piece], limit: float, timer: Limit) -> Any:
+        """As `Wire.ask`; the timer runs already."""
+        incoming, outgoing = self._streams
+        parser = self._parser
+        try:
+            if len(pieces) == 1:
+                outgoing.write(pieces[0])
+            else:
+                for piece in pieces:
+                    outgoing.write(piece)
+                    await outgoing.drain()
+                    timer.moved(len(piece))
+                timer.stop()
+                timer.start(limit + sum(map(len, pieces)) / WORKING)
+            while (reply := parser.gets()) is _MORE:
+                data = await incoming.read(CHUNK)
+                if not data:
+                    _hung_up()
+                timer.moved(len(data))
+                parser.feed(data)
+            return _checked(parser, reply)
+        except ResponseError:
+            raise
+        except BaseException:
+            # A cancelled reader leaves an answer in the pipe that the next one would take for its own.
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Close it, without waiting for the other side."""
+        self.open = False
+        await _adisconnect(self._connection)
+
+    def drop(self) -> None:
+        """Close the socket of a loop that ended without finalising anything, as loop.close() alone does."""
+        with contextlib.suppress(AttributeError, OSError):
+            # No public way leads to the socket of a transport whose loop is closed.
+            self._streams[1].get_extra_info("socket")._sock.close()  # noqa: SLF001
+
+
+class LoopWires:
+    """Connections of one event loop, closed with it."""
+
+    def __init__(self) -> None:
+        self.idle: list[AsyncWire] = []
+        self.turn = asyncio.Semaphore(ASYNC_MOST)
+        self.connecting = asyncio.Lock()
+        self.lost: tuple[float, Exception] | None = None
+        self._end: AsyncGenerator[None] | None = None
+
+    async def open(self) -> None:
+        """See to it that the connections are closed with the loop."""
+        # asyncio.run and its kin finalise the loop's async generators before they close it. That is the one
+        # hook by which a library hears of the end of a loop it does not own.
+        async def until_the_loop_ends() -> AsyncGenerator[None]:
+            try:
+                yield
+            finally:
+                await self.close()
+
+        self._end = until_the_loop_ends()
+        await anext(self._end)
+
+    def same(self, since: float) -> None:
+        """Raise what another task met while this one waited for its turn: the next in line need not wait as long."""
+        if self.lost is not None and self.lost[0] >= since:
+            error = self.lost[1]
+            raise type(error)(*error.args)
+
+    def drop(self) -> None:
+        """Close the sockets of a loop that ended without finalising anything, as loop.close() alone does."""
+        idle, self.idle = self.idle, []
+        for wire in idle:
+            wire.drop()
+
+    async def close(self) -> None:
+        """Close the idle connections."""
+        idle, self.idle = self.idle, []
+        for wire in idle:
+            await wire.close()
+
+
+async def _adisconnect(connection: Connection) -> None:
+    with contextlib.suppress(redis.RedisError, OSError, RuntimeError):
+        await connection.disconnect(nowait=True)
