@@ -193,22 +193,22 @@ class Backend:
             self._trusted = time.monotonic()
             self._drop_idle()
 
-    def _unconnected(self, error: Exception, epoch: int, *, full: bool) -> NoReturn:
+    def _unconnected(self, error: Exception, epoch: int) -> NoReturn:
         """A connection that cannot be made concerns every call, unless there are only too many of them."""
         ours = translated(error, self.where)
         if ours is None or ours is error:
             raise error
-        if not excused(error, ours, full=full):
+        if not excused(error, ours):
             self._open(ours, epoch)
         raise ours from error
 
-    def _failed(self, error: Exception, op: object, epoch: int, *, full: bool) -> NoReturn:
+    def _failed(self, error: Exception, op: object, epoch: int) -> NoReturn:
         """Let only our own errors through, and remember that the server does not answer."""
         ours = translated(error, self.where)
         if ours is None or ours is error:
             raise error
         if isinstance(ours, StoreUnavailable) or isinstance(error, redis.AuthenticationError):
-            if not excused(error, ours, full=full):
+            if not excused(error, ours):
                 self._open(ours, epoch)
         elif self.breaker.reason is not None and type(op) in _URGENT:
             self.breaker.answered()
@@ -243,7 +243,7 @@ class Backend:
 
     # Threads.
 
-    def _connect(self, limit: float, *, full: bool) -> Wire:
+    def _connect(self, limit: float) -> Wire:
         epoch = self.breaker.epoch
         self.locate()
         try:
@@ -256,7 +256,7 @@ class Backend:
                 self._restart_embedded()
                 wire = Wire(self._make(0), limit)
         except Exception as error:  # noqa: BLE001 - translated, or raised again
-            self._unconnected(error, epoch, full=full)
+            self._unconnected(error, epoch)
         self._connected()
         return wire
 
@@ -283,40 +283,30 @@ class Backend:
         self._keep(wire, now)
         return reply
 
-    def _exchange(
-        self, pieces: list[Piece], deadline: float | None = None, *, again: bool = True, full: bool = True
-    ) -> Any:
+    def _exchange(self, pieces: list[Piece]) -> Any:
         now = time.monotonic()
-        if deadline is None:
-            deadline = now + self._timeout
-        elif deadline <= now:
-            raise TimeoutError
+        deadline = now + self._timeout
         try:
             wire = self._idle.pop()
         except IndexError:
             pass
         else:
-            if wire.used >= self._trusted and now - wire.used < IDLE_TRUSTED and (again or not wire.stale()):
+            if wire.used >= self._trusted and now - wire.used < IDLE_TRUSTED:
                 try:
-                    return self._ask(wire, pieces, deadline - now, now)
+                    return self._ask(wire, pieces, self._timeout, now)
                 except (TimeoutError, redis.TimeoutError):
                     raise
                 except LOST:
-                    # The server closed it while it was idle, as after a restart. What is not a mere question might
-                    # have been carried out before the connection went.
-                    if not again:
-                        raise
+                    # The server closed it while it was idle, as after a restart. Or it went with the answer: then the
+                    # operation is carried out twice, which does no harm but to the count of an invalidation.
+                    pass
             wire.close()
             self._drop_idle()  # the others are no better
-        wire = self._connect(max(deadline - time.monotonic(), LEAST), full=full)
+        wire = self._connect(max(deadline - time.monotonic(), LEAST))
         return self._ask(wire, pieces, max(deadline - time.monotonic(), LEAST), now)
 
-    def perform(self, op: object, seconds: float | None = None) -> Any:
+    def perform(self, op: object) -> Any:
         """Perform one operation from a thread.
-
-        Args:
-            op: What to do.
-            seconds: What it may take, if that is less than the setting ``timeout``.
 
         Raises:
             StoreError: The server did not do it.
@@ -325,27 +315,13 @@ class Backend:
         if breaker.reason is not None and type(op) not in _URGENT:
             breaker.refuse()
         epoch = breaker.epoch
-        full = True
         try:
-            if seconds is None and type(op) is ops.Read:
-                result = drive(dialogue(op), self._exchange)
-            else:
-                deadline, full = self._budget(seconds)
-                exchange = functools.partial(
-                    self._exchange, deadline=deadline, again=type(op) is ops.Read, full=full
-                )
-                result = drive(dialogue(op), exchange)
+            result = drive(dialogue(op), self._exchange)
         except Exception as error:  # noqa: BLE001 - translated, or raised again
-            self._failed(error, op, epoch, full=full)
+            self._failed(error, op, epoch)
         if breaker.reason is not None and type(op) in _URGENT:
             breaker.answered()
         return result
-
-    def _budget(self, seconds: float | None) -> tuple[float, bool]:
-        """When an operation must be over, and whether that gives the server all the time it may take."""
-        if seconds is None or seconds >= self._timeout:
-            return time.monotonic() + self._timeout, True
-        return time.monotonic() + seconds, False
 
     # Event loops.
 
@@ -359,7 +335,7 @@ class Backend:
             await found.open()
         return found
 
-    async def _aconnect(self, timer: Limit, limit: float, *, full: bool) -> AsyncWire:
+    async def _aconnect(self, timer: Limit) -> AsyncWire:
         epoch = self.breaker.epoch
         try:
             try:
@@ -369,82 +345,74 @@ class Backend:
                     raise
                 timer.stop()
                 await asyncio.to_thread(self._restart_embedded)
-                timer.start(limit)
+                timer.start(self._timeout)
                 wire = await AsyncWire.connect(self._make(1))
         except Exception as error:  # noqa: BLE001 - translated, or raised again
-            self._unconnected(error, epoch, full=full)
+            self._unconnected(error, epoch)
         self._connected()
         return wire
 
-    async def _aidle(self, loop: LoopWires, *, again: bool) -> AsyncWire | None:
+    async def _aidle(self, loop: LoopWires) -> AsyncWire | None:
         """A connection that can be trusted."""
         if not loop.idle:
             return None
         wire = loop.idle.pop()
-        if wire.used >= self._trusted and time.monotonic() - wire.used < IDLE_TRUSTED and (again or not wire.stale()):
+        if wire.used >= self._trusted and time.monotonic() - wire.used < IDLE_TRUSTED:
             return wire
         await wire.close()
         await loop.close()
         return None
 
-    async def _aask(self, loop: LoopWires, wire: AsyncWire, pieces: list[Piece], limit: float, timer: Limit) -> Any:
+    async def _aask(self, loop: LoopWires, wire: AsyncWire, pieces: list[Piece], timer: Limit) -> Any:
         now = time.monotonic()
         try:
-            return await wire.ask(pieces, limit, timer)
+            return await wire.ask(pieces, self._timeout, timer)
         finally:
             if wire.open:
                 wire.used = now
                 loop.idle.append(wire)
 
-    async def _aexchange(self, pieces: list[Piece], op: object, limit: float, *, full: bool) -> Any:
+    async def _aexchange(self, pieces: list[Piece], op: object) -> Any:
         loop = await self._aloop()
         if self._pools is None:
             await asyncio.to_thread(self.locate)
-        again = type(op) is ops.Read
         since = time.monotonic()
-        if limit <= 0:
-            raise TimeoutError
         async with loop.turn:
             loop.same(since)
             if self.breaker.reason is not None and type(op) not in _URGENT:
                 self.breaker.refuse()
             try:
-                async with Limit(limit) as timer:
-                    wire = await self._aidle(loop, again=again)
+                async with Limit(self._timeout) as timer:
+                    wire = await self._aidle(loop)
                     if wire is not None:
                         try:
-                            return await self._aask(loop, wire, pieces, limit, timer)
+                            return await self._aask(loop, wire, pieces, timer)
                         except (TimeoutError, redis.TimeoutError):
                             raise
                         except LOST:
-                            if not again:
-                                raise
-                            await loop.close()
+                            await loop.close()  # see `_exchange`
                     # One at a time: thirty TLS handshakes at once on one loop take longer than any of them may.
                     left = timer.stop()
                     async with loop.connecting:
                         loop.same(since)
                         timer.start(left)
-                        wire = await self._aidle(loop, again=again) or await self._aconnect(timer, limit, full=full)
-                    return await self._aask(loop, wire, pieces, limit, timer)
+                        wire = await self._aidle(loop) or await self._aconnect(timer)
+                    return await self._aask(loop, wire, pieces, timer)
             except (*LOST, StoreError) as error:
-                if full:
-                    loop.lost = time.monotonic(), error
-                    await loop.close()
+                loop.lost = time.monotonic(), error
+                await loop.close()
                 raise
 
-    async def aperform(self, op: object, seconds: float | None = None) -> Any:
+    async def aperform(self, op: object) -> Any:
         """As `perform`, from a task. The time it waits for its turn, among hundreds, does not count."""
         breaker = self.breaker
         if breaker.reason is not None and type(op) not in _URGENT:
             breaker.refuse()
         epoch = breaker.epoch
-        full = seconds is None or seconds >= self._timeout
-        limit = self._timeout if seconds is None else min(seconds, self._timeout)
         try:
-            result = await adrive(dialogue(op), functools.partial(self._aexchange, op=op, limit=limit, full=full))
+            result = await adrive(dialogue(op), functools.partial(self._aexchange, op=op))
         except Exception as error:  # noqa: BLE001 - translated, or raised again
-            self._failed(error, op, epoch, full=full)
+            self._failed(error, op, epoch)
         if breaker.reason is not None and type(op) in _URGENT:
             breaker.answered()
         return result

@@ -41,10 +41,8 @@ def crowded(ours: StoreError) -> bool:
     return CROWDED in str(ours)
 
 
-def excused(error: Exception, ours: StoreError, *, full: bool) -> bool:
+def excused(error: Exception, ours: StoreError) -> bool:
     """Whether a failure says nothing of what the next call will meet."""
-    if isinstance(error, (TimeoutError, redis.TimeoutError)) and not full:
-        return True  # it was given less time than it may take
     if isinstance(error, redis.AuthenticationError):
         return False
     return crowded(ours) or _is_our_own(error)
