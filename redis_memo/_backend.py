@@ -77,7 +77,6 @@ class Backend:
         self._pools: tuple[Any, Any] | None = None
         if not self._embedded:
             self._pools = self._make_pools(settings.url)
-        self._end = weakref.finalize(self, _close_each, [])
         self._fresh_start()
         _all.add(self)
 
@@ -85,10 +84,6 @@ class Backend:
         """Forget everything that belongs to a process: connections, threads, locks."""
         self._lock = threading.Lock()
         self._idle: list[Wire] = []
-        self._end.detach()
-        # Weak references die before any finalizer runs: a socket that nobody closed would complain.
-        self._end = weakref.finalize(self, _close_each, self._idle)
-        self._end.atexit = False
         self._trusted = 0.0  # connections last used before this moment are no better than one that was lost
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopWires] = weakref.WeakKeyDictionary()
         self.listener = Listener(self._connect_listener)
@@ -272,7 +267,9 @@ class Backend:
             wire.close()
 
     def _drop_idle(self) -> None:
-        _close_each(self._idle)
+        with contextlib.suppress(IndexError):  # others take from it too
+            while True:
+                self._idle.pop().close()
 
     def _ask(self, wire: Wire, pieces: list[Piece], limit: float, now: float) -> Any:
         try:
@@ -422,12 +419,6 @@ class Backend:
         self.breaker.close()
         self.listener.close()
         self._drop_idle()
-
-
-def _close_each(wires: list[Wire]) -> None:
-    with contextlib.suppress(IndexError):  # others take from it too
-        while True:
-            wires.pop().close()
 
 
 def _check_path(url: str) -> None:

@@ -12,6 +12,7 @@ import contextlib
 import math
 import select
 import time
+import weakref
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias
 
 import hiredis
@@ -145,7 +146,7 @@ class Wire:
         OSError: Or an error of redis-py's: there is no connection.
     """
 
-    __slots__ = ("_buffer", "_connection", "_limit", "_reader", "_sock", "used")
+    __slots__ = ("__weakref__", "_buffer", "_end", "_limit", "_reader", "_sock", "used")
 
     def __init__(self, connection: Connection, limit: float) -> None:
         began = time.monotonic()
@@ -155,7 +156,9 @@ class Wire:
         except BaseException:
             connection.disconnect()
             raise
-        self._connection = connection
+        # Kept out of the collector's reach, which might come upon the open socket before its owner.
+        self._end = weakref.finalize(self, _disconnect, connection)
+        self._end.atexit = False
         self._sock: socket.socket = connection.sock
         self._reader = _new_reader()
         self._buffer = bytearray(CHUNK)
@@ -256,8 +259,12 @@ class Wire:
 
     def close(self) -> None:
         """Close it; who waits in it is woken."""
-        with contextlib.suppress(redis.RedisError, OSError):
-            self._connection.disconnect()
+        self._end()
+
+
+def _disconnect(connection: Connection) -> None:
+    with contextlib.suppress(redis.RedisError, OSError):
+        connection.disconnect()
 
 
 class Limit:

@@ -1,0 +1,159 @@
+"""A TCP proxy on loopback that spoils what passes through it, as told while it runs."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from typing import Literal
+
+Mode = Literal["pass", "delay", "cut", "swallow", "garbage", "bytewise", "trickle", "refuse"]
+
+GARBAGE = b"$3\r\nabc\r\n?\x00\xff" + b"!" * 50
+
+
+class Proxy:
+    """Stands between a client and a server.
+
+    The modes, of which the server's replies are the victims:
+
+    - ``pass``: nothing is spoilt.
+    - ``delay``: each reply comes ``seconds`` later.
+    - ``cut``: the connection ends in the middle of a reply.
+    - ``swallow``: nothing arrives any more, in either direction, and nobody is told; a connection that lost
+      something stays like that.
+    - ``garbage``: in the middle of a reply comes something else.
+    - ``bytewise``: a reply comes in pieces of one byte.
+    - ``trickle``: the same, with ``seconds`` between them.
+    - ``refuse``: nobody listens, and connections are reset.
+
+    Args:
+        port: Of the server, on loopback.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._server = port
+        self._mode: Mode = "pass"
+        self.seconds = 0.0
+        self.accepted = 0
+        self._changed = threading.Event()
+        self._sockets: set[socket.socket] = set()
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self._closed = False
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.port = self._listener.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._listen()
+
+    @property
+    def mode(self) -> Mode:
+        return self._mode
+
+    @mode.setter
+    def mode(self, mode: Mode) -> None:
+        before, self._mode = self._mode, mode
+        # Whoever delays a reply lets it go.
+        self._changed.set()
+        self._changed = threading.Event()
+        if mode == "refuse":
+            self._end(self._listener)
+            self.cut()
+        elif before == "refuse":
+            self._listener = socket.create_server(("127.0.0.1", self.port), backlog=512)
+            self._listen()
+
+    def cut(self) -> None:
+        """End every connection."""
+        with self._lock:
+            sockets = list(self._sockets)
+        for each in sockets:
+            self._end(each)
+
+    def close(self) -> None:
+        """End everything, and wait until it has ended."""
+        self._closed = True
+        self._changed.set()
+        self._end(self._listener)
+        self.cut()
+        for thread in self._threads:
+            thread.join(10)
+
+    def __enter__(self) -> Proxy:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @staticmethod
+    def _end(sock: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+        sock.close()
+
+    def _thread(self, function, *args) -> None:
+        thread = threading.Thread(target=function, args=args, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _listen(self) -> None:
+        self._thread(self._accept, self._listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            self.accepted += 1
+            try:
+                server = socket.create_connection(("127.0.0.1", self._server))
+            except OSError:
+                self._end(client)
+                continue
+            for each in (client, server):
+                each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with self._lock:
+                self._sockets |= {client, server}
+            lost = threading.Event()
+            self._thread(self._pump, client, server, lost, False)
+            self._thread(self._pump, server, client, lost, True)
+            if self._closed or self._mode == "refuse":
+                self.cut()
+
+    def _pump(self, source: socket.socket, target: socket.socket, lost: threading.Event, replies: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if lost.is_set() or self._mode == "swallow":
+                    lost.set()
+                    continue
+                if not replies or self._mode == "pass":
+                    target.sendall(data)
+                elif not self._spoil(data, target):
+                    break
+        if replies and lost.is_set():
+            return  # the client is not to hear of it
+        self._end(source)
+        self._end(target)
+        with self._lock:
+            self._sockets -= {source, target}
+
+    def _spoil(self, data: bytes, target: socket.socket) -> bool:
+        """Pass on a reply in the manner of the mode; False ends the connection."""
+        mode, changed = self._mode, self._changed
+        if mode == "delay":
+            changed.wait(self.seconds)
+        elif mode == "cut":
+            target.sendall(data[: len(data) // 2])
+            return False
+        elif mode == "garbage":
+            half = len(data) // 2
+            data = data[:half] + GARBAGE + data[half:]
+        elif mode in ("bytewise", "trickle"):
+            for at in range(len(data)):
+                target.sendall(data[at : at + 1])
+                if mode == "trickle":
+                    changed.wait(self.seconds)
+            return True
+        target.sendall(data)
+        return True

@@ -1,0 +1,612 @@
+"""P5: what a connection can do to a call. A proxy spoils the replies of a real server, under threads and under tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from redis_memo import _backend, _breaker, _wire, connect, invalidate, redis_cached
+from redis_memo import _ops as ops
+from redis_memo.errors import ConfigurationError, StoreError, StoreRefused, StoreUnavailable
+from redis_memo.events import BreakerClosed, BreakerOpened
+
+from .conftest import SECRET, Server, free_port, until
+from .faults import Proxy
+
+THREADS, TASKS = 50, 200
+SPOILING = ["cut", "garbage", "swallow", "refuse"]  # nothing comes through
+SLOWING = ["delay", "bytewise"]
+
+
+@pytest.fixture
+def proxy(valkey_server: Server) -> Iterator[Proxy]:
+    with Proxy(int(valkey_server.url.rsplit(":", 1)[1].split("/")[0])) as spoiler:
+        yield spoiler
+
+
+class Calls:
+    """A function, decorated for threads and for tasks, whose result tells which call it belongs to."""
+
+    def __init__(self, cache, namespace: str, **options) -> None:
+        self.runs = 0
+
+        def fetch(x):
+            self.runs += 1
+            return {"x": x, "pad": str(x) * 50}
+
+        async def afetch(x):
+            return fetch(x)
+
+        self.cache = cache
+        self.fetch = redis_cached(namespace=namespace, ttl=60, cache=cache, name="fetch", **options)(fetch)
+        self.afetch = redis_cached(namespace=namespace, ttl=60, cache=cache, name="fetch", **options)(afetch)
+
+    def threads(self, each: int = 2) -> None:
+        """Call from many threads at once, and look at every result."""
+
+        def some(number: int) -> None:
+            for turn in range(each):
+                x = (number + turn) % 20
+                assert self.fetch(x) == {"x": x, "pad": str(x) * 50}
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(some, range(THREADS)))
+
+    def tasks(self, each: int = 2) -> None:
+        """The same from many tasks of one loop."""
+
+        async def some(number: int) -> None:
+            for turn in range(each):
+                x = (number + turn) % 20
+                assert await self.afetch(x) == {"x": x, "pad": str(x) * 50}
+
+        async def all_of_them() -> None:
+            await asyncio.gather(*map(some, range(TASKS)))
+
+        asyncio.run(all_of_them())
+
+    def hits(self) -> bool:
+        before = self.runs
+        self.fetch(1)
+        asyncio.run(self.afetch(1))
+        return self.runs == before
+
+
+@contextlib.contextmanager
+def calls_through(url: str, namespace: str, *, timeout: float = 0.3, **settings) -> Iterator[Calls]:
+    options = {"on_error": settings.pop("on_error")} if "on_error" in settings else {}
+    cache = connect(url, secret=SECRET, timeout=timeout, **settings)
+    yield Calls(cache, namespace, **options)
+    cache.close()
+
+
+@pytest.mark.parametrize("style", ["threads", "tasks"])
+@pytest.mark.parametrize("mode", [*SPOILING, *SLOWING])
+def test_every_caller_gets_the_function_s_result(proxy: Proxy, namespace: str, mode: str, style: str) -> None:
+    """P5: the right one, whatever comes over the wire; and hits as soon as that is over."""
+    with calls_through(proxy.url, namespace) as calls:
+        run = getattr(calls, style)
+        run()
+        proxy.seconds = 0.15
+        proxy.mode = mode
+        run()
+        proxy.mode = "pass"
+        until(calls.hits, 5)
+        run()
+
+
+@pytest.mark.parametrize("style", ["threads", "tasks"])
+@pytest.mark.parametrize("mode", SPOILING)
+def test_it_was_like_that_when_the_first_call_came(proxy: Proxy, namespace: str, mode: str, style: str) -> None:
+    proxy.mode = mode
+    with calls_through(proxy.url, namespace) as calls:
+        getattr(calls, style)()
+        assert calls.cache.backend.breaker.state == "open"
+        proxy.mode = "pass"
+        until(calls.hits, 5)
+        assert calls.cache.backend.breaker.state == "closed"
+
+
+@pytest.mark.parametrize("mode", SPOILING)
+def test_an_invalidation_never_pretends(proxy: Proxy, namespace: str, mode: str) -> None:
+    """P5: it raises, breaker or not; where the server is merely slow, it is carried out."""
+    with calls_through(proxy.url, namespace) as calls:
+        calls.threads()
+        proxy.mode = mode
+        for _ in range(3):
+            for attempt in (
+                lambda: invalidate(calls.fetch, x=1),
+                lambda: invalidate(calls.fetch),
+                lambda: calls.cache.clear(namespace),
+                lambda: asyncio.run(calls.afetch.invalidate(x=1)),
+            ):
+                with pytest.raises(StoreError):
+                    attempt()
+            calls.fetch(1)
+        proxy.mode = "bytewise"
+        assert invalidate(calls.fetch, x=2) == 1, "tried, although the breaker may be open"
+        assert calls.cache.backend.breaker.state == "closed", "it was answered"
+
+
+@pytest.mark.parametrize("mode", SPOILING)
+def test_who_wants_the_error_gets_it(proxy: Proxy, namespace: str, mode: str) -> None:
+    with calls_through(proxy.url, namespace, on_error="raise") as calls:
+        assert calls.fetch(1)["x"] == 1
+        proxy.mode = mode
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable):
+                calls.fetch(1)
+            with pytest.raises(StoreUnavailable):
+                asyncio.run(calls.afetch(1))
+        assert calls.runs == 1
+
+
+def test_the_error_says_what_happened_and_that_it_was_not_tried_again(proxy: Proxy, namespace: str) -> None:
+    proxy.mode = "swallow"
+    with calls_through(proxy.url, namespace, on_error="raise") as calls:
+        with pytest.raises(StoreUnavailable, match="did not answer in time$"):
+            calls.fetch(1)
+        with pytest.raises(StoreUnavailable, match=r"did not answer in time \(not asked again so soon\)"):
+            calls.fetch(1)
+
+
+# ------------------------------------------------------------------------------------------------------- time limits
+
+
+@pytest.mark.parametrize("style", ["thread", "task"])
+def test_a_silent_server_costs_one_timeout_not_one_for_each_step(proxy: Proxy, namespace: str, style: str) -> None:
+    """P5: connecting, authenticating, choosing a database and asking share one limit."""
+    proxy.mode = "swallow"
+    url = proxy.url.replace("redis://", "redis://:a-password@").replace("/0", "/3")
+    with calls_through(url, namespace, timeout=1.0) as calls:
+        began = time.monotonic()
+        if style == "thread":
+            calls.fetch(1)
+        else:
+            asyncio.run(calls.afetch(1))
+        took = time.monotonic() - began
+        assert 0.9 < took < 1.9
+        began = time.monotonic()
+        for x in range(100):
+            calls.fetch(x)
+        assert time.monotonic() - began < 0.9, "one of them waited for the server"
+
+
+@pytest.mark.parametrize("style", ["thread", "task"])
+def test_a_slow_handshake_counts_too(proxy: Proxy, valkey_server: Server, namespace: str, style: str) -> None:
+    """P5: each step of it alone would be within the limit."""
+    proxy.mode, proxy.seconds = "delay", 0.7
+    url = proxy.url.replace("redis://", "redis://default:whatever@").replace("/0", "/3")
+    with calls_through(url, namespace, timeout=1.0) as calls:
+        began = time.monotonic()
+        if style == "thread":
+            calls.fetch(1)
+        else:
+            asyncio.run(calls.afetch(1))
+        assert time.monotonic() - began < 1.9
+        assert calls.cache.backend.breaker.state == "open"
+
+
+@pytest.mark.parametrize("style", ["thread", "task"])
+def test_a_reply_that_trickles_is_no_reply(proxy: Proxy, namespace: str, style: str) -> None:
+    """P5: the limit is for the exchange, not for each byte of it, which would be 20 seconds here."""
+    with calls_through(proxy.url, namespace) as calls:
+        calls.fetch(1)
+        proxy.mode, proxy.seconds = "trickle", 0.1
+        began = time.monotonic()
+        if style == "thread":
+            calls.fetch(1)
+        else:
+            asyncio.run(calls.afetch(1))
+        assert time.monotonic() - began < 3
+        assert calls.runs == 2
+
+
+@pytest.mark.parametrize("style", ["thread", "task"])
+def test_a_large_value_may_take_longer_than_the_limit_while_it_moves(proxy: Proxy, namespace: str, style: str) -> None:
+    """P5: 6 MB through a proxy that holds each 64 kB up: far longer than the limit, and never silent for as long."""
+    cache = connect(proxy.url, secret=SECRET, timeout=0.3)
+    runs = []
+
+    def large(x):
+        runs.append(x)
+        return os.urandom(6_000_000)
+
+    async def alarge(x):
+        return large(x)
+
+    f = redis_cached(namespace=namespace, ttl=60, cache=cache, name="large")(large)
+    af = redis_cached(namespace=namespace, ttl=60, cache=cache, name="large")(alarge)
+    first = f(1)
+    proxy.mode, proxy.seconds = "delay", 0.01
+    assert (f(1) if style == "thread" else asyncio.run(af(1))) == first
+    assert runs == [1]
+    cache.close()
+
+
+# ------------------------------------------------------------------------------------------------------ event loops
+
+
+def test_a_blocked_loop_is_not_a_slow_server(proxy: Proxy, namespace: str) -> None:
+    """P5: user code holds the loop up for longer than the limit, while the replies lie in their sockets."""
+    with calls_through(proxy.url, namespace, timeout=0.2, on_error="raise") as calls:
+
+        async def blocked() -> None:
+            await asyncio.gather(*[calls.afetch(x) for x in range(60)])
+            runs = calls.runs
+            for _ in range(3):
+                asking = [asyncio.ensure_future(calls.afetch(x)) for x in range(60)]
+                for _ in range(3):
+                    await asyncio.sleep(0)
+                threading.Event().wait(0.5)
+                await asyncio.gather(*asking)
+            assert calls.runs == runs
+
+        asyncio.run(blocked())
+        assert calls.cache.backend.breaker.state == "closed"
+
+
+def test_a_loop_blocked_while_it_connects(proxy: Proxy, namespace: str) -> None:
+    with calls_through(proxy.url.replace("/0", "/2"), namespace, timeout=0.06, on_error="raise") as calls:
+
+        async def blocked() -> None:
+            asking = [asyncio.ensure_future(calls.afetch(x)) for x in range(5)]
+            while not all(each.done() for each in asking):
+                threading.Event().wait(0.08)
+                await asyncio.sleep(0)
+            await asyncio.gather(*asking)
+
+        asyncio.run(asyncio.wait_for(blocked(), 60))
+        assert calls.cache.backend.breaker.state == "closed"
+
+
+def test_a_cancelled_call_leaves_no_answer_for_the_next(proxy: Proxy, namespace: str) -> None:
+    """P5: cancelled from outside, it is cancelled, at once and without the breaker's notice."""
+    with calls_through(proxy.url, namespace, timeout=5) as calls:
+
+        async def some() -> None:
+            await asyncio.gather(*[calls.afetch(x) for x in range(10)])
+            proxy.mode, proxy.seconds = "delay", 0.3
+            asking = [asyncio.ensure_future(calls.afetch(x)) for x in range(10)]
+            await asyncio.sleep(0)
+            await asyncio.sleep(0.05)
+            for each in asking:
+                each.cancel()
+            assert all(isinstance(each, asyncio.CancelledError) for each in await asyncio.gather(*asking, return_exceptions=True))
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await calls.afetch(3)
+            proxy.mode = "pass"
+            for x in range(10):
+                assert (await calls.afetch(x))["x"] == x
+
+        asyncio.run(some())
+        assert calls.cache.backend.breaker.state == "closed"
+        assert calls.runs == 10
+
+
+# ------------------------------------------------------------------------------------------------------ connections
+
+
+def test_a_connection_introduces_itself_to_nobody(valkey_server: Server, namespace: str) -> None:
+    """P5: two round trips less, each of which would have had a time limit of its own. (redis-py's CLIENT SETINFO.)"""
+    with valkey_server.client() as client, calls_through(valkey_server.url, namespace) as calls:
+        client.ping()
+        client.config_resetstat()
+        calls.threads()
+        calls.tasks()
+        subscription = calls.cache.backend.listener.subscribe(f"memo:{{{namespace}}}:none")
+        subscription.ready.result(10)
+        subscription.close()
+        assert not [name for name in client.info("commandstats") if "setinfo" in name]
+
+
+def test_one_lost_connection_condemns_the_idle_ones(proxy: Proxy, namespace: str) -> None:
+    """P5: after a blackhole, each of fifty half-open connections would cost a limit of its own."""
+    with calls_through(proxy.url, namespace) as calls:
+        calls.threads()
+        backend = calls.cache.backend
+        assert len(backend._idle) > 5
+        proxy.mode = "swallow"
+        calls.fetch(1)
+        assert backend._idle == []
+        proxy.mode = "pass"
+        until(calls.hits, 5)
+
+
+def test_what_was_idle_for_long_is_not_trusted(proxy: Proxy, namespace: str) -> None:
+    """P5: a router on the way forgets connections, and tells nobody."""
+    with calls_through(proxy.url, namespace, timeout=30) as calls:
+        calls.threads()
+        backend = calls.cache.backend
+        old = list(backend._idle)
+        for wire in old:
+            wire.used -= _backend.IDLE_TRUSTED
+        proxy.mode = "swallow"
+        threading.Event().wait(0)
+        accepted = proxy.accepted
+        proxy.mode = "pass"
+        assert calls.hits()
+        assert proxy.accepted > accepted
+        assert not set(old) & set(backend._idle)
+
+
+def test_answers_to_nobody_are_not_taken_for_the_next_one_s(proxy: Proxy, namespace: str) -> None:
+    """P1: more bytes than one reply has, and the connection is dropped."""
+    with calls_through(proxy.url, namespace) as calls:
+        calls.threads()
+        proxy.mode = "garbage"
+        with pytest.raises(StoreUnavailable):
+            calls.cache.backend.perform(ops.Count(f"memo:{{{namespace}}}:"))
+        assert calls.cache.backend._idle == []
+
+
+def test_a_lost_answer_to_a_command_is_not_asked_for_twice(proxy: Proxy, namespace: str) -> None:
+    """P3: a deletion that was carried out would be reported as having found nothing."""
+    with calls_through(proxy.url, namespace) as calls:
+        calls.fetch(1)
+        proxy.mode = "cut"
+        with pytest.raises(StoreError):
+            invalidate(calls.fetch, x=1)
+
+
+def test_an_idle_connection_that_the_server_closed_costs_no_error(proxy: Proxy, namespace: str) -> None:
+    with calls_through(proxy.url, namespace, on_error="raise") as calls:
+        calls.threads()
+        backend = calls.cache.backend
+        proxy.cut()
+        assert invalidate(calls.fetch, x=1) == 1
+        calls.threads()
+        assert backend.breaker.state == "closed"
+
+
+def test_a_silent_listener_is_replaced(proxy: Proxy, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P4: a half-open connection wakes nobody."""
+    monkeypatch.setattr("redis_memo._push.SILENCE", 0.1)
+    with calls_through(proxy.url, namespace) as calls:
+        listener = calls.cache.backend.listener
+        first = listener.subscribe(f"memo:{{{namespace}}}:a")
+        first.ready.result(10)
+        wire = listener._wire
+        proxy.mode = "swallow"
+        until(lambda: listener._wire is not wire)
+        proxy.mode = "pass"
+        second = listener.subscribe(f"memo:{{{namespace}}}:b")
+        second.ready.result(10)
+        first.close()
+        second.close()
+
+
+# ------------------------------------------------------------------------------------------------ breaker and events
+
+
+def test_while_it_is_open_nobody_asks_but_the_probe(proxy: Proxy, namespace: str) -> None:
+    """P5: fifty threads, no connection of theirs."""
+    with calls_through(proxy.url, namespace, timeout=0.5) as calls:
+        proxy.mode = "swallow"
+        calls.fetch(1)
+        accepted, began = proxy.accepted, time.monotonic()
+        calls.threads(200)
+        calls.tasks(20)
+        assert proxy.accepted - accepted <= (time.monotonic() - began) / _breaker.PAUSE[0] + 2
+        probe = calls.cache.backend.breaker._thread
+        assert probe.is_alive()
+        proxy.mode = "pass"
+        until(calls.hits, 5)
+        until(lambda: not probe.is_alive())
+
+
+@pytest.mark.parametrize("style", ["threads", "tasks"])
+def test_each_change_is_told_once(proxy: Proxy, namespace: str, style: str, caplog: pytest.LogCaptureFixture) -> None:
+    told = []
+    with calls_through(proxy.url, namespace, timeout=0.3, on_event=told.append) as calls, caplog.at_level(logging.WARNING, "redis_memo"):
+        run = getattr(calls, style)
+        run()
+        assert told == []
+        for turn in range(1, 3):
+            proxy.mode = "swallow"
+            run()
+            until(lambda: len(told) == 2 * turn - 1)
+            proxy.mode = "pass"
+            until(calls.hits, 5)
+            run()
+            until(lambda: len(told) == 2 * turn)
+    assert [type(each) for each in told] == [BreakerOpened, BreakerClosed] * 2
+    assert told[0].server == proxy.url
+    assert told[0].reason == f"{proxy.url} did not answer in time"
+    assert all(0 < each.seconds < 60 for each in told[1::2])
+    lines = [record.getMessage() for record in caplog.records if record.name == "redis_memo"]
+    assert sum("compute their results until" in line for line in lines) == 2
+    assert sum("the server answers again" in line for line in lines) == 2
+
+
+def test_what_a_hook_raises_is_nobody_s_loss(proxy: Proxy, namespace: str, caplog: pytest.LogCaptureFixture) -> None:
+    told = []
+
+    def broken(event: object) -> None:
+        told.append(event)
+        raise RuntimeError("from the hook")
+
+    with calls_through(proxy.url, namespace, on_event=broken) as calls:
+        for _ in range(2):
+            proxy.mode = "refuse"
+            calls.threads()
+            proxy.mode = "pass"
+            until(calls.hits, 5)
+    until(lambda: len(told) == 4)
+    assert sum("on_event=" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_a_hook_may_use_the_cache(proxy: Proxy, namespace: str) -> None:
+    """It is called under no lock, and what happens meanwhile is told after."""
+    told = []
+    box = []
+
+    def hook(event: object) -> None:
+        told.append(type(event))
+        box[0].fetch(1)
+        if type(event) is BreakerOpened:
+            proxy.mode = "pass"
+            until(lambda: box[0].cache.backend.breaker.state == "closed", 5)
+
+    with calls_through(proxy.url, namespace, on_event=hook) as calls:
+        box.append(calls)
+        proxy.mode = "refuse"
+        calls.fetch(1)
+        until(lambda: told == [BreakerOpened, BreakerClosed])
+
+
+def test_a_hook_that_cannot_be_one_is_refused() -> None:
+    async def hook(event: object) -> None:
+        pass
+
+    for wrong in ("print", 1, hook):
+        with pytest.raises(ConfigurationError, match="on_event"):
+            connect("redis://h", on_event=wrong)
+
+
+def test_a_failure_from_before_says_nothing_of_now() -> None:
+    """P5: a time-out that began before the server came back does not open the breaker again."""
+    asked = threading.Event()
+    breaker = _breaker.Breaker(lambda seconds: asked.set(), 1.0, _backend.Hook(None))
+    before = breaker.epoch
+    assert breaker.failed(StoreUnavailable("away"), "s", before)
+    assert not breaker.failed(StoreUnavailable("away"), "s", before), "it is open"
+    until(lambda: breaker.state == "closed")
+    assert asked.is_set()
+    assert not breaker.failed(StoreUnavailable("away"), "s", before)
+    assert breaker.state == "closed"
+
+
+def test_where_no_thread_can_be_started_a_caller_asks(proxy: Proxy, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P5: as while the interpreter ends."""
+    start = threading.Thread.start
+
+    def cannot(thread: threading.Thread) -> None:
+        if thread.name == "redis_memo probe":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", cannot)
+    with calls_through(proxy.url, namespace) as calls:
+        proxy.mode = "refuse"
+        calls.threads()
+        assert calls.cache.backend.breaker.state == "open"
+        proxy.mode = "pass"
+        until(calls.hits, 5)
+
+
+def test_a_cache_that_nobody_has_any_more_is_not_probed_for(namespace: str) -> None:
+    with calls_through(f"redis://127.0.0.1:{free_port()}", namespace) as calls:
+        calls.fetch(1)
+    backend = connect(f"redis://127.0.0.1:{free_port()}").backend
+    with pytest.raises(StoreUnavailable):
+        backend.perform(ops.Read("memo:{x}"))
+    thread, gone = backend.breaker._thread, weakref.ref(backend)
+    assert thread.is_alive()
+    del backend
+    gc.collect()
+
+    def ended() -> bool:
+        gc.collect()
+        return not thread.is_alive()
+
+    until(ended)
+    assert gone() is None
+
+
+def test_a_closed_cache_is_not_probed_for_and_can_be_used_again(proxy: Proxy, namespace: str) -> None:
+    with calls_through(proxy.url, namespace) as calls:
+        proxy.mode = "refuse"
+        calls.fetch(1)
+        thread = calls.cache.backend.breaker._thread
+        calls.cache.close()
+        until(lambda: not thread.is_alive())
+        proxy.mode = "pass"
+        until(calls.hits, 5)
+
+
+def test_a_child_has_a_breaker_of_its_own(proxy: Proxy, namespace: str) -> None:
+    """P5: the parent's thread is not in it."""
+    with calls_through(proxy.url, namespace) as calls:
+        proxy.mode = "refuse"
+        calls.fetch(1)
+        proxy.mode = "pass"
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                child = calls.cache.backend.breaker
+                assert child.state == "closed"
+                assert child._thread is None
+                calls.fetch(1)
+                assert calls.hits()
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_an_interpreter_that_ends_while_it_probes_is_quiet(namespace: str) -> None:
+    code = f"""
+from redis_memo import connect, redis_cached
+f = redis_cached(namespace={namespace!r}, ttl=60, cache=connect("redis://127.0.0.1:{free_port()}"))(lambda x: x)
+print(f(1))
+"""
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+        assert done.stdout == "1\n"
+        assert "Traceback" not in done.stderr
+
+
+def test_no_descriptor_left_is_not_the_server_s_fault(valkey_server: Server, namespace: str) -> None:
+    """P5: connections that exist are still used."""
+    code = f"""
+import asyncio, os, resource, sys
+from redis_memo import connect, redis_cached
+from redis_memo.errors import StoreUnavailable
+from redis_memo import _ops as ops
+cache = connect({valkey_server.url!r}, secret={SECRET!r})
+read = ops.Read("memo:{{x}}:none")
+async def main():
+    await cache.backend.aperform(read)
+    cache.backend.perform(read)
+    used = max(int(each) for each in os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 1, used + 1000))
+    holes = []
+    try:
+        while True: holes.append(os.dup(0))
+    except OSError: pass
+    idle, cache.backend._idle = cache.backend._idle, []
+    try: cache.backend.perform(read)
+    except StoreUnavailable: print("thread", cache.backend.breaker.state)
+    cache.backend._idle = idle
+    cache.backend.perform(read)
+    both = await asyncio.gather(cache.backend.aperform(read), cache.backend.aperform(read), return_exceptions=True)
+    print("task", cache.backend.breaker.state, sorted(type(each).__name__ for each in both))
+    await cache.backend.aperform(read)
+    for each in holes: os.close(each)
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "thread closed"
+    assert done.stdout.splitlines()[1].startswith("task closed ['NoneType', 'StoreUnavailable']") or "['NoneType', 'NoneType']" in done.stdout
+
+
+def test_the_limits_are_what_the_page_says() -> None:
+    assert _breaker.PAUSE[1] + _breaker.QUICK < 2, "hits are back within two seconds"
+    assert _wire.LEAST > 0
+    assert issubclass(StoreRefused, StoreError)
