@@ -115,7 +115,9 @@ class Cache:
                 return _LOCAL[kind](self, op)
             if kind is ops.Join:
                 flight = self._flights.get(op.token)
-                return flight[1].result() if flight is not None and until(flight[1], op.seconds) else None
+                if flight is None:
+                    return None
+                return flight[1].result() if until(flight[1], op.seconds) else ops.Late()
             if kind is ops.Listen:
                 subscription = self.backend.listener.subscribe(op.place.entry)
                 until(subscription.ready, core.RECHECK)
@@ -164,9 +166,9 @@ class Cache:
                 return _LOCAL[kind](self, op)
             if kind is ops.Join:
                 flight = self._flights.get(op.token)
-                if flight is not None and await until_async(flight[1], op.seconds):
-                    return flight[1].result()
-                return None
+                if flight is None:
+                    return None
+                return flight[1].result() if await until_async(flight[1], op.seconds) else ops.Late()
             if kind is ops.Listen:
                 subscription = self.backend.listener.subscribe(op.place.entry)
                 await until_async(subscription.ready, core.RECHECK)

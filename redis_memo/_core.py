@@ -35,6 +35,7 @@ from ._ops import (
     Held,
     Join,
     Land,
+    Late,
     Leased,
     Listen,
     NoteWait,
@@ -114,8 +115,8 @@ def _serve_due(spec: Spec, place: Place, look: Look) -> Flow:
             newer = spec.look(place.entry, answer.envelope, (yield Clock()), (yield Chance()))
             look = look if newer.standing is Standing.OVER else newer
     except StoreError as error:
-        with contextlib.suppress(StoreError):
-            yield Release(place, token)
+        handed_on = True
+        yield from _let_go(place, token)
         spec.failed(error)
     except UnreadableEntry as error:
         spec.unreadable(error)
@@ -123,8 +124,8 @@ def _serve_due(spec: Spec, place: Place, look: Look) -> Flow:
         handed_on = True  # no more operations: see `_miss`
         raise
     except BaseException:
-        with contextlib.suppress(StoreError):
-            yield Release(place, token)
+        handed_on = True
+        yield from _let_go(place, token)
         raise
     finally:
         if not handed_on:
@@ -198,6 +199,8 @@ def _miss(spec: Spec, place: Place, known: bytes | None, look: Look | None) -> F
             if (yield from _waits_for_itself(answer.holder)):
                 break
             result = yield Join(answer.holder, left)
+            if isinstance(result, Late):
+                continue  # and joined again, if its lease still stands
             if result is None:
                 if subscription is None:
                     # Between that answer and the subscription the holder may have finished: ask once more.
@@ -209,11 +212,12 @@ def _miss(spec: Spec, place: Place, known: bytes | None, look: Look | None) -> F
                     told = spec.unseal_failure(place.entry, failures[-1])
                     if told is not None:
                         result = Raised(told)
-                    elif (leader := (yield Rally(place.entry, token))) == token:
-                        handed_on = True
-                        spec.miss()
-                        return (yield from _in_time(spec, _lead(spec, place, token, 0.0), fallback, place, token))
-                    else:
+                    while result is None:  # the leader may have landed before it could be joined
+                        leader = yield Rally(place.entry, token)
+                        if leader == token:
+                            handed_on = True
+                            spec.miss()
+                            return (yield from _in_time(spec, _lead(spec, place, token, 0.0), fallback, place, token))
                         result = yield Join(leader, left)
             if isinstance(result, Raised):
                 if fallback is not None and isinstance(result.error, Exception):
@@ -230,10 +234,9 @@ def _miss(spec: Spec, place: Place, known: bytes | None, look: Look | None) -> F
         handed_on = True
         raise
     except BaseException:
-        # Interrupted or cancelled. The lease may have been granted in an answer that nobody read.
         if not handed_on:
-            with contextlib.suppress(StoreError):
-                yield Release(place, token)
+            handed_on = True
+            yield from _let_go(place, token)
         raise
     finally:
         if subscription is not None:
@@ -242,6 +245,13 @@ def _miss(spec: Spec, place: Place, known: bytes | None, look: Look | None) -> F
             yield Land(token, None)
     spec.miss()
     return (yield from _compute_alone(spec, fallback))
+
+
+def _let_go(place: Place, token: bytes) -> Flow:
+    """End a flight without a result, and a lease that may have been granted in an answer that nobody read."""
+    yield Land(token, None)
+    with contextlib.suppress(StoreError):
+        yield Release(place, token)
 
 
 def _waits_for_itself(holder: bytes) -> Flow:
@@ -311,9 +321,7 @@ def _in_time(
         else:
             watch.given_up = True
             if place is not None and not ended.begun:
-                yield Land(token, None)
-                with contextlib.suppress(StoreError):
-                    yield Release(place, token)
+                yield from _let_go(place, token)
             result = Raised(spec.late(patience))
     if fallback is not None and isinstance(result, Raised) and isinstance(result.error, Exception):
         return spec.rescue(fallback)
@@ -371,17 +379,13 @@ def refresh(spec: Spec, place: Place) -> Flow:
     try:
         yield Seize(place, token, spec.lease)
     except StoreError as error:
-        yield Land(token, None)
-        with contextlib.suppress(StoreError):
-            yield Release(place, token)
+        yield from _let_go(place, token)
         spec.failed(error)
         return (yield from _compute_alone(spec, None))
     except GeneratorExit:
         raise
     except BaseException:
-        yield Land(token, None)
-        with contextlib.suppress(StoreError):
-            yield Release(place, token)
+        yield from _let_go(place, token)
         raise
     return (yield from _in_time(spec, _lead(spec, place, token, 0.0), None, place, token))
 

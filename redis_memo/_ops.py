@@ -290,8 +290,8 @@ class Compute:
 class Join:
     """Wait for a flight of this process.
 
-    `Sealed` or `Raised` is how it ended; None says that there is no such flight here, or that it had no result to
-    share, or took too long.
+    `Sealed` or `Raised` is how it ended, `Late` that it has not; None says that there is no such flight here, or that
+    it had no result to share.
     """
 
     token: bytes
@@ -435,6 +435,6 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Late:
-    """A spawned flow took too long; it goes on, unless it had not begun."""
+    """What was waited for took too long; it goes on, unless it had not begun."""
 
-    begun: bool
+    begun: bool = True
