@@ -136,6 +136,12 @@ class Cache:
                 return job if self._workers.start(job, work, queue=op.awaited) else None
             if kind is ops.Await:
                 return _ended(op.handle) if until(op.handle.future, op.seconds) else _late(op.handle)
+            if kind is ops.Release:
+                try:
+                    return backend(op)
+                except StoreError:
+                    self._leases.owe(op, self.settings.lease)
+                    raise
             if kind not in _WRITES:
                 return backend(op)
             due = self._enroll(op.place.prefix, namespace)
@@ -189,7 +195,7 @@ class Cache:
                 return _ended(op.handle) if await until_async(op.handle.future, op.seconds) else _late(op.handle)
             if kind is ops.Release:
                 # A caller that is cancelled once more must not take the release with it.
-                return await asyncio.shield(asyncio.ensure_future(backend(op)))
+                return await asyncio.shield(asyncio.ensure_future(self._arelease(op)))
             if kind not in _WRITES:
                 return await backend(op)
             due = self._enroll(op.place.prefix, namespace)
@@ -205,6 +211,13 @@ class Cache:
             with contextlib.suppress(StoreError):  # met again, and reported, by the flow's first operation
                 await asyncio.to_thread(lambda: self.sealer)
         return await adrive(flow, perform)
+
+    async def _arelease(self, op: ops.Release) -> Any:
+        try:
+            return await self.backend.aperform(op)
+        except StoreError:
+            self._leases.owe(op, self.settings.lease)
+            raise
 
     def _clock(self, _: ops.Clock) -> float:
         return self._now()
@@ -226,13 +239,12 @@ class Cache:
     def _rally(self, op: ops.Rally) -> bytes:
         taken, _ = self._flights[op.token]
         with self._rally_lock:
-            began, leader = self._rallied.get(op.entry, (-1, b""))
-            # What began before this call did may be older than an invalidation that came first (P3).
+            began, leader = self._rallied.get(op.what, (-1, b""))
             if leader in self._flights and began > taken:
                 return leader
-            for entry in [each for each, (_, token) in self._rallied.items() if token not in self._flights]:
-                del self._rallied[entry]
-            self._rallied[op.entry] = next(self._taken), op.token
+            for what in [each for each, (_, token) in self._rallied.items() if token not in self._flights]:
+                del self._rallied[what]
+            self._rallied[op.what] = next(self._taken), op.token
         return op.token
 
     def _job(self, op: ops.Spawn) -> Job:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from ._ops import (
     FAILED,
+    FILLED,
     UNTAGGED,
     Acquire,
     Await,
@@ -206,7 +207,11 @@ def _miss(spec: Spec, place: Place, known: bytes | None, look: Look | None) -> F
                     # Between that answer and the subscription the holder may have finished: ask once more.
                     subscription = yield Listen(place)
                     continue
-                failures += [note for note in (yield Wait(subscription, left)) if note.startswith(FAILED)]
+                heard = yield Wait(subscription, left)
+                came = yield from _what_came(spec, place, token, heard, left)
+                if came is not None:
+                    return came[0]
+                failures += [note for note in heard if note.startswith(FAILED)]
                 if len(failures) >= BELIEVED:
                     # Nobody queues to find out once more what two processes have found out.
                     told = spec.unseal_failure(place.entry, failures[-1])
@@ -245,6 +250,37 @@ def _miss(spec: Spec, place: Place, known: bytes | None, look: Look | None) -> F
             yield Land(token, None)
     spec.miss()
     return (yield from _compute_alone(spec, fallback))
+
+
+def _what_came(spec: Spec, place: Place, token: bytes, heard: list[bytes], left: float) -> Flow:
+    """The value that was pushed, in a tuple; None if there is none. Of a large one, a process fetches one copy."""
+    filled = [note for note in heard if note.startswith(FILLED[:-1])]
+    if not filled:
+        return None
+    envelope: bytes | None = filled[-1].removeprefix(FILLED)
+    if not filled[-1].startswith(FILLED):
+        leader = yield Rally(f"read {place.entry}", token)
+        if leader == token:
+            try:
+                envelope = yield Read(place.entry)
+            except StoreError as error:
+                spec.failed(error)
+                return None
+            if envelope is not None:
+                yield Land(token, Sealed(envelope, 0.0))
+        else:
+            result = yield Join(leader, left)
+            envelope = result.envelope if isinstance(result, Sealed) else None
+    if envelope is None:
+        return None
+    try:
+        if not spec.ages:
+            return (spec.hit(place.entry, envelope),)
+        look = spec.look(place.entry, envelope, (yield Clock()), (yield Chance()))
+    except UnreadableEntry as error:
+        spec.unreadable(error)
+        return None
+    return (spec.serve(look),) if look.standing in (Standing.FRESH, Standing.DUE) else None
 
 
 def _let_go(place: Place, token: bytes) -> Flow:

@@ -20,7 +20,7 @@ class CacheInfo(NamedTuple):
         maxsize: Bound on the number of entries, or None.
         currsize: Entries in Redis now, written by any process; None when Redis did not tell.
         near_hits: Hits answered from this process's memory.
-        stale_hits: Results served past their soft expiry.
+        stale_hits: Results served past their soft expiry; among the hits, but for calls that ran the function in vain.
         errors: Operations that Redis did not carry out.
         evictions: Entries removed to keep within a bound.
         refused: Results that were returned but not stored (``cache_if``, a type that needs pickle without a

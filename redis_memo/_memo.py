@@ -92,7 +92,8 @@ def redis_cached(
             computing took. True, or XFetch's beta: above 1 is earlier.
         soft_timeout: Seconds after which a caller gets the result past its expiry instead, where ``stale_if_error``
             kept one; the computation goes on behind it.
-        hard_timeout: Seconds after which a caller gets `ComputeTimeout`; the computation goes on, and is stored.
+        hard_timeout: Seconds after which a caller gets `ComputeTimeout`, or the result past its expiry where there is
+            one to fall back on; the computation goes on, and is stored.
             With either of the two a plain function runs in a thread of its own.
         compress: ``"auto"``, ``"fast"``, ``"small"`` or None.
         on_error: ``"compute"``: a store that fails costs the caching, not the call. ``"raise"``: the caller gets

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeAlias
 
 __all__ = [
     "FAILED",
+    "FILLED",
     "RELEASED",
     "UNTAGGED",
     "Acquire",
@@ -61,6 +62,7 @@ __all__ = [
 ]
 
 RELEASED = b"released"
+FILLED = b"filled:"  # and the entry, if it is not large
 FAILED = b"failed:"  # and what the function raised, sealed like a value
 UNTAGGED = bytes(8)  # the token of a computation whose tags depend on its result
 
@@ -323,12 +325,13 @@ class Land:
 
 @dataclass(frozen=True, slots=True)
 class Rally:
-    """The token of a computation of this entry, without a lease, that began in this process after ours was taken.
+    """The token of who does a thing (computes, without a lease; reads) that began in this process after ours was taken.
 
-    If there is none it is the given one, whose holder computes now.
+    If there is none it is the given one, whose holder does it now. What began before this call did may be older than
+    an invalidation that came first (P3).
     """
 
-    entry: str
+    what: str
     token: bytes
 
 

@@ -1,11 +1,20 @@
-"""A TCP proxy on loopback that spoils what passes through it, as told while it runs."""
+"""A TCP proxy on loopback that spoils what passes through it, as told while it runs; and callers to try it on."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
+
+from redis_memo import connect, redis_cached
+
+from .conftest import SECRET
+
+THREADS, TASKS = 50, 200
 
 Mode = Literal["pass", "delay", "cut", "swallow", "garbage", "bytewise", "trickle", "refuse"]
 
@@ -157,3 +166,61 @@ class Proxy:
             return True
         target.sendall(data)
         return True
+
+
+class Calls:
+    """A function, decorated for threads and for tasks, whose result tells which call it belongs to."""
+
+    def __init__(self, cache, namespace: str, **options) -> None:
+        self.runs = 0
+        self.before = lambda: None
+
+        def fetch(x):
+            self.runs += 1
+            self.before()
+            return {"x": x, "pad": str(x) * 50}
+
+        async def afetch(x):
+            return fetch(x)
+
+        self.cache = cache
+        self.fetch = redis_cached(namespace=namespace, ttl=60, cache=cache, name="fetch", **options)(fetch)
+        self.afetch = redis_cached(namespace=namespace, ttl=60, cache=cache, name="fetch", **options)(afetch)
+
+    def threads(self, each: int = 2) -> None:
+        """Call from many threads at once, and look at every result."""
+
+        def some(number: int) -> None:
+            for turn in range(each):
+                x = (number + turn) % 20
+                assert self.fetch(x) == {"x": x, "pad": str(x) * 50}
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(some, range(THREADS)))
+
+    def tasks(self, each: int = 2) -> None:
+        """The same from many tasks of one loop."""
+
+        async def some(number: int) -> None:
+            for turn in range(each):
+                x = (number + turn) % 20
+                assert await self.afetch(x) == {"x": x, "pad": str(x) * 50}
+
+        async def all_of_them() -> None:
+            await asyncio.gather(*map(some, range(TASKS)))
+
+        asyncio.run(all_of_them())
+
+    def hits(self) -> bool:
+        before = self.runs
+        self.fetch(1)
+        asyncio.run(self.afetch(1))
+        return self.runs == before
+
+
+@contextlib.contextmanager
+def calls_through(url: str, namespace: str, *, timeout: float = 0.3, **settings) -> Iterator[Calls]:
+    options = {"on_error": settings.pop("on_error")} if "on_error" in settings else {}
+    cache = connect(url, secret=SECRET, timeout=timeout, **settings)
+    yield Calls(cache, namespace, **options)
+    cache.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import os
@@ -13,7 +12,6 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -23,9 +21,8 @@ from redis_memo.errors import ConfigurationError, StoreError, StoreRefused, Stor
 from redis_memo.events import BreakerClosed, BreakerOpened
 
 from .conftest import SECRET, Server, free_port, until
-from .faults import Proxy
+from .faults import Proxy, calls_through
 
-THREADS, TASKS = 50, 200
 SPOILING = ["cut", "garbage", "swallow", "refuse"]  # nothing comes through
 SLOWING = ["delay", "bytewise"]
 
@@ -34,62 +31,6 @@ SLOWING = ["delay", "bytewise"]
 def proxy(valkey_server: Server) -> Iterator[Proxy]:
     with Proxy(int(valkey_server.url.rsplit(":", 1)[1].split("/")[0])) as spoiler:
         yield spoiler
-
-
-class Calls:
-    """A function, decorated for threads and for tasks, whose result tells which call it belongs to."""
-
-    def __init__(self, cache, namespace: str, **options) -> None:
-        self.runs = 0
-
-        def fetch(x):
-            self.runs += 1
-            return {"x": x, "pad": str(x) * 50}
-
-        async def afetch(x):
-            return fetch(x)
-
-        self.cache = cache
-        self.fetch = redis_cached(namespace=namespace, ttl=60, cache=cache, name="fetch", **options)(fetch)
-        self.afetch = redis_cached(namespace=namespace, ttl=60, cache=cache, name="fetch", **options)(afetch)
-
-    def threads(self, each: int = 2) -> None:
-        """Call from many threads at once, and look at every result."""
-
-        def some(number: int) -> None:
-            for turn in range(each):
-                x = (number + turn) % 20
-                assert self.fetch(x) == {"x": x, "pad": str(x) * 50}
-
-        with ThreadPoolExecutor(THREADS) as pool:
-            list(pool.map(some, range(THREADS)))
-
-    def tasks(self, each: int = 2) -> None:
-        """The same from many tasks of one loop."""
-
-        async def some(number: int) -> None:
-            for turn in range(each):
-                x = (number + turn) % 20
-                assert await self.afetch(x) == {"x": x, "pad": str(x) * 50}
-
-        async def all_of_them() -> None:
-            await asyncio.gather(*map(some, range(TASKS)))
-
-        asyncio.run(all_of_them())
-
-    def hits(self) -> bool:
-        before = self.runs
-        self.fetch(1)
-        asyncio.run(self.afetch(1))
-        return self.runs == before
-
-
-@contextlib.contextmanager
-def calls_through(url: str, namespace: str, *, timeout: float = 0.3, **settings) -> Iterator[Calls]:
-    options = {"on_error": settings.pop("on_error")} if "on_error" in settings else {}
-    cache = connect(url, secret=SECRET, timeout=timeout, **settings)
-    yield Calls(cache, namespace, **options)
-    cache.close()
 
 
 @pytest.mark.parametrize("style", ["threads", "tasks"])
@@ -136,8 +77,10 @@ def test_an_invalidation_never_pretends(proxy: Proxy, namespace: str, mode: str)
                     attempt()
             calls.fetch(1)
         proxy.mode = "bytewise"
-        assert invalidate(calls.fetch, x=2) == 1, "tried, although the breaker may be open"
+        invalidate(calls.fetch, x=2)  # tried, although the breaker may be open
         assert calls.cache.backend.breaker.state == "closed", "it was answered"
+        calls.fetch(2)
+        assert invalidate(calls.fetch, x=2) == 1
 
 
 @pytest.mark.parametrize("mode", SPOILING)
@@ -351,15 +294,6 @@ def test_answers_to_nobody_are_not_taken_for_the_next_one_s(proxy: Proxy, namesp
         with pytest.raises(StoreUnavailable):
             calls.cache.backend.perform(ops.Count(f"memo:{{{namespace}}}:"))
         assert calls.cache.backend._idle == []
-
-
-def test_a_lost_answer_to_a_command_is_not_asked_for_twice(proxy: Proxy, namespace: str) -> None:
-    """P3: a deletion that was carried out would be reported as having found nothing."""
-    with calls_through(proxy.url, namespace) as calls:
-        calls.fetch(1)
-        proxy.mode = "cut"
-        with pytest.raises(StoreError):
-            invalidate(calls.fetch, x=1)
 
 
 def test_an_idle_connection_that_the_server_closed_costs_no_error(proxy: Proxy, namespace: str) -> None:

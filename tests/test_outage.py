@@ -7,6 +7,8 @@ import logging
 import os
 import signal
 import socket
+import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from redis_memo import MISSING, connect, invalidate, redis_cached
 from redis_memo.errors import ConfigurationError, StoreError, StoreRefused, StoreUnavailable
 
 from .conftest import SECRET, Server, free_port, start_server, until, valkey
+from .faults import calls_through
 
 
 @pytest.fixture
@@ -337,3 +340,296 @@ def test_a_long_computation_keeps_its_lease(server: Server) -> None:
     waiter.join()
     assert results == [1, 1]
     assert runs == [1]
+
+
+# Under many threads, and under many tasks of one loop.
+
+BOTH = pytest.mark.parametrize("style", ["threads", "tasks"])
+
+
+def port_of(server: Server) -> int:
+    return int(server.url.rsplit(":", 1)[1].split("/")[0])
+
+
+@BOTH
+def test_down_at_start(namespace: str, style: str) -> None:
+    """P5: and used as soon as it is there."""
+    port = free_port()
+    with calls_through(f"redis://127.0.0.1:{port}/0", namespace) as calls:
+        getattr(calls, style)()
+        assert calls.fetch.cache_info().breaker == "open"
+        late = start_server(valkey(), port=port)
+        try:
+            until(calls.hits, 5)
+            assert calls.fetch.cache_info().breaker == "closed"
+        finally:
+            late.stop()
+
+
+@BOTH
+def test_dying_under_load_and_coming_back_empty(server: Server, namespace: str, style: str) -> None:
+    with calls_through(server.url, namespace) as calls:
+        run = getattr(calls, style)
+        run()
+        killer = threading.Timer(0.02, server.stop)
+        killer.start()
+        for _ in range(5):
+            run()
+        killer.join()
+        back = start_server(valkey(), port=port_of(server))
+        try:
+            until(calls.hits, 5)
+            run()
+        finally:
+            back.stop()
+
+
+@BOTH
+def test_dying_between_get_and_set(server: Server, namespace: str, style: str) -> None:
+    with calls_through(server.url, namespace) as calls:
+        calls.before = server.stop
+        getattr(calls, style)()
+        assert calls.runs > 0
+
+
+@BOTH
+def test_frozen_and_resumed(server: Server, namespace: str, style: str) -> None:
+    """P5: after SIGCONT the server answers at once to what was asked long ago; nobody takes that for his own."""
+    with calls_through(server.url, namespace) as calls:
+        run = getattr(calls, style)
+        run()
+        for _ in range(2):
+            server.process.send_signal(signal.SIGSTOP)
+            began = time.monotonic()
+            run()
+            run()
+            assert time.monotonic() - began < 3, "one limit, not one for each call"
+            server.process.send_signal(signal.SIGCONT)
+            until(calls.hits, 5)
+            run()
+
+
+def refusing(client, how: str) -> None:
+    if how == "full":
+        client.config_set("maxmemory-policy", "noeviction")
+        client.config_set("maxmemory", "1")
+    elif how == "replica":
+        client.replicaof("127.0.0.1", str(free_port()))
+    elif how == "stale replica":
+        client.config_set("replica-serve-stale-data", "no")
+        client.replicaof("127.0.0.1", str(free_port()))
+    elif how == "password":
+        client.acl_setuser("memo", enabled=True, reset_passwords=True, passwords=["+another-password"])
+        client.execute_command("CLIENT", "KILL", "USER", "memo")
+    else:
+        client.execute_command("ACL", "SETUSER", "memo", *how.split())
+
+
+def mended(client, how: str) -> None:
+    client.config_set("maxmemory", "0")
+    client.config_set("replica-serve-stale-data", "yes")
+    client.replicaof("NO", "ONE")
+    client.execute_command("ACL", "SETUSER", "memo", "reset", "on", ">memo-password", "~*", "&*", "+@all")
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "how",
+    ["full", "replica", "stale replica", "password", "-evalsha -eval", "-publish", "-subscribe", "-get", "resetkeys ~other:*", "resetchannels", "off"],
+)
+def test_a_server_that_refuses(server: Server, namespace: str, how: str, style: str) -> None:
+    """P5: the function's results while it does, and hits when it does no more."""
+    with server.client() as client:
+        mended(client, how)
+        url = server.url.replace("redis://", "redis://memo:memo-password@")
+        with calls_through(url, namespace, timeout=1.0) as calls:
+            run = getattr(calls, style)
+            run()
+            refusing(client, how)
+            run()
+            mended(client, how)
+            until(calls.hits, 5)
+            run()
+            assert calls.fetch.cache_info().breaker == "closed"
+        refusing(client, how)
+        with calls_through(url, namespace, timeout=1.0) as calls:
+            run = getattr(calls, style)
+            run()
+            mended(client, how)
+            until(calls.hits, 5)
+
+
+@pytest.mark.parametrize("how", ["replica", "password", "-evalsha -eval", "off"])
+def test_a_refusal_is_told_to_who_wants_it(server: Server, namespace: str, how: str) -> None:
+    """P5: as what it is, also while it is not asked again; and an invalidation does not pretend."""
+    with server.client() as client:
+        mended(client, how)
+        url = server.url.replace("redis://", "redis://memo:memo-password@")
+        refusing(client, how)
+        with calls_through(url, namespace, timeout=1.0, on_error="raise") as calls:
+            for _ in range(3):
+                with pytest.raises(StoreRefused) as caught:
+                    calls.fetch(1)
+                assert "memo-password" not in str(caught.value)
+                with pytest.raises(StoreRefused):
+                    invalidate(calls.fetch, x=1)
+            assert calls.runs == 0
+
+
+def test_credentials_that_are_refused_are_not_tried_with_every_call(server: Server, namespace: str) -> None:
+    """P5: some servers lock an account after so many failures."""
+    url = server.url.replace("redis://", "redis://nobody:wrong@")
+    with server.client() as client, calls_through(url, namespace, timeout=1.0) as calls:
+        client.config_resetstat()
+        began = time.monotonic()
+        calls.threads(20)
+        calls.tasks(20)
+        tried = client.info("commandstats")["cmdstat_auth"]["failed_calls"]
+        assert tried <= 50 + (time.monotonic() - began) / 0.2 + 1, "each thread once, then the probe"
+
+
+@BOTH
+def test_a_server_that_is_loading(namespace: str, style: str, tmp_path) -> None:
+    options = ("--dir", str(tmp_path), "--dbfilename", "dump.rdb")
+    first = start_server(valkey(), *options)
+    port = port_of(first)
+    with first.client() as client:
+        with client.pipeline(transaction=False) as pipe:
+            for number in range(3000):
+                pipe.set(f"other:{number}", "x" * 100)
+            pipe.execute()
+        client.save()
+    first.stop()
+    slow = ("--key-load-delay", "500", "--loading-process-events-interval-bytes", "1024")
+    process = subprocess.Popen(
+        [valkey(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", *options, *slow],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    loading = Server(f"redis://127.0.0.1:{port}/0", process)
+    try:
+
+        def says_so() -> bool:
+            with socket.create_connection(("127.0.0.1", port)) as connection:
+                connection.sendall(b"GET x\r\n")
+                return connection.recv(100).startswith(b"-LOADING")
+
+        until(lambda: answers(says_so))
+        with calls_through(loading.url, namespace, timeout=1.0) as calls:
+            getattr(calls, style)()
+            assert calls.fetch.cache_info().breaker == "open"
+            until(calls.hits, 20)
+    finally:
+        loading.stop()
+
+
+def answers(question) -> bool:
+    try:
+        return question()
+    except OSError:
+        return False
+
+
+@BOTH
+def test_a_server_that_has_clients_enough(server: Server, namespace: str, style: str) -> None:
+    """P5: who is connected is served, who is not computes, and nobody is told that the server is down."""
+    with server.client() as client, calls_through(server.url, namespace, timeout=2.0) as calls:
+        assert calls.fetch(1) == calls.fetch(1)
+        client.config_set("maxclients", str(len(client.client_list())))
+        getattr(calls, style)()
+        assert calls.fetch.cache_info().breaker == "closed"
+        before = calls.runs
+        assert calls.fetch(1)["x"] == 1
+        assert calls.runs == before, "over the connection that there is"
+        client.config_set("maxclients", "1000")
+        until(calls.hits, 5)
+        getattr(calls, style)()
+        assert calls.fetch.cache_info().breaker == "closed"
+
+
+@BOTH
+def test_scripts_that_are_forgotten_again_and_again(server: Server, namespace: str, style: str) -> None:
+    with server.client() as client, calls_through(server.url, namespace, timeout=5.0) as calls:
+        stop = threading.Event()
+
+        def forget() -> None:
+            while not stop.wait(0.001):
+                client.script_flush()
+
+        forgetful = threading.Thread(target=forget)
+        forgetful.start()
+        try:
+            for _ in range(3):
+                getattr(calls, style)()
+                invalidate(calls.fetch)
+        finally:
+            stop.set()
+            forgetful.join()
+        assert calls.fetch.cache_info().errors == calls.afetch.cache_info().errors == 0
+
+
+def test_who_may_not_subscribe_waits_a_little_longer(server: Server, namespace: str) -> None:
+    """P4: another process's computation is found done at the next look, without a push."""
+    with server.client() as client:
+        mended(client, "")
+        client.execute_command("ACL", "SETUSER", "memo", "-subscribe", "resetchannels")
+        url = server.url.replace("redis://", "redis://memo:memo-password@")
+        with calls_through(url, namespace, timeout=2.0) as first, calls_through(url, namespace, timeout=2.0) as second:
+            begun, go_on = threading.Event(), threading.Event()
+
+            def hold() -> None:
+                begun.set()
+                assert go_on.wait(30)
+
+            first.before = hold
+            leader = threading.Thread(target=first.fetch, args=(1,))
+            leader.start()
+            assert begun.wait(10)
+            results = []
+            waiter = threading.Thread(target=lambda: results.append(second.fetch(1)))
+            waiter.start()
+            until(lambda: second.cache.backend.listener._channels)
+            go_on.set()
+            leader.join()
+            waiter.join(10)
+            assert results[0]["x"] == 1
+            assert (first.runs, second.runs) == (1, 0)
+
+
+def test_the_probe_starts_the_embedded_server_again(tmp_path, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P5: which could not be started when it was needed."""
+    folder = tempfile.mkdtemp(prefix="rm")
+    with calls_through(f"embedded://{folder}", namespace, timeout=2.0) as calls:
+        tried = []
+
+        def cannot(*args: object, **options: object) -> None:
+            tried.append(threading.current_thread().name)
+            raise StoreUnavailable("not today")
+
+        with monkeypatch.context() as patched:
+            patched.setattr("redis_memo._embedded.start", cannot)
+            for x in range(20):
+                assert calls.fetch(x)["x"] == x
+            assert calls.fetch.cache_info().breaker == "open"
+            until(lambda: tried.count("redis_memo probe") >= 2)
+            assert len([name for name in tried if name != "redis_memo probe"]) <= 2, "callers do not try"
+        until(calls.hits, 10)
+
+
+def test_a_lease_that_could_not_be_given_back_is_given_back_later(server: Server) -> None:
+    """P4: frozen while the function ran; once it is back nobody waits for the end of the lease."""
+    caches = [connect(server.url, secret=SECRET, timeout=0.2, lease=3600) for _ in range(2)]
+
+    def freeze(x):
+        server.process.send_signal(signal.SIGSTOP)
+        return x
+
+    first = redis_cached(namespace="outage", ttl=60, cache=caches[0], name="f")(freeze)
+    second = redis_cached(namespace="outage", ttl=60, cache=caches[1], name="f")(lambda x: x + 1)
+    assert first(1) == 1
+    server.process.send_signal(signal.SIGCONT)
+    until(lambda: second.explain(1).state == "absent")
+    assert second(1) == 2
+    assert second.peek(1) == 2
+    for cache in caches:
+        cache.close()

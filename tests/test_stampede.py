@@ -166,3 +166,42 @@ def test_sync_and_async_callers_join_one_computation(valkey_server: Server, name
     assert runs == [1]
     cache.clear(namespace)
     cache.close()
+
+
+@pytest.mark.parametrize("size", [10, 3_000_000])
+def test_who_waits_is_sent_the_result_and_does_not_ask_for_it_one_by_one(
+    valkey_server: Server, namespace: str, size: int
+) -> None:
+    """A small result comes with the push, of a large one a process fetches one copy; each caller's value is its own."""
+    leading, waiting = connect(valkey_server.url, secret=SECRET), connect(valkey_server.url, secret=SECRET)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work(x):
+        begun.set()
+        assert go_on.wait(30)
+        return [bytearray(size)]
+
+    options = {"namespace": namespace, "ttl": 60, "name": "f", "compress": None}
+    leader = threading.Thread(target=redis_cached(cache=leading, **options)(work), args=(1,))
+    leader.start()
+    assert begun.wait(30)
+    fetch = redis_cached(cache=waiting, **options)(lambda x: 1 / 0)
+    results: list[object] = []
+    threads = [threading.Thread(target=lambda: results.append(fetch(1))) for _ in range(30)]
+    for thread in threads:
+        thread.start()
+    with valkey_server.client() as client:
+        until(lambda: waiting.backend.listener._channels and len(next(iter(waiting.backend.listener._channels.values()))) == 30)
+        until(lambda: all(not each.news.done() for each in next(iter(waiting.backend.listener._channels.values()))))
+        client.config_resetstat()
+        go_on.set()
+        for thread in [leader, *threads]:
+            thread.join(30)
+        asked = client.info("commandstats")
+    assert results == [[bytearray(size)]] * 30
+    assert len({id(result) for result in results}) == 30
+    assert asked.get("cmdstat_get", {"calls": 0})["calls"] < 15, "thirty would be one each"
+    assert fetch.cache_info()[:2] == (30, 0)
+    for cache in (leading, waiting):
+        cache.clear(namespace)
+        cache.close()

@@ -10,5 +10,5 @@ redis.call('DEL', KEYS[2])
 local now = now_ms()
 relist(KEYS[3], KEYS[4], digest_of(KEYS[1]), ARGV[4], now + ARGV[3])
 sweep(KEYS[1], KEYS[3], KEYS[4], now)
-redis.call('PUBLISH', KEYS[1], 'filled')
+tell_filled(KEYS[1], ARGV[2])
 return 1

@@ -11,6 +11,7 @@
 local DIGEST, TOKEN, SWEEP = 40, 8, 10
 local HEAD = 60 -- of an envelope, the digest of all of it included
 local RESTING = 'resting'
+local CARRIED = 65536 -- bytes up to which those who wait are sent the entry itself
 
 local function now_ms()
   local time = redis.call('TIME')
@@ -61,6 +62,10 @@ local function relist(index, args, digest, tokens, score)
   -- The tags of an older value, and those that the computation did not know yet, are no longer true.
   forget_rows(args, digest, 'd' .. digest .. tokens)
   list(index, args, digest, tokens, score, false)
+end
+
+local function tell_filled(entry, envelope)
+  redis.call('PUBLISH', entry, #envelope <= CARRIED and 'filled:' .. envelope or 'filled')
 end
 
 -- Entries expire and leases end without telling the index, so each write looks at a few that should be gone.

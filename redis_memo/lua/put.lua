@@ -8,5 +8,5 @@ local now = now_ms()
 local first = 1 - redis.call('EXISTS', KEYS[3])
 relist(KEYS[3], KEYS[4], digest_of(KEYS[1]), ARGV[3], now + ARGV[2])
 sweep(KEYS[1], KEYS[3], KEYS[4], now)
-redis.call('PUBLISH', KEYS[1], 'filled')
+tell_filled(KEYS[1], ARGV[1])
 return first
