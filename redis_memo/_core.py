@@ -208,11 +208,9 @@ def _miss(spec: Spec, place: Place, known: bytes | None, look: Look | None) -> F
                     subscription = yield Listen(place)
                     continue
                 heard = yield Wait(subscription, left)
-                came = yield from _what_came(spec, place, token, heard, left)
-                if came is not None:
-                    return came[0]
+                result = yield from _what_came(spec, place, token, heard, left)
                 failures += [note for note in heard if note.startswith(FAILED)]
-                if len(failures) >= BELIEVED:
+                if result is None and len(failures) >= BELIEVED:
                     # Nobody queues to find out once more what two processes have found out.
                     told = spec.unseal_failure(place.entry, failures[-1])
                     if told is not None:
@@ -231,7 +229,10 @@ def _miss(spec: Spec, place: Place, known: bytes | None, look: Look | None) -> F
                 return result
             if isinstance(result, Sealed):
                 # Decoded anew, not handed over: each caller's value is its own (P2).
-                return spec.hit(place.entry, result.envelope)
+                try:
+                    return spec.hit(place.entry, result.envelope)
+                except UnreadableEntry as error:
+                    spec.unreadable(error)
     except StoreError:
         raise
     except GeneratorExit:
@@ -253,34 +254,25 @@ def _miss(spec: Spec, place: Place, known: bytes | None, look: Look | None) -> F
 
 
 def _what_came(spec: Spec, place: Place, token: bytes, heard: list[bytes], left: float) -> Flow:
-    """The value that was pushed, in a tuple; None if there is none. Of a large one, a process fetches one copy."""
+    """The result that was pushed: `Sealed`, or None if there is none. Of a large one, a process fetches one copy."""
     filled = [note for note in heard if note.startswith(FILLED[:-1])]
     if not filled:
         return None
-    envelope: bytes | None = filled[-1].removeprefix(FILLED)
-    if not filled[-1].startswith(FILLED):
-        leader = yield Rally(f"read {place.entry}", token)
-        if leader == token:
-            try:
-                envelope = yield Read(place.entry)
-            except StoreError as error:
-                spec.failed(error)
-                return None
-            if envelope is not None:
-                yield Land(token, Sealed(envelope, 0.0))
-        else:
-            result = yield Join(leader, left)
-            envelope = result.envelope if isinstance(result, Sealed) else None
-    if envelope is None:
-        return None
+    if filled[-1].startswith(FILLED):
+        return Sealed(filled[-1].removeprefix(FILLED), 0.0)
+    leader = yield Rally(f"read {place.entry}", token)
+    if leader != token:
+        return (yield Join(leader, left))
     try:
-        if not spec.ages:
-            return (spec.hit(place.entry, envelope),)
-        look = spec.look(place.entry, envelope, (yield Clock()), (yield Chance()))
-    except UnreadableEntry as error:
-        spec.unreadable(error)
+        envelope = yield Read(place.entry)
+    except StoreError as error:
+        spec.failed(error)
         return None
-    return (spec.serve(look),) if look.standing in (Standing.FRESH, Standing.DUE) else None
+    if envelope is None:
+        return None  # gone again: who follows waits for what comes of this call
+    result = Sealed(envelope, 0.0)
+    yield Land(token, result)
+    return result
 
 
 def _let_go(place: Place, token: bytes) -> Flow:
