@@ -4,7 +4,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 pytho
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
-.PHONY: demo test lint types bench clean help
+.PHONY: demo test proof lint types bench clean help
 help:            ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
 
@@ -23,6 +23,10 @@ test: $(STAMP)   ## lint, types and all tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+proof: $(STAMP)  ## the long search: schedules, planted mistakes, real processes
+	@sh tests/servers.sh $(VENV)/servers
+	$(BIN)/python -m tests.proof
 
 lint: $(STAMP)   ## ruff only
 	$(BIN)/ruff check .

@@ -1,371 +1,276 @@
 """A world of several processes around the model store, in which every step is somebody's choice.
 
-Callers run the core's own flows. Each operation on the store, each begin and end of a computation, each crash and each
-passing of time is one step; between two steps anybody may go first. `explore` walks all schedules of a small program to
-a depth, `wander` takes random ones; both return the steps of the first that breaks a promise, as a story.
+Callers run the core's own flows (`schedule_actors`). Each operation on the store, each begin and end of a computation,
+each push that arrives, each fault and each passing of time is one step; between two steps anybody may go first. What is
+promised is checked at every step (`schedule_checks`), and what was chosen is told as a story. `schedule_search` chooses,
+`schedule_programs` says what runs.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from asyncio import CancelledError
+from dataclasses import replace
 from typing import Any
 
-from redis_memo import _core as core
 from redis_memo import _ops as ops
+from redis_memo.errors import StoreUnavailable
 
 from .model import FakeClock, ModelStore
+from .schedule_actors import BLOCKED, DATA, DONE, NEW, READY, Actor, Ear, Process
+from .schedule_checks import Judge, Violation
+from .schedule_spec import LEASE, TTL, Boom, Env, Filled, Program
+from .schedule_story import shown
 
-PLACE = ops.Place("memo:{model:f:#0}:", "ab" * 20, b"argument")
-LEASE, TTL, MAX_WAIT = 10.0, 1000.0, 60.0
-
-
-class Violation(AssertionError):
-    """A promise was broken."""
-
-
-class Crowd(Exception):
-    """What the function raises when it is told to."""
+FORCIBLE = frozenset({ops.Drop, ops.DropMatching, ops.Revoke, ops.Put, ops.Seize})  # may end another's lease
+MOST_STEPS = 1500
 
 
-@dataclass
 class World:
     """Everything that the actors share."""
 
-    clock: FakeClock = field(default_factory=FakeClock)
-    version: int = 0  # what the upstream source says now
-    floor: int = 0  # the oldest version that a call starting now may return
-    running: int = 0
-    computed: int = 0
-    disturbed: bool = False  # by a crash, an invalidation or a failure: P4 promises one computation without these
-    story: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.store = ModelStore(self.clock)
+    def __init__(self, program: Program, plant: Any, *, tell: bool, hashing: bool) -> None:
+        self.program, self.plant, self.hashing = program, plant, hashing
+        self.story: list[str] | None = [] if tell else None
+        self.clock = FakeClock()
+        self.store: ModelStore = plant.store(self.clock) if plant is not None and plant.store else ModelStore(self.clock)
         self.ears: list[Ear] = []
+        self.actors: list[Actor] = []
+        self.zombies: list[tuple[Actor, Any]] = []  # operations given up by their callers, and not yet executed
+        self.processes = [Process(chr(ord("A") + number)) for number in range(len(program.processes))]
+        self.faults = dict(program.faults)
+        self.counts = dict.fromkeys(("steps", "computations", "invalidations", "crashes", "pauses", "cancellations",
+                                     "failed operations", "failures", "lost pushes"), 0)  # fmt: skip
+        self.judge = Judge(self)
+        self._begin()
 
-    def publish(self) -> None:
-        for ear in self.ears:
-            ear.heard = True
+    def _begin(self) -> None:
+        program, now = self.program, self.clock.now
+        for place in program.places:
+            self.judge.know(place, stored=program.start == "fresh")
+            if program.start != "empty":
+                terms = program.terms
+                soft = now + {"fresh": TTL, "stale": -1.0, "fallback": -terms.stale - 1.0}[program.start]
+                env = Env(place.entry, 0, soft - TTL, soft, 1.0, "before")
+                tokens = place.tokens.replace(ops.UNTAGGED, b"") + (env.tag if terms.tagged else b"")
+                left = soft + max(terms.stale, terms.stale_if_error) - now
+                self.store.perform(ops.Put(place, env, left, tokens))
+        for process, parts in zip(self.processes, program.processes, strict=True):
+            for number, part in enumerate(parts):
+                self.actors.append(Actor(self, process, f"{process.name}.{part[0]}{number}", part))
+        named = {actor.name: actor for actor in self.actors}
+        for actor in self.actors:
+            if len(actor.part) == 3:
+                actor.after = named.get(actor.part[2].rstrip("~"))
 
+    # Steps, and what they are called.
 
-class Ear:
-    """A subscription."""
+    def normal(self) -> list[tuple[Any, ...]]:
+        """What can happen next without anything going wrong."""
+        now = self.clock.now
+        found: list[tuple[Any, ...]] = [("go", actor) for actor in self.actors if actor.state != DONE and actor.ready(now)]
+        found += [("hear", ear) for ear in self.ears if ear.pipe]
+        found += [("wake", process) for process in self.processes if process.frozen and not process.dead]
+        found += [("arrive", index) for index in range(len(self.zombies))]
+        return found
 
-    def __init__(self, world: World) -> None:
-        self.world, self.heard = world, False
-        world.ears.append(self)
+    def wrong(self, kind: str) -> list[tuple[Any, ...]]:
+        """The ways in which one kind of fault can happen next."""
+        actors = [a for a in self.actors if a.state != DONE and not (a.process.dead or a.process.frozen)]
+        begun = [a for a in actors if a.state != NEW]
+        if kind in ("crash", "freeze"):
+            return [(kind, process) for process in self.processes if any(a.process is process for a in begun)]
+        if kind == "cancel":
+            mine = [a for a in begun if a.job is None]
+            return [
+                *(("cancel", a, when) for a in mine if a.state == READY and type(a.op) in DATA
+                  for when in (False, True) if when or type(a.op) is not ops.Release),  # the driver shields that one
+                *(("cancel", a, False) for a in mine if a.state == BLOCKED or type(a.op) in (ops.Join, ops.Listen)),
+            ]
+        if kind == "fail":
+            ready = [a for a in begun if a.state == READY and type(a.op) in DATA]
+            return [("fail", a, how) for a in ready for how in ("not executed", "executed", "executed later")]
+        if kind == "raise":
+            return [("raise", a) for a in begun if a.state == BLOCKED and type(a.op) is ops.Compute]
+        if kind == "lose":
+            return [("lose", ear, cut) for ear in self.ears if ear.pipe for cut in (False, True)]
+        if kind == "refuse":
+            return [("refuse", a) for a in begun if a.state == READY and type(a.op) is ops.Spawn]
+        if kind == "unbegun":
+            return [("unbegun", a) for a in actors if a.state == NEW and a.job is not None and not a.job.awaited]
+        if kind == "close":
+            return [("close", a) for a in begun if a.job is None]
+        if kind == "luck":
+            return [("luck", a) for a in begun if a.state == READY and type(a.op) is ops.Chance]
+        assert kind == "jump", kind
+        return [("jump", moment) for moment in sorted(self._moments())]
 
-    def close(self) -> None:
-        if self in self.world.ears:
-            self.world.ears.remove(self)
+    def _moments(self) -> set[float]:
+        now = self.clock.now
+        moments = {a.until for a in self.actors if a.state == BLOCKED and a.until is not None and not a.process.dead}
+        for env, until in self.store.entries.values():
+            moments |= {env.fresh_until, until, env.fresh_until + self.program.terms.stale}
+        moments |= {until for _, until in self.store.leases.values()}
+        return {moment for moment in moments if moment > now}
 
+    def idle(self) -> bool:
+        """Nobody can go on: let time pass, False if nobody waits for it either."""
+        sleepers = [a.until for a in self.actors if a.state == BLOCKED and a.until is not None and not a.process.dead]
+        if sleepers:
+            self.advance(min(sleepers))
+        return bool(sleepers)
 
-@dataclass
-class Process:
-    """What dies together."""
-
-    name: str
-    flights: dict[bytes, list[Any]] = field(default_factory=dict)
-    dead: bool = False
-    tokens: int = 0
-
-
-class FlowSpec:
-    """The plainest `core.Spec`: an envelope is the version in bytes."""
-
-    lease, max_wait = LEASE, MAX_WAIT
-
-    def unseal(self, entry: str, envelope: bytes) -> int:
-        return int(envelope)
-
-    hit = unseal
-
-    def seal(self, place: ops.Place, computed: ops.Computed, now: float) -> ops.Sealed:
-        return ops.Sealed(str(computed.value).encode(), TTL)
-
-    def miss(self) -> None: ...
-    def failed(self, error: Exception) -> None: ...
-    def unreadable(self, error: Exception) -> None: ...
-    def refused(self) -> None: ...
-
-
-class Actor:
-    """One caller: a flow, and what it waits for."""
-
-    def __init__(self, world: World, process: Process, name: str, make: Callable[[], ops.Flow]) -> None:
-        self.world, self.process, self.name, self.make = world, process, name, make
-        self.flow: ops.Flow | None = None
-        self.waiting: Callable[[], bool] | None = None
-        self.until: float | None = None
-        self.pending: Any = None
-        self.result: Any = None
-        self.done = False
-        self.floor = 0
-        self.token: tuple[ops.Place, bytes] | None = None
-
-    def enabled(self) -> bool:
-        if self.done or self.process.dead:
-            return False
-        if self.waiting is None:
-            return True
-        return self.waiting() or (self.until is not None and self.world.clock.now >= self.until)
-
-    def step(self) -> None:
-        if self.flow is None:
-            self.flow = self.make()
-            self.floor = self.world.floor
-            self.say("begins")
-            self.advance(lambda flow: flow.send(None))
-        elif self.waiting is not None:
-            self.waiting, answer = None, self.pending
-            self.until = None
-            self.advance(lambda flow: flow.send(answer() if callable(answer) else answer))
+    def do(self, option: tuple[Any, ...]) -> None:
+        kind, subject = option[0], option[1]
+        self.counts["steps"] += 1
+        if kind == "go":
+            subject.go()
+        elif kind == "hear":
+            subject.heard.append(subject.pipe.pop(0))
+        elif kind == "wake":
+            subject.frozen = False
+            self.say(f"{subject.name} goes on")
+        elif kind == "arrive":
+            actor, op = self.zombies.pop(subject)
+            answer = self.perform(op, actor)
+            self.say(f"{shown(op)}, given up long ago, is executed: {shown(answer)}")
         else:
-            self.perform(self.op)
+            self.faults[kind] -= 1
+            getattr(self, f"_{kind}")(*option[1:])
+        if self.judge.broken is not None:
+            raise Violation(self.judge.broken)
 
-    def advance(self, go: Callable[[ops.Flow], Any]) -> None:
-        assert self.flow is not None
+    def _crash(self, process: Process) -> None:
+        self.say(f"{process.name} is killed")
+        self.counts["crashes"] += 1
+        process.dead = True
+        self.ears = [ear for ear in self.ears if ear.actor.process is not process]
+        self.judge.crashed(process)
+
+    def _freeze(self, process: Process) -> None:
+        self.say(f"{process.name} is stopped, for longer than a lease")
+        self.counts["pauses"] += 1
+        process.frozen = True
+        self.advance(self.clock.now + LEASE + 1)
+
+    def _cancel(self, actor: Actor, executed: bool) -> None:
+        actor.say("is cancelled" + (f" after {shown(actor.op)} was executed" if executed else ""))
+        self.counts["cancellations"] += 1
+        actor.cancelled = True
+        self.judge.allow(actor, 1)
+        if executed:
+            self.perform(actor.op, actor)
+        if actor.state == BLOCKED and type(actor.op) is ops.Compute:
+            actor.compute_ends(ops.Raised(CancelledError()))
+        else:
+            actor.advance(error=CancelledError())
+
+    def _fail(self, actor: Actor, how: str) -> None:
+        actor.say(f"{shown(actor.op)} fails, {how}")
+        self.counts["failed operations"] += 1
+        self.judge.lost(actor, actor.op)
+        if how == "executed":
+            self.perform(actor.op, actor)
+        elif how == "executed later":
+            self.zombies.append((actor, actor.op))
+        actor.advance(error=StoreUnavailable("lost"))
+
+    def _raise(self, actor: Actor) -> None:
+        self.counts["failures"] += 1
+        actor.compute_ends(ops.Raised(Boom(actor.name)))
+
+    def _lose(self, ear: Ear, cut: bool) -> None:
+        self.say(f"a push to {ear.actor.name} is lost" + (", and so is the connection" if cut else ""))
+        self.counts["lost pushes"] += 1
+        self.judge.losing = True
+        for each in [e for e in self.ears if e.actor.process is ear.actor.process] if cut else [ear]:
+            each.pipe.clear()
+            each.woken = each.woken or cut
+
+    def _refuse(self, actor: Actor) -> None:
+        actor.spawn(refuse=True)
+
+    def _unbegun(self, job: Actor) -> None:
+        job.say("never begins")
+        self.judge.forgotten(job)
+        job.cancelled = True
+        job.end(ops.Raised(CancelledError()))
+
+    def _close(self, actor: Actor) -> None:
+        actor.say("is closed")
+        self.judge.forgotten(actor)
+        if actor.state == BLOCKED and type(actor.op) is ops.Compute:
+            actor.land(actor.op.token, None)  # so does the driver
         try:
-            self.op = go(self.flow)
-        except StopIteration as stop:
-            self.done, self.result = True, stop.value
-            self.say(f"returns {stop.value!r}")
+            actor.flow.close()
+        except RuntimeError:
+            self.judge.broken = f"close: {actor.name} yields an operation after it was closed"
+        actor.cancelled = True
+        actor.end(ops.Raised(CancelledError()))
 
-    def wait(self, for_what: Callable[[], bool], answer: Any, seconds: float | None = None) -> None:
-        self.waiting, self.pending = for_what, answer
-        self.until = None if seconds is None else self.world.clock.now + seconds
+    def _luck(self, actor: Actor) -> None:
+        actor.advance(0.01)
+
+    def _jump(self, moment: float) -> None:
+        self.advance(moment)
+
+    def advance(self, to: float) -> None:
+        """Time passes: leases of running computations are renewed, the others end."""
+        while self.clock.now < to:
+            before = self.clock.now
+            self.clock.now = min(to, before + LEASE / 3)
+            for running in self.judge.running.values():
+                process = running.actor.process
+                if running.place is not None and not (process.frozen or process.dead):
+                    self.store.perform(ops.Renew(running.place, running.token, LEASE))
+            self.judge.passed(before)
+
+    def perform(self, op: Any, actor: Actor) -> Any:
+        """One operation on the store, and the pushes that it sends."""
+        kind, store = type(op), self.store
+        if kind is ops.Read:
+            return store.perform(op)
+        if kind in (ops.DropMatching, ops.Revoke):
+            op = replace(op, limit=1)  # so that an invalidation of several calls takes several steps
+        now = self.clock.now
+        before = {key: lease for key, lease in store.leases.items() if lease[1] > now} if kind in FORCIBLE else {}
+        entries = {key for key, (_, until) in store.entries.items() if until > now} if kind in FORCIBLE else ()
+        answer = store.perform(op)
+        if kind is ops.Fill and answer:
+            self.publish(op.place.entry, self._filled(op.envelope))
+        elif kind is ops.Release and answer:
+            self.publish(op.place.entry, op.note)
+        elif kind is ops.Put:
+            self.publish(op.place.entry, self._filled(op.envelope))
+            if actor.part[0] == "store":
+                self.judge.given(op)
+        elif kind in FORCIBLE and kind is not ops.Seize:
+            for key in before:
+                if key not in store.leases:
+                    self.publish(key, b"dropped")
+        if kind in FORCIBLE:
+            self.judge.forced(before, entries)
+        return answer
+
+    def _filled(self, envelope: Env) -> bytes:
+        return b"filled" if self.program.terms.large else Filled(envelope)
+
+    def publish(self, channel: str, message: bytes) -> None:
+        for ear in self.ears:
+            if ear.channel == channel:
+                ear.pipe.append(message)
 
     def say(self, what: str) -> None:
-        self.world.story.append(f"{self.world.clock.now - 1.7e9:7.1f}s  {self.process.name}.{self.name:12} {what}")
+        if self.story is not None:
+            self.story.append(f"{self.clock.now - 1.7e9:7.1f}s  {what}")
 
-    def perform(self, op: Any) -> None:
-        world, flights = self.world, self.process.flights
-        if isinstance(op, ops.Clock):
-            self.advance(lambda flow: flow.send(world.clock.now))
-        elif isinstance(op, ops.TakeToken):
-            self.process.tokens += 1
-            token = f"{self.process.name}{self.process.tokens}".encode()
-            flights[token] = []
-            self.advance(lambda flow: flow.send(token))
-        elif isinstance(op, ops.Held):
-            self.advance(lambda flow: flow.send(frozenset()))
-        elif isinstance(op, ops.Land):
-            flight = flights.pop(op.token, None)
-            if flight is not None:
-                flight.append(op.result)
-            self.advance(lambda flow: flow.send(None))
-        elif isinstance(op, ops.Join):
-            flight = flights.get(op.token)
-            if flight is None:
-                self.advance(lambda flow: flow.send(None))
-            else:
-                self.say("joins the flight in its process")
-                self.wait(lambda: bool(flight), lambda: flight[0] if flight else None, op.seconds)
-        elif isinstance(op, ops.Listen):
-            ear = Ear(world)
-            self.say("listens")
-            self.advance(lambda flow: flow.send(ear))
-        elif isinstance(op, ops.Wait):
-            self.say("waits")
-            ear = op.subscription
-
-            def heard() -> bool:
-                return ear.heard
-
-            def woken() -> None:
-                ear.heard = False
-
-            self.wait(heard, woken, op.seconds)
-        elif isinstance(op, ops.Compute):
-            self.compute(op)
-        else:
-            answer = world.store.perform(op)
-            self.say(f"{type(op).__name__} -> {getattr(answer, '__class__', type(answer)).__name__ if not isinstance(answer, (bool, int, bytes, type(None))) else answer}")
-            if isinstance(op, (ops.Fill, ops.Put, ops.Release, ops.Drop, ops.DropMatching)):
-                world.publish()
-            self.advance(lambda flow: flow.send(answer))
-
-    def compute(self, op: ops.Compute) -> None:
-        world, seen = self.world, self.world.version
-        world.running += 1
-        world.computed += 1
-        self.say(f"begins to compute, sees version {seen}")
-        if op.place is not None:
-            self.token = op.place, op.token
-
-        def finish() -> ops.Computed | ops.Raised:
-            world.running -= 1
-            self.token = None
-            self.say("ends to compute")
-            return ops.Computed(seen, 1.0)
-
-        self.wait(lambda: True, finish)
-
-
-Step = tuple[str, Callable[[], None]]
-
-
-class Simulation:
-    """One program: which actors there are, and what may happen besides."""
-
-    def __init__(
-        self,
-        *,
-        processes: int = 2,
-        callers: int = 2,
-        invalidations: int = 1,
-        crashes: int = 0,
-        lease_ends: int = 0,
-        flow: Callable[..., ops.Flow] = core.read_through,
-        drop: Callable[[], ops.Flow] | None = None,
-        superseders: int = 0,
-    ) -> None:
-        self.world = World()
-        self.processes = [Process(chr(ord("A") + number)) for number in range(processes)]
-        self.crashes, self.lease_ends = crashes, lease_ends
-        self.callers = [
-            Actor(self.world, process, f"call{number}", lambda: flow(FlowSpec(), PLACE.entry, lambda: PLACE))
-            for process in self.processes
-            for number in range(callers)
-        ]
-        self.others: list[Actor] = []
-        outside = Process("X")
-        for number in range(invalidations):
-            self.others.append(Invalidator(self.world, outside, f"invalidate{number}", drop or default_drop))
-        for number in range(superseders):
-            self.others.append(
-                Actor(self.world, self.processes[0], f"refresh{number}", lambda: core.refresh(FlowSpec(), PLACE))
-            )
-
-    def choices(self) -> Iterator[Step]:
-        for actor in [*self.callers, *self.others]:
-            if actor.enabled():
-                yield f"{actor.process.name}.{actor.name}", actor.step
-        if self.crashes:
-            for process in self.processes:
-                if not process.dead and any(a.process is process and a.flow and not a.done for a in self.callers):
-                    yield f"crash {process.name}", lambda process=process: self.crash(process)
-        if self.lease_ends and self.world.store.leases:
-            yield "lease ends", self.end_lease
-
-    def crash(self, process: Process) -> None:
-        self.crashes -= 1
-        self.world.disturbed = True
-        process.dead = True
-        self.world.story.append(f"          {process.name} is killed")
-        for actor in self.callers:
-            if actor.process is process:
-                self.world.running -= actor.token is not None
-
-    def end_lease(self) -> None:
-        """A holder that was stopped too long to renew."""
-        self.lease_ends -= 1
-        self.world.disturbed = True
-        self.world.story.append("          the lease ends")
-        for key, (token, _) in list(self.world.store.leases.items()):
-            self.world.store.leases[key] = token, self.world.clock.now
-
-    def renew(self) -> None:
-        """Time passes: leases of living computations are renewed, the others run out."""
-        store = self.world.store
-        for actor in [*self.callers, *self.others]:
-            if actor.token is not None and not actor.process.dead:
-                place, token = actor.token
-                store.perform(ops.Renew(place, token, LEASE))
-
-    def run(self, choose: Callable[[list[str]], int], most: int = 400) -> None:
-        for _ in range(most):
-            choices = list(self.choices())
-            if choices:
-                _, step = choices[choose([name for name, _ in choices])]
-                step()
-                self.check_step()
-                continue
-            sleepers = [a.until for a in [*self.callers, *self.others] if a.until is not None and not (a.done or a.process.dead)]
-            if not sleepers:
-                break
-            self.renew()
-            self.world.clock.now = max(self.world.clock.now, min(sleepers))
-        self.check_end()
-
-    def check_step(self) -> None:
-        for actor in self.callers:
-            if actor.done and actor.result is not None and not isinstance(actor.result, ops.Raised):
-                if actor.result < actor.floor:
-                    raise Violation(
-                        f"P3: {actor.process.name}.{actor.name} began after an invalidation that version {actor.floor} "
-                        f"had followed, and got version {actor.result}"
-                    )
-
-    def check_end(self) -> None:
-        stuck = [a for a in [*self.callers, *self.others] if not a.done and not a.process.dead]
-        if stuck:
-            raise Violation(f"P4: {stuck[0].process.name}.{stuck[0].name} never returned")
-        if not self.world.disturbed and self.world.computed > 1:
-            raise Violation(f"P4: computed {self.world.computed} times")
-        held = self.world.store._live(self.world.store.leases, PLACE.entry)
-        if held is not None and not any(process.dead for process in self.processes):
-            raise Violation("P4: a lease was left behind")
-        stored = self.world.store._live(self.world.store.entries, PLACE.entry)
-        if stored is not None and int(stored) < self.world.floor:
-            raise Violation(f"P3: version {int(stored)} is stored, after version {self.world.floor} was promised")
-
-
-def default_drop() -> ops.Flow:
-    return (yield ops.Drop(PLACE))
-
-
-class Invalidator(Actor):
-    """The source changes, then the entry is invalidated; when that has returned, the promise holds."""
-
-    def step(self) -> None:
-        if self.flow is None:
-            self.world.version += 1
-            self.world.disturbed = True
-            self.mine = self.world.version
-        super().step()
-        if self.done:
-            self.world.floor = max(self.world.floor, self.mine)
-
-
-def explore(make: Callable[[], Simulation], most: int) -> tuple[int, list[str] | None]:
-    """Walk schedules depth first, all of them or the first ``most``; return how many, and the story of a violation."""
-    count = 0
-    trail: list[list[int]] = []  # [chosen, of how many]
-    while count < most:
-        simulation = make()
-        depth = 0
-
-        def choose(names: list[str]) -> int:
-            nonlocal depth
-            if depth == len(trail):
-                trail.append([0, len(names)])
-            chosen = trail[depth][0]
-            depth += 1
-            return chosen
-
-        count += 1
-        try:
-            simulation.run(choose)
-        except Violation as violation:
-            return count, [*simulation.world.story, str(violation)]
-        del trail[depth:]
-        while trail and trail[-1][0] + 1 == trail[-1][1]:
-            trail.pop()
-        if not trail:
-            break
-        trail[-1][0] += 1
-    return count, None
-
-
-def wander(make: Callable[[], Simulation], runs: int, seed: int) -> tuple[int, list[str] | None]:
-    """Take random schedules; the seed replays them."""
-    for number in range(runs):
-        simulation, chance = make(), random.Random(f"{seed}:{number}")
-        try:
-            simulation.run(lambda names, chance=chance: chance.randrange(len(names)))
-        except Violation as violation:
-            return number + 1, [*simulation.world.story, str(violation), f"replay: seed {seed}, run {number}"]
-    return runs, None
+    def state(self) -> int:
+        """Two worlds with the same state go on alike: flows are made anew from the answers they were given."""
+        store = self.store
+        return hash((
+            self.clock.now, tuple(sorted(store.entries.items())), tuple(sorted(store.leases.items())),
+            tuple(sorted(store.tokens.items())), tuple(sorted(store.computing.items())),
+            tuple((a.name, a.state, a.trace, a.until) for a in self.actors),
+            tuple((e.actor.name, tuple(e.pipe), tuple(e.heard), e.woken) for e in self.ears),
+            tuple((p.dead, p.frozen) for p in self.processes), tuple(self.faults.values()), tuple((a.name, op) for a, op in self.zombies),
+            self.judge.state(),
+        ))  # fmt: skip
