@@ -48,6 +48,7 @@ Connection: TypeAlias = Any  # sync or async redis-py connections; their stubs d
 _URGENT = frozenset({ops.Drop, ops.DropMatching, ops.Revoke, ops.Enrolled})
 
 IDLE_MOST = 64
+CONNECTING_MOST = 4
 IDLE_TRUSTED = 120.0  # seconds; after that a router on the way may have forgotten a connection, and tell nobody
 
 
@@ -84,6 +85,8 @@ class Backend:
         """Forget everything that belongs to a process: connections, threads, locks."""
         self._lock = threading.Lock()
         self._idle: list[Wire] = []
+        self._connecting = threading.Semaphore(CONNECTING_MOST)
+        self._lost: tuple[float, StoreError] | None = None
         self._trusted = 0.0  # connections last used before this moment are no better than one that was lost
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopWires] = weakref.WeakKeyDictionary()
         self.listener = Listener(self._connect_listener)
@@ -184,6 +187,7 @@ class Backend:
     # Whether it is there.
 
     def _open(self, reason: StoreError, epoch: int) -> None:
+        self._lost = time.monotonic(), type(reason)(str(reason))  # without its traceback, which holds arguments
         if self.breaker.failed(reason, self.where, epoch):
             self._trusted = time.monotonic()
             self._drop_idle()
@@ -299,8 +303,26 @@ class Backend:
                     pass
             wire.close()
             self._drop_idle()  # the others are no better
-        wire = self._connect(max(deadline - time.monotonic(), LEAST))
+        left = deadline - time.monotonic()
+        # A few at a time: fifty TLS handshakes at once take longer than any of them may. The turn does not count.
+        with self._connecting:
+            if self._lost is not None and self._lost[0] >= now:
+                # Met while this one waited; it need not wait as long.
+                raise type(self._lost[1])(*self._lost[1].args)
+            deadline = time.monotonic() + left
+            wire = self._spare() or self._connect(max(left, LEAST))
         return self._ask(wire, pieces, max(deadline - time.monotonic(), LEAST), now)
+
+    def _spare(self) -> Wire | None:
+        """A connection that another thread has given back meanwhile."""
+        try:
+            wire = self._idle.pop()
+        except IndexError:
+            return None
+        if wire.used >= self._trusted:
+            return wire
+        wire.close()
+        return None
 
     def perform(self, op: object) -> Any:
         """Perform one operation from a thread.
@@ -396,7 +418,7 @@ class Backend:
                         wire = await self._aidle(loop) or await self._aconnect(timer)
                     return await self._aask(loop, wire, pieces, timer)
             except (*LOST, StoreError) as error:
-                loop.lost = time.monotonic(), error
+                loop.lost = time.monotonic(), type(error)(*error.args)
                 await loop.close()
                 raise
 

@@ -29,7 +29,7 @@ from ._envelope import Sealer
 from ._identity import namespace_prefix
 from ._leases import Leases
 from ._push import until, until_async
-from ._tags import tag_tokens
+from ._tags import some_tags
 from .errors import ConfigurationError, StoreError
 
 if TYPE_CHECKING:
@@ -353,13 +353,14 @@ class Cache:
 
         Raises:
             ConfigurationError: A tag is no string, or empty.
+            TypeError: There is no tag.
             StoreError: Redis could not be asked, and so entries still stand.
         """
-        return int(self.run(self._untagging(namespace, tag_tokens(tags))))
+        return int(self.run(self._untagging(namespace, some_tags(tags))))
 
     async def ainvalidate_tags(self, namespace: str, *tags: str) -> int:
         """As `invalidate_tags`, from a task."""
-        return int(await self.arun(self._untagging(namespace, tag_tokens(tags))))
+        return int(await self.arun(self._untagging(namespace, some_tags(tags))))
 
     def _untagging(self, namespace: str, tokens: tuple[bytes, ...]) -> ops.Flow:
         total = 0

@@ -15,7 +15,7 @@ from .errors import ConfigurationError
 if TYPE_CHECKING:
     from .events import EventHook
 
-__all__ = ["Compression", "OnError", "Settings", "checked_choice", "redacted"]
+__all__ = ["Compression", "OnError", "Settings", "checked_choice", "is_plain_function", "redacted"]
 
 Compression: TypeAlias = Literal["auto", "fast", "small"] | None
 OnError: TypeAlias = Literal["compute", "raise"]
@@ -48,6 +48,13 @@ def _secrets(secret: Secret | None) -> tuple[bytes, ...]:
             )
         found.append(raw)
     return tuple(found)
+
+
+def is_plain_function(value: object) -> bool:
+    """Whether it can be called and need not be awaited."""
+    return callable(value) and not (
+        inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(getattr(type(value), "__call__", None))  # noqa: B004
+    )
 
 
 def redacted(url: str) -> str:
@@ -110,7 +117,8 @@ class Settings:
         environ = os.environ if environ is None else environ
         if url is None:
             url = environ.get("REDIS_MEMO_URL") or environ.get("REDIS_URL") or "embedded://"
-        if not url:
+        found: object = url
+        if not isinstance(found, str) or not url:
             raise ConfigurationError("url must be a string such as 'redis://localhost:6379/0'")
         scheme = url.partition("://")[0] if "://" in url else ""
         if scheme not in SCHEMES:
@@ -126,6 +134,8 @@ class Settings:
             )
         if secret is None:
             secret = environ.get("REDIS_MEMO_SECRET") or None
+        if not isinstance(given.get("allow_unsigned_pickle", False), bool):
+            raise ConfigurationError("allow_unsigned_pickle is True or False")
         settings = cls(url=url, secrets=_secrets(secret), **given)  # type: ignore[arg-type]
         _checked_seconds("timeout", settings.timeout, 0.01, 600)
         _checked_seconds("lease", settings.lease, 0.5, 3600)
@@ -133,6 +143,6 @@ class Settings:
         if type(settings.workers) is not int or not 1 <= settings.workers <= 1000:
             raise ConfigurationError("workers must be a whole number between 1 and 1000")
         hook: object = settings.on_event
-        if hook is not None and (not callable(hook) or inspect.iscoroutinefunction(hook)):
+        if hook is not None and not is_plain_function(hook):
             raise ConfigurationError("on_event takes a plain function of one event")
         return settings

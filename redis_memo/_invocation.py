@@ -15,6 +15,7 @@ from . import _ops as ops
 from ._cache import Cache, default_cache
 from ._call import CallKey
 from ._codecs import dumps, loads
+from ._config import is_plain_function
 from ._envelope import Stamp
 from ._events import CacheInfo, Stats
 from ._identity import function_identity, key_prefix, version_part
@@ -80,6 +81,8 @@ class Memo:
         self.cache_if = cache_if
         self.policy = None if ttl is None else as_policy(ttl)
         self.given_tags = tags
+        if callable(tags) and not is_plain_function(tags):
+            raise ConfigurationError("tags= takes strings, or a plain function of the finished call that returns them")
         self.tags: Callable[[Call], object] | tuple[bytes, ...] = tags if callable(tags) else tag_tokens(tags)
         self.stale = _duration("stale", stale) or 0.0
         self.stale_if_error = _duration("stale_if_error", stale_if_error) or 0.0
@@ -91,6 +94,8 @@ class Memo:
             raise ConfigurationError(
                 "soft_timeout= says when to serve an entry past its expiry instead; stale_if_error= has to keep one"
             )
+        if self.patience is not None and self.limit is not None and self.patience >= self.limit:
+            raise ConfigurationError("soft_timeout= has to be shorter than hard_timeout=")
         self.compress = compress
         self.on_error = on_error
         self.stats = Stats()

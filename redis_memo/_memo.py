@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeAli
 
 from ._cache import Cache, default_cache
 from ._call import kind
-from ._config import checked_choice
+from ._config import checked_choice, is_plain_function
 from ._invocation import Memo
 from ._memoized import METHODS, AsyncMemoized, Handle, Memoized
 from .errors import ConfigurationError
@@ -108,8 +108,8 @@ def redis_cached(
     """
     checked_choice("compress", compress, ("auto", "fast", "small", None))
     checked_choice("on_error", on_error, ("compute", "raise"))
-    if cache_if is not None and not callable(cache_if):
-        raise ConfigurationError("cache_if= takes a function of the result")
+    if cache_if is not None and not is_plain_function(cache_if):
+        raise ConfigurationError("cache_if= takes a plain function of the result")
     if cache is not None and not isinstance(cache, Cache):
         raise ConfigurationError("cache= takes what connect() returned")
 
@@ -271,7 +271,7 @@ def invalidate_tags(target: Any, /, *tags: str) -> Any:
         How many entries went; awaitable for an ``async def``.
 
     Raises:
-        TypeError: The target is neither.
+        TypeError: The target is neither, or there is no tag.
         ConfigurationError: A tag is no string, or empty.
         StoreError: Redis could not be asked, and so entries still stand.
     """

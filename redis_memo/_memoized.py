@@ -19,7 +19,7 @@ from . import _ops as ops
 from ._events import CacheInfo, CacheInfoNow
 from ._explain import Explanation, explain
 from ._invocation import Invocation, Memo
-from ._tags import tag_tokens
+from ._tags import some_tags
 from .errors import ConfigurationError, KeyingError, StoreError
 
 if TYPE_CHECKING:
@@ -331,9 +331,10 @@ class Memoized(Handle, Generic[F]):
 
         Raises:
             ConfigurationError: A tag is no string, or empty.
+            TypeError: There is no tag.
             StoreError: Redis could not be asked, and so the entries still stand.
         """
-        return int(self._memo.cache.run(core.drop_tagged(self._memo.prefix, tag_tokens(tags))))
+        return int(self._memo.cache.run(core.drop_tagged(self._memo.prefix, some_tags(tags))))
 
     def peek(self: Memoized[Callable[P, R]], /, *args: P.args, **kwargs: P.kwargs) -> R | Missing:
         """What a call would be served from Redis, or `MISSING`; never computes, and counts nothing."""
@@ -415,7 +416,7 @@ class AsyncMemoized(Handle, Generic[F]):
 
     async def invalidate_tags(self, /, *tags: str) -> int:
         """As `Memoized.invalidate_tags`."""
-        return int(await self._memo.cache.arun(core.drop_tagged(self._memo.prefix, tag_tokens(tags))))
+        return int(await self._memo.cache.arun(core.drop_tagged(self._memo.prefix, some_tags(tags))))
 
     async def peek(self: AsyncMemoized[Callable[P, Awaitable[R]]], /, *args: P.args, **kwargs: P.kwargs) -> R | Missing:
         """As `Memoized.peek`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 from blake3 import blake3
@@ -12,7 +12,7 @@ from .errors import ConfigurationError
 if TYPE_CHECKING:
     from .ttl import Call
 
-__all__ = ["Tags", "tag_tokens"]
+__all__ = ["Tags", "some_tags", "tag_tokens"]
 
 Tags: TypeAlias = str | Iterable[str] | Callable[["Call"], str | Iterable[str] | None]
 """What ``tags=`` takes: one tag, several, or a function of the finished call that says them."""
@@ -31,7 +31,7 @@ def tag_tokens(tags: object) -> tuple[bytes, ...]:
             message: it may have been made from the result.
     """
     given = (tags,) if isinstance(tags, str) else tags
-    if not isinstance(given, Iterable) or isinstance(given, (bytes, bytearray)):
+    if not isinstance(given, Iterable) or isinstance(given, (bytes, bytearray, Mapping)):
         raise ConfigurationError(f"tags are strings, not a {type(tags).__name__}")
     tokens = set()
     for tag in given:
@@ -42,3 +42,14 @@ def tag_tokens(tags: object) -> tuple[bytes, ...]:
         if len(tokens) > MOST:
             raise ConfigurationError(f"one result has more than {MOST:,} tags")
     return tuple(sorted(tokens))
+
+
+def some_tags(tags: tuple[str, ...]) -> tuple[bytes, ...]:
+    """As `tag_tokens`, for who invalidates: without any tag nothing is meant, which is hardly what was.
+
+    Raises:
+        TypeError: There is none.
+    """
+    if not tags:
+        raise TypeError("invalidate_tags takes at least one tag; invalidate() without arguments takes everything")
+    return tag_tokens(tags)

@@ -354,6 +354,25 @@ def test_settings_are_checked_at_decoration(cache: Cache) -> None:
     with pytest.raises(ConfigurationError, match="workers"):
         connect("redis://h", workers=0)
 
+    async def awaited(_):
+        return ["a"]
+
+    class Awaited:
+        async def __call__(self, _):
+            return ["a"]
+
+    for option in ("tags", "cache_if"):
+        for wrong_one in (awaited, Awaited()):
+            with pytest.raises(ConfigurationError, match=option):
+                redis_cached(namespace="docs", ttl=60, cache=cache, **{option: wrong_one})(lambda x: x)
+    with pytest.raises(ConfigurationError, match="shorter"):
+        redis_cached(namespace="docs", stale_if_error=9, soft_timeout=2, hard_timeout=1, cache=cache)(lambda x: x)
+    for setting, value in {"on_event": Awaited(), "allow_unsigned_pickle": "no"}.items():
+        with pytest.raises(ConfigurationError, match=setting):
+            connect("redis://h", **{setting: value})
+    with pytest.raises(ConfigurationError, match="url"):
+        connect(5)
+
 
 def run_script(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60, check=False)

@@ -146,6 +146,8 @@ def test_wrong_tags_are_refused_before_anything_goes(cache: Cache, namespace: st
     for wrong in (3, None, b"a", "", ["a"]):
         with pytest.raises(ConfigurationError, match="tag"):
             fetch.invalidate_tags(wrong)
+    with pytest.raises(TypeError, match="at least one"):
+        fetch.invalidate_tags()
     assert fetch.peek(1) == 1
     with pytest.raises(TypeError, match="not decorated"):
         invalidate_tags(len, "a")
