@@ -394,6 +394,8 @@ class AsyncWire:
     async def close(self) -> None:
         """Close it, without waiting for the other side."""
         self.open = False
+        # Not closed politely: TLS would wait for the other side's farewell, perhaps beyond the end of the loop.
+        self._streams[1].transport.abort()
         await _adisconnect(self._connection)
 
     def drop(self) -> None:

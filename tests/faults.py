@@ -16,7 +16,7 @@ from .conftest import SECRET
 
 THREADS, TASKS = 50, 200
 
-Mode = Literal["pass", "delay", "cut", "swallow", "garbage", "bytewise", "trickle", "refuse"]
+Mode = Literal["pass", "delay", "cut", "swallow", "garbage", "bytewise", "trickle", "twice", "refuse"]
 
 GARBAGE = b"$3\r\nabc\r\n?\x00\xff" + b"!" * 50
 
@@ -34,6 +34,7 @@ class Proxy:
     - ``garbage``: in the middle of a reply comes something else.
     - ``bytewise``: a reply comes in pieces of one byte.
     - ``trickle``: the same, with ``seconds`` between them.
+    - ``twice``: each reply comes twice.
     - ``refuse``: nobody listens, and connections are reset.
 
     Args:
@@ -158,6 +159,8 @@ class Proxy:
         elif mode == "garbage":
             half = len(data) // 2
             data = data[:half] + GARBAGE + data[half:]
+        elif mode == "twice":
+            data += data
         elif mode in ("bytewise", "trickle"):
             for at in range(len(data)):
                 target.sendall(data[at : at + 1])

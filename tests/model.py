@@ -157,7 +157,8 @@ class ModelStore:
     def _take(self, place: ops.Place, token: bytes, lease: float) -> ops.Leased:
         first = self._nothing_listed(place.prefix)
         self.leases[place.entry] = token, self.clock() + lease
-        self.computing[place.entry] = place.tokens
+        # What an earlier computation was listed under stays until something is stored: more is revoked, never less.
+        self.computing[place.entry] = self.computing.get(place.entry, b"") + place.tokens
         return ops.Leased(first)
 
     def _put(self, place: ops.Place, envelope: bytes, ttl: float, tokens: bytes) -> None:

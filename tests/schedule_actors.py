@@ -75,7 +75,7 @@ class Actor:
         self.until: float | None = None
         self.awaited: Any = None  # a flight, a job, or the version that a computation saw
         self.result: Any = None
-        self.cancelled = False
+        self.cancelled = self.heard = self.stalled = False
         self.after: Actor | None = None  # in one thread with it
         self.tokens = self.trace = 0
 
@@ -84,8 +84,8 @@ class Actor:
             return False
         if self.state == NEW and self.after is not None:
             other = self.after
-            computing = self.part[2].endswith("~") and other.state == BLOCKED and type(other.op) is ops.Compute
-            return computing or other.state == DONE or other.process.dead
+            underway = self.part[2].endswith("~") and (other.heard or type(other.op) is ops.Compute)
+            return underway or other.state == DONE or other.process.dead
         if self.state != BLOCKED:
             return True
         if self.until is not None and now >= self.until:
@@ -184,6 +184,7 @@ class Actor:
         elif kind is ops.Wait:
             ear = op.subscription
             heard, ear.heard, ear.woken = ear.heard, [], False
+            self.heard = self.heard or bool(heard)
             self.say(f"hears {b', '.join(heard).decode() or 'nothing'}")
             self.world.judge.heard(self, heard)
             self.advance(heard)

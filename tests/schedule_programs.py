@@ -17,7 +17,7 @@ STALE = Terms(stale=50.0)
 RESCUED = Terms(stale_if_error=500.0)
 
 # Every schedule of these is walked.
-SMALL = {
+_SMALL = {
     "two callers in two processes": Program("", ((CALL,), (CALL,))),
     "two callers in one process": Program("", ((CALL, CALL),)),
     "three callers in two processes": Program("", ((CALL, CALL), (CALL,))),
@@ -43,6 +43,7 @@ SMALL = {
     "a fallback and a failure": Program("", ((CALL,), (CALL,)), (("raise", 1),), RESCUED, "fallback"),
     "a time limit": Program("", ((CALL,), (CALL,)), (("jump", 1),), Terms(limit=5.0)),
 }
+SMALL = {name: replace(program, kind=name) for name, program in _SMALL.items()}
 
 
 def _parts(chance: random.Random, words: str, most: int, places: int) -> tuple[tuple[tuple[Any, ...], ...], ...]:
@@ -68,7 +69,7 @@ def _parts(chance: random.Random, words: str, most: int, places: int) -> tuple[t
 
 CALLS = "call " * 4
 MIXED = "call " * 8 + "drop drop match clear refresh store peek"
-EVERY = ("crash", "freeze", "cancel", "fail", "raise", "lose", "refuse", "unbegun", "close", "luck")
+EVERY = ("crash", "freeze", "cancel", "fail", "raise", "lose", "refuse", "unbegun", "close", "luck", "stall")
 
 
 def _kind(name: str, words: str, faults: str = "", *, most: int = 6, places: int = 1,
@@ -97,17 +98,17 @@ def _anything(chance: random.Random) -> Terms:
 
 KINDS: dict[str, Callable[[random.Random], Program]] = {}
 _kind("calls", CALLS, most=8, places=2, starts="empty empty fresh")
-_kind("invalidations", CALLS + "drop match clear", most=7, places=3, starts="empty fresh",
+_kind("invalidations", CALLS + "drop match clear", "stall", most=7, places=3, starts="empty fresh",
       terms=lambda c: Terms(large=c.random() < 0.3))  # fmt: skip
-_kind("slow", CALLS + "drop", "jump", most=7, terms=lambda c: Terms(large=c.random() < 0.3))
+_kind("slow", CALLS + "drop", "jump stall", most=7, terms=lambda c: Terms(large=c.random() < 0.3))
 _kind("failures", CALLS + "call drop", "raise jump", most=8,
       terms=lambda c: Terms(tellable=c.random() < 0.6, failing=c.choice(("", "", "A", "B", "ABCD"))))  # fmt: skip
 _kind("cancelled", CALLS + "drop refresh", "cancel jump", most=7)
-_kind("killed", CALLS + "drop", "crash freeze jump", most=7)
+_kind("killed", CALLS + "drop", "crash freeze jump stall", most=7)
 _kind("outage", CALLS + "drop store refresh peek", "fail", places=2, terms=lambda c: Terms(raises=c.random() < 0.3))
 _kind("pushes", CALLS + "drop", "lose", most=7, terms=lambda c: Terms(large=c.random() < 0.3))
-_kind("given", CALLS + "store store refresh drop peek", most=7, places=2, starts="empty fresh")
-_kind("tagged", CALLS + "tag tag clear", "jump", places=2, terms=lambda _: Terms(tagged=True), starts="empty fresh")
+_kind("given", CALLS + "store store refresh drop peek", "stall", most=7, places=2, starts="empty fresh")
+_kind("tagged", CALLS + "tag tag clear", "jump stall", places=2, terms=lambda _: Terms(tagged=True), starts="empty fresh")
 _kind("stale", CALLS + "drop tag", "jump refuse", most=7, terms=lambda c: Terms(stale=50.0, tagged=c.random() < 0.3),
       starts="stale stale fresh")  # fmt: skip
 _kind("stale crowd", CALLS, most=9, terms=lambda _: STALE, starts="stale")
@@ -243,16 +244,17 @@ def _rallying(chance: random.Random) -> Program:
     """Failures that cannot be told, one after the other: what it takes for a process to run the function unleased."""
     later = ("call", 0, "D.drop0")
     parts = ((CALL, later), (CALL, later), (CALL, later), (("drop", 0, "A.call0~"),), (later,))
-    return Program("rally", parts, (("jump", 2),), Terms(tellable=False, failing="BCE"))
+    return Program("rally", parts, (("jump", 1), ("stall", 2)), Terms(tellable=False, failing="BCE"))
 
 
-def _behind(chance: random.Random) -> Program:
+def _overtaken(chance: random.Random) -> Program:
     """A waiter of one process is overtaken: by an invalidation, another waiter, and the next computation."""
-    later = ("call", 0, "C.drop0")
-    return Program("overtaken", ((CALL, later), (CALL,), (("drop", 0, "B.call0"),), (later,)), terms=Terms(large=chance.random() < 0.5))
+    drop = ("drop", 0, chance.choice(("B.call0", "A.call0~")))
+    parts = ((CALL, ("call", 0, "D.call0~")), (CALL,), (drop,), (("call", 0, "C.drop0"),))
+    return Program("overtaken", parts, (("stall", 2),), Terms(large=chance.random() < 0.5))
 
 
-KINDS["rally"], KINDS["overtaken"] = _rallying, _behind
+KINDS["rally"], KINDS["overtaken"] = _rallying, _overtaken
 PLANTS = {
     "a fill without its token": Plant("invalidations", flow=_changed(_put)),
     "an invalidation that leaves the lease": Plant("invalidations", store=LeavesLease),

@@ -168,7 +168,7 @@ def explore(program: Program, most: int, plant: Any = None) -> Searched:
         found.counts.update(world.counts)
         if world.judge.broken is not None:
             steps = [chosen for chosen, _ in trail[:depth]]
-            found.story = _retold(program, plant, steps)
+            found.story = retold(program, plant, steps)
             break
         del trail[depth:]
         while trail and trail[-1][0] + 1 == trail[-1][1]:
@@ -183,7 +183,8 @@ def explore(program: Program, most: int, plant: Any = None) -> Searched:
     return found
 
 
-def _retold(program: Program, plant: Any, steps: list[int]) -> list[str]:
+def retold(program: Program, plant: Any, steps: list[int]) -> list[str]:
+    """The story of one schedule of a small program."""
     left = list(steps)
 
     def choose(world: World) -> tuple[Any, ...]:
@@ -195,7 +196,9 @@ def _retold(program: Program, plant: Any, steps: list[int]) -> list[str]:
 
     world = run(program, plant, choose, tell=True)
     assert world.story is not None
-    return [*program.told(), *world.story, str(world.judge.broken), f"replay: steps {','.join(map(str, steps))}"]
+    name = program.kind or "small"
+    told_of = f"replay: python -m tests.proof --replay 'small:{name}:{','.join(map(str, steps))}'"
+    return [*program.told(), *world.story, str(world.judge.broken), told_of]
 
 
 def _paths(after: dict[int, list[int]]) -> int:

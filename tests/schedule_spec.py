@@ -90,7 +90,7 @@ class Program:
 
     A part is ``("call" | "refresh" | "store" | "peek" | "drop", place)``, ``("match", tokens)``, ``("clear", 0)`` or
     ``("tag", token)``; a third member names the actor that has to return first, as in one thread after the other
-    (or, with ``~`` at its end, to compute).
+    (or, with ``~`` at its end, to compute or to hear a push).
     """
 
     kind: str

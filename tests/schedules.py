@@ -67,10 +67,16 @@ class World:
     def normal(self) -> list[tuple[Any, ...]]:
         """What can happen next without anything going wrong."""
         now = self.clock.now
-        found: list[tuple[Any, ...]] = [("go", actor) for actor in self.actors if actor.state != DONE and actor.ready(now)]
+        found: list[tuple[Any, ...]] = [("go", actor) for actor in self.actors if actor.state != DONE and not actor.stalled and actor.ready(now)]
         found += [("hear", ear) for ear in self.ears if ear.pipe]
         found += [("wake", process) for process in self.processes if process.frozen and not process.dead]
         found += [("arrive", index) for index in range(len(self.zombies))]
+        if not found:
+            for actor in self.actors:
+                if actor.stalled:
+                    actor.stalled = False
+                    if actor.state != DONE and actor.ready(now):
+                        found.append(("go", actor))
         return found
 
     def wrong(self, kind: str) -> list[tuple[Any, ...]]:
@@ -99,6 +105,8 @@ class World:
             return [("unbegun", a) for a in actors if a.state == NEW and a.job is not None and not a.job.awaited]
         if kind == "close":
             return [("close", a) for a in begun if a.job is None]
+        if kind == "stall":
+            return [("stall", a) for a in begun]
         if kind == "luck":
             return [("luck", a) for a in begun if a.state == READY and type(a.op) is ops.Chance]
         assert kind == "jump", kind
@@ -206,6 +214,10 @@ class World:
             self.judge.broken = f"close: {actor.name} yields an operation after it was closed"
         actor.cancelled = True
         actor.end(ops.Raised(CancelledError()))
+
+    def _stall(self, actor: Actor) -> None:
+        """It goes on when nobody else can."""
+        actor.stalled = True
 
     def _luck(self, actor: Actor) -> None:
         actor.advance(0.01)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +19,7 @@ import pytest
 from redis_memo import MISSING, connect, invalidate, redis_cached
 from redis_memo.errors import ConfigurationError, StoreError, StoreRefused, StoreUnavailable
 
-from .conftest import SECRET, Server, free_port, start_server, until, valkey
+from .conftest import SECRET, Server, debian_redis, free_port, start_server, until, valkey
 from .faults import calls_through
 
 
@@ -476,16 +477,20 @@ def test_a_refusal_is_told_to_who_wants_it(server: Server, namespace: str, how: 
             assert calls.runs == 0
 
 
-def test_credentials_that_are_refused_are_not_tried_with_every_call(server: Server, namespace: str) -> None:
+@pytest.mark.parametrize("credentials", ["nobody:wrong@", ""], ids=["wrong", "none"])
+def test_credentials_that_are_refused_are_not_tried_with_every_call(server: Server, namespace: str, credentials: str) -> None:
     """P5: some servers lock an account after so many failures."""
-    url = server.url.replace("redis://", "redis://nobody:wrong@")
+    url = server.url.replace("redis://", f"redis://{credentials}")
     with server.client() as client, calls_through(url, namespace, timeout=1.0) as calls:
+        client.config_set("requirepass", "hunter2hunter2")
         client.config_resetstat()
         began = time.monotonic()
         calls.threads(20)
         calls.tasks(20)
-        tried = client.info("commandstats")["cmdstat_auth"]["failed_calls"]
+        info = client.info("commandstats")
+        tried = info["cmdstat_auth"]["failed_calls"] if credentials else info["cmdstat_get"]["rejected_calls"]
         assert tried <= 50 + (time.monotonic() - began) / 0.2 + 1, "each thread once, then the probe"
+        assert calls.fetch.cache_info().breaker == "open"
 
 
 @BOTH
@@ -531,9 +536,11 @@ def answers(question) -> bool:
 
 
 @BOTH
-def test_a_server_that_has_clients_enough(server: Server, namespace: str, style: str) -> None:
+@pytest.mark.parametrize("database", ["0", "3"], ids=["told at the first question", "told while connecting"])
+def test_a_server_that_has_clients_enough(server: Server, namespace: str, style: str, database: str) -> None:
     """P5: who is connected is served, who is not computes, and nobody is told that the server is down."""
-    with server.client() as client, calls_through(server.url, namespace, timeout=2.0) as calls:
+    url = server.url[:-1] + database
+    with server.client() as client, calls_through(url, namespace, timeout=2.0) as calls:
         assert calls.fetch(1) == calls.fetch(1)
         client.config_set("maxclients", str(len(client.client_list())))
         getattr(calls, style)()
@@ -633,3 +640,40 @@ def test_a_lease_that_could_not_be_given_back_is_given_back_later(server: Server
     assert second.peek(1) == 2
     for cache in caches:
         cache.close()
+
+
+@BOTH
+def test_many_connect_at_once_over_tls(namespace: str, style: str, tmp_path) -> None:
+    """P5: fifty handshakes at once would each outlast the limit; one that is refused opens the breaker."""
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    made = subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"],
+        capture_output=True,
+        check=False,
+    ) if shutil.which("openssl") else None
+    if made is None or made.returncode:
+        pytest.skip("NO openssl ON THIS MACHINE: TLS was not tried")
+    port = free_port()
+    process = subprocess.Popen(
+        [debian_redis(), "--port", "0", "--tls-port", str(port), "--tls-cert-file", certificate, "--tls-key-file", key, "--tls-auth-clients", "no", "--save", ""],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    server = Server(f"rediss://127.0.0.1:{port}/1", process)
+
+    def listens() -> bool:
+        assert process.poll() is None, "a Redis without TLS"
+        socket.create_connection(("127.0.0.1", port)).close()
+        return True
+
+    try:
+        until(lambda: answers(listens))
+        with calls_through(f"{server.url}?ssl_ca_certs={certificate}", namespace, timeout=1.0, on_error="raise") as calls:
+            getattr(calls, style)()
+            assert calls.fetch.cache_info().breaker == "closed"
+            until(calls.hits)
+        with calls_through(server.url, namespace, timeout=1.0) as calls:
+            getattr(calls, style)()
+            assert calls.fetch.cache_info().breaker == "open"
+    finally:
+        server.stop()

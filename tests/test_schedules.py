@@ -6,6 +6,7 @@ import pytest
 
 from .schedule_programs import KINDS, PLANTS, SMALL
 from .schedule_search import explore, wander
+from .simulated_day import RATES, TTLS, simulate
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -25,9 +26,22 @@ def test_random_schedules(kind: str) -> None:
 def test_a_planted_mistake_is_found(name: str) -> None:
     """Else the search would prove nothing."""
     plant = PLANTS[name]
-    found = wander(plant.make or KINDS[plant.kind], range(5000), 1, plant.kind, plant)
+    found = wander(KINDS[plant.kind], range(5000), 1, plant.kind, plant)
     assert found.story is not None
     assert found.story[-1].startswith("replay: ")
+
+
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("ttl", TTLS)
+def test_hardly_anybody_waits_for_a_hot_key(rate: int, ttl: int) -> None:
+    """Freshness: with ``early=`` fewer than 1 % of the calls wait, for hardly more computations than it takes.
+
+    Some 15,000 calls; `tests.proof` simulates the whole day.
+    """
+    outcome = simulate(rate, ttl, 15_000 / rate)
+    assert outcome.calls > 10_000
+    assert outcome.share < 0.01
+    assert outcome.ratio < 2
 
 
 def test_a_failing_schedule_replays() -> None:
