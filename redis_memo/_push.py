@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Listener", "Subscription", "until", "until_async"]
 
 LEAST_PAUSE, MOST_PAUSE = 0.05, 1.0  # seconds between attempts to connect
+NEVER = 1 << 62
 SILENCE = 5.0  # seconds without a message after which the server is asked whether it is still there
 
 
@@ -75,6 +76,7 @@ class Subscription:
         self.ready: Future[None] = Future()
         self.news: Future[None] = Future()
         self._heard: deque[bytes] = deque()
+        self.confirmed_by = NEVER  # which of the connection's confirmations is its own
 
     def again(self) -> list[bytes]:
         """Wait for the next news, and return what was heard so far.
@@ -116,6 +118,8 @@ class Listener:
         self._thread: threading.Thread | None = None
         self._wanted = threading.Condition(self._lock)
         self._closed = False
+        # Of this connection: how many channels were subscribed to, and how many of these the server has confirmed.
+        self._asked = self._confirmed = 0
 
     def subscribe(self, channel: str) -> Subscription:
         """Begin to listen; the subscription's ``ready`` is done when nothing can be missed any more."""
@@ -126,8 +130,11 @@ class Listener:
                 self._thread.start()
             known = self._channels.setdefault(subscription.channel, [])
             known.append(subscription)
-            # Sent again for a known channel: the server confirms each time, after what it sent before.
-            self._send(b"SUBSCRIBE", subscription.channel)
+            if self._wire is not None:
+                # Sent again for a known channel: the server confirms each time, after what it sent before.
+                self._asked += 1
+                subscription.confirmed_by = self._asked
+                self._send(b"SUBSCRIBE", subscription.channel)
             self._wanted.notify()
         return subscription
 
@@ -171,6 +178,11 @@ class Listener:
                         wire.close()  # type: ignore[unreachable]  # closed by another thread meanwhile
                         return
                     self._wire = wire
+                    self._asked = self._confirmed = 0
+                    for known in self._channels.values():
+                        self._asked += 1
+                        for subscription in known:
+                            subscription.confirmed_by = self._asked
                     if self._channels:
                         self._send(b"SUBSCRIBE", *self._channels)
                 while True:
@@ -211,7 +223,11 @@ class Listener:
             return
         kind, channel = message[0], message[1]
         with self._lock:
-            known = list(self._channels.get(channel, ()))
+            if kind == b"subscribe":
+                self._confirmed += 1
+            # What was sent before a subscription was confirmed may be older than its caller, and than an invalidation
+            # that its caller began after (P3): it is for those who listened already.
+            known = [each for each in self._channels.get(channel, ()) if each.confirmed_by <= self._confirmed]
         for subscription in known:
             if kind == b"subscribe":
                 with contextlib.suppress(InvalidStateError):

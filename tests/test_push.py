@@ -1,0 +1,72 @@
+"""P3: a caller hears nothing that was sent before it began to listen, though others of its process listened already."""
+
+from __future__ import annotations
+
+import queue
+
+from redis_memo._push import Listener
+
+from .conftest import until
+
+
+class Wire:
+    """A connection whose other end is the test."""
+
+    def __init__(self) -> None:
+        self.inbox: queue.Queue[list[object]] = queue.Queue()
+        self.sent: list[bytes] = []
+
+    def send(self, command: bytes) -> None:
+        self.sent.append(command)
+
+    def wait(self, seconds: float) -> bool:
+        try:
+            self.next = self.inbox.get(timeout=seconds)
+        except queue.Empty:
+            return False
+        return True
+
+    def receive(self) -> list[object]:
+        return [self.next]
+
+    def close(self) -> None:
+        pass
+
+
+CONFIRMED = [b"subscribe", b"k", 1]
+
+
+def test_what_was_sent_before_is_for_those_who_listened_before() -> None:
+    wire = Wire()
+    listener = Listener(lambda: wire)
+    first = listener.subscribe("k")
+    wire.inbox.put(CONFIRMED)
+    first.ready.result(10)
+    second = listener.subscribe("k")
+    wire.inbox.put([b"message", b"k", b"filled:old"])
+    wire.inbox.put(CONFIRMED)
+    second.ready.result(10)
+    assert not second.news.done()
+    wire.inbox.put([b"message", b"k", b"filled:new"])
+    second.news.result(10)
+    assert second.again() == [b"filled:new"]
+    assert first.again() == [b"filled:old", b"filled:new"]
+    listener.close()
+
+
+def test_a_confirmation_is_for_one_who_asked() -> None:
+    """Two that ask together: the first confirmation is the first one's."""
+    wire = Wire()
+    listener = Listener(lambda: wire)
+    first = listener.subscribe("k")
+    until(lambda: wire.sent)
+    second = listener.subscribe("k")
+    wire.inbox.put(CONFIRMED)
+    first.ready.result(10)
+    wire.inbox.put([b"message", b"k", b"filled:old"])
+    first.news.result(10)
+    assert not second.ready.done()
+    wire.inbox.put(CONFIRMED)
+    second.ready.result(10)
+    assert not second.news.done()
+    listener.close()
