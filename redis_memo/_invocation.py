@@ -102,7 +102,7 @@ class Memo:
         self.callkey = CallKey(function, key=key, ignore=ignore)
         self.bind = self.callkey.binder.bind
         self._cache = cache
-        self._prefix: str | None = None
+        self._found: dict[str, str] = {}
         self._complained: dict[str, float] = {}
         # What can be wrong without looking at the code is said at decoration.
         for what, text in (("name", name), ("version", version)):
@@ -129,9 +129,13 @@ class Memo:
     @property
     def prefix(self) -> str:
         """What all keys of this function begin with; found at first use, when the module is complete."""
-        if self._prefix is None:
-            self._prefix = key_prefix(self.namespace, self._identity(), version_part(self.version, self.function))
-        return self._prefix
+        found = self._found.get("prefix")
+        if found is None:
+            prefix = key_prefix(self.namespace, self._identity(), version_part(self.version, self.function))
+            # Threads that call it for the first time together may find different ones (a closure's list that the
+            # function appends to); the first is everybody's.
+            found = self._found.setdefault("prefix", prefix)
+        return found
 
     def _identity(self) -> str:
         try:
