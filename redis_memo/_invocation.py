@@ -6,6 +6,7 @@ import functools
 import logging
 import math
 import os
+import threading
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,8 @@ LARGEST = 512 * 1024 * 1024 - 1024  # Redis' default proto-max-bulk-len, less th
 COMPLAIN_EVERY = 60.0
 REST_MOST = 30.0  # seconds; FusionCache's default between retries of a function that fails
 LARGEST_NOTE = 64 * 1024
+
+_finding = threading.RLock()
 
 
 class Memo:
@@ -131,10 +134,11 @@ class Memo:
         """What all keys of this function begin with; found at first use, when the module is complete."""
         found = self._found.get("prefix")
         if found is None:
-            prefix = key_prefix(self.namespace, self._identity(), version_part(self.version, self.function))
-            # Threads that call it for the first time together may find different ones (a closure's list that the
-            # function appends to); the first is everybody's.
-            found = self._found.setdefault("prefix", prefix)
+            # One thread at a time: several could find different ones (a closure's list that the function appends to),
+            # and CPython 3.11's ast.parse fails in several threads at once (SystemError, gh-106905).
+            with _finding:
+                prefix = key_prefix(self.namespace, self._identity(), version_part(self.version, self.function))
+                found = self._found.setdefault("prefix", prefix)
         return found
 
     def _identity(self) -> str:
@@ -418,3 +422,12 @@ def _early(value: object) -> float:
     if not isinstance(value, (int, float)) or not 0.0 <= value <= 100.0:
         raise ConfigurationError("early= takes True, False or XFetch's beta: a number from 0 (never) to 100")
     return float(value)
+
+
+def _after_fork() -> None:
+    global _finding  # noqa: PLW0603 - a thread of the parent's may have held it
+    _finding = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
