@@ -26,7 +26,7 @@ from redis.retry import Retry
 from . import _embedded
 from . import _ops as ops
 from ._breaker import Breaker
-from ._commands import Piece, dialogue
+from ._commands import dialogue
 from ._config import redacted
 from ._drive import adrive, drive
 from ._failures import crowded, excused, translated
@@ -36,6 +36,7 @@ from ._wire import LEAST, LOST, AsyncWire, Limit, LoopWires, RefusedClient, Wire
 from .errors import ConfigurationError, StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
+    from ._bulk import Piece
     from ._config import Settings
 
 __all__ = ["Backend"]

@@ -16,7 +16,6 @@ import random
 import threading
 import time
 import weakref
-from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, Any
 
 from . import _core as core
@@ -26,6 +25,7 @@ from ._background import Job, Workers
 from ._config import Settings
 from ._drive import adrive, drive
 from ._envelope import Sealer
+from ._flight import Flight
 from ._identity import namespace_prefix
 from ._leases import Leases
 from ._push import until, until_async
@@ -72,7 +72,7 @@ class Cache:
         raise TypeError("a cache belongs to its process and is not pickled, as its secret must not be: connect() there")
 
     def _fresh_start(self) -> None:
-        self._flights: dict[bytes, tuple[int, Future[Any]]] = {}
+        self._flights: dict[bytes, Flight] = {}
         self._taken = itertools.count()
         self._rallied: dict[str, tuple[int, bytes]] = {}
         self._rally_lock = threading.Lock()
@@ -117,7 +117,7 @@ class Cache:
                 flight = self._flights.get(op.token)
                 if flight is None:
                     return None
-                return flight[1].result() if until(flight[1], op.seconds) else ops.Late()
+                return flight.outcome() if until(flight.joined(), op.seconds) else ops.Late()
             if kind is ops.Listen:
                 subscription = self.backend.listener.subscribe(op.place.entry)
                 until(subscription.ready, core.RECHECK)
@@ -174,7 +174,7 @@ class Cache:
                 flight = self._flights.get(op.token)
                 if flight is None:
                     return None
-                return flight[1].result() if await until_async(flight[1], op.seconds) else ops.Late()
+                return flight.outcome() if await until_async(flight.joined(), op.seconds) else ops.Late()
             if kind is ops.Listen:
                 subscription = self.backend.listener.subscribe(op.place.entry)
                 await until_async(subscription.ready, core.RECHECK)
@@ -227,17 +227,16 @@ class Cache:
 
     def _take_token(self, _: ops.TakeToken) -> bytes:
         token = os.urandom(16).hex().encode()
-        self._flights[token] = next(self._taken), Future()
+        self._flights[token] = Flight(next(self._taken))
         return token
 
     def _land(self, op: ops.Land) -> None:
         flight = self._flights.pop(op.token, None)
         if flight is not None:
-            with contextlib.suppress(InvalidStateError):
-                flight[1].set_result(op.result)
+            flight.land(op.result)
 
     def _rally(self, op: ops.Rally) -> bytes:
-        taken, _ = self._flights[op.token]
+        taken = self._flights[op.token].taken
         with self._rally_lock:
             began, leader = self._rallied.get(op.what, (-1, b""))
             if leader in self._flights and began > taken:

@@ -40,6 +40,7 @@ from redis_memo._codecs_stream import (
     Decoder,
     Encoder,
     Rule,
+    Source,
     TooDeep,
     load_rules,
     type_name,
@@ -63,11 +64,13 @@ class Payload:
         buffers: Large data, in the order in which the stream refers to it; contiguous bytes, and where they could
             be had without a copy the value's own memory.
         pickled: A part of the value is a pickle, so that reading it back takes trust.
+        kinds: For each buffer what numbers it holds, such as ``"f8"``; empty where none.
     """
 
     meta: bytes
     buffers: tuple[Buffer, ...]
     pickled: bool
+    kinds: tuple[str, ...] = ()
 
 
 def dumps(value: object, *, allow_pickle: bool) -> Payload:
@@ -106,15 +109,15 @@ def _dumps(value: object, *, allow_pickle: bool) -> Payload:
         raise
     except Exception as error:
         raise _unsupported(value, error) from error
-    return Payload(bytes(enc.out), tuple(enc.buffers), enc.pickled)
+    return Payload(bytes(enc.out), tuple(enc.buffers), enc.pickled, tuple(enc.kinds))
 
 
-def loads(meta: Buffer, buffers: Sequence[Buffer], *, trusted: bool) -> Any:
+def loads(meta: Buffer, buffers: Sequence[Buffer | Source], *, trusted: bool) -> Any:
     """Turn bytes back into a value that shares no memory with them.
 
     Args:
         meta: As :func:`dumps` returned it.
-        buffers: Likewise.
+        buffers: Likewise, or still compressed.
         trusted: Whether it is known who wrote them; pickled parts are opened only then.
 
     Raises:
@@ -278,19 +281,26 @@ def _cloud_pickler() -> Any:
     return CloudPickler
 
 
-def _pickle(pickler: Any, value: object) -> tuple[bytes, list[memoryview]]:
+_NUMBERS: Final = {"d": "f8", "f": "f4", "l": "i8", "q": "i8", "i": "i4", "h": "i2", "L": "u8", "Q": "u8", "I": "u4"}
+
+
+def _pickle(pickler: Any, value: object) -> tuple[bytes, list[memoryview], list[str]]:
     buffers: list[memoryview] = []
+    kinds: list[str] = []
 
     def out_of_band(buffer: pickle.PickleBuffer) -> bool:
         view = buffer.raw()
         if view.nbytes < OUT_OF_BAND:
             return True
         buffers.append(view)
+        shown = memoryview(buffer)
+        kind = _NUMBERS.get(shown.format, "")
+        kinds.append(kind if sys.byteorder == "little" and kind[1:] == str(shown.itemsize) else "")
         return False
 
     with io.BytesIO() as file:
         pickler(file, protocol=5, buffer_callback=out_of_band).dump(value)
-        return file.getvalue(), buffers
+        return file.getvalue(), buffers, kinds
 
 
 def _put_pickle(enc: Encoder, value: Any) -> None:
@@ -305,12 +315,12 @@ def _put_pickle(enc: Encoder, value: Any) -> None:
         )
     enc.enter()
     try:
-        data, buffers = _pickle(_Pickler, value)
+        data, buffers, kinds = _pickle(_Pickler, value)
     except (MemoryError, UnsupportedType):
         raise
     except Exception:  # noqa: BLE001 - pickle runs the value's own code, which may raise anything
         try:
-            data, buffers = _pickle(_cloud_pickler(), value)
+            data, buffers, kinds = _pickle(_cloud_pickler(), value)
         except (MemoryError, UnsupportedType):
             raise
         except Exception as error:
@@ -320,6 +330,7 @@ def _put_pickle(enc: Encoder, value: Any) -> None:
     enc.blob(data)
     enc.size(len(buffers))
     enc.buffers += buffers
+    enc.kinds += kinds
     enc.close(value)
 
 
@@ -328,7 +339,7 @@ def _get_pickle(dec: Decoder) -> Any:
         raise UnreadableEntry("the entry has a pickled part, and nothing shows who wrote it")
     data = bytes(dec.blob())
     # Whatever the entry was read into, the object gets memory of its own to write to.
-    buffers = [bytearray(dec.buffer()) for _ in range(dec.size())]
+    buffers = [dec.owned() for _ in range(dec.size())]
     try:
         value = pickle.loads(data, buffers=buffers)
     except Exception as error:  # noqa: BLE001 - unpickling runs the code of the value's class

@@ -39,6 +39,7 @@ PACK_FROM: Final = 16
 RECORDS_FROM: Final = 8
 _MOST_KINDS: Final = 6
 _SPREAD_KEYS: Final = 64
+_MANY: Final = 4096
 
 #: Types that hash in one step, or once for all the times that they are hashed.
 FLAT: Final = frozenset((type(None), bool, int, float, complex, str, bytes, date, time, datetime, timedelta))
@@ -169,6 +170,11 @@ def _little(column: array[Any]) -> memoryview:
     return memoryview(column).cast("B")
 
 
+def _kind(kind: str, items: Sequence[Any]) -> str:
+    """What numbers a column holds, where that is worth loading numpy for."""
+    return kind if len(items) >= _MANY else ""
+
+
 def _column(dec: Decoder, typecode: str) -> array[Any]:
     column = array(typecode)
     column.frombytes(dec.blob())
@@ -179,7 +185,7 @@ def _column(dec: Decoder, typecode: str) -> array[Any]:
 
 def _put_floats(enc: Encoder, items: Sequence[Any]) -> bool:
     enc.out += b"f"
-    enc.blob(_little(array("d", items)))
+    enc.blob(_little(array("d", items)), _kind("f8", items))
     return True
 
 
@@ -189,7 +195,7 @@ def _put_ints(enc: Encoder, items: Sequence[Any]) -> bool:
     except OverflowError:
         return False
     enc.out += b"q"
-    enc.blob(_little(column))
+    enc.blob(_little(column), _kind("i8", items))
     return True
 
 

@@ -21,10 +21,11 @@ from redis_memo.errors import UnreadableEntry
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["fixed", "get_array", "get_dtype", "put_array", "put_dtype", "raw"]
+__all__ = ["fixed", "get_array", "get_dtype", "numbers", "put_array", "put_dtype", "raw", "writable"]
 
 _DTYPE: Final = re.compile(r"[<>|=]?[A-Za-z?]\d{0,18}(\[[\w/]{1,32}\])?")
 _MOST_NOTHINGS: Final = 1 << 20  # elements without a byte, of which an entry can claim any number
+_NUMBERS: Final = frozenset(("f8", "f4", "i8", "i4", "i2", "u8", "u4", "u2"))
 _MAX_PADDING: Final = 4  # how many times its fields a structure may be: what a claimed item size can make us allocate
 _DOMAIN: Final = (np.ndarray, np.recarray, np.matrix, np.memmap)
 
@@ -145,6 +146,14 @@ def fixed(dtype: Any) -> bool:
     return not dtype.hasobject and (_STRING_DTYPE is None or not isinstance(dtype, _STRING_DTYPE))
 
 
+def numbers(dtype: Any) -> str:
+    """What kind of numbers the elements are, for who compresses them."""
+    text: str = dtype.str
+    if text[0] != "<":
+        return ""
+    return "i8" if dtype.kind in "mM" else text[1:] if text[1:] in _NUMBERS else ""
+
+
 def raw(array: Any) -> Buffer:
     """The bytes of a C-contiguous array of a fixed dtype."""
     if not array.nbytes:
@@ -154,12 +163,17 @@ def raw(array: Any) -> Buffer:
     return view
 
 
+def writable(array: Any) -> memoryview:
+    """The memory of a new C-contiguous array of a fixed dtype, to be filled."""
+    return memoryview(raw(array) if array.nbytes else bytearray())
+
+
 def _put_elements(enc: Encoder, array: Any) -> None:
     """Write the elements of a C-contiguous array."""
     if not array.dtype.itemsize and array.size > _MOST_NOTHINGS:
         raise NotTyped
     if fixed(array.dtype):
-        enc.blob(raw(array))
+        enc.blob(raw(array), numbers(array.dtype))
     elif array.dtype.names is not None:
         if array.dtype.itemsize > _MAX_PADDING * _field_bytes(array.dtype):
             raise NotTyped
@@ -179,12 +193,10 @@ def _get_elements(dec: Decoder, dtype: Any, shape: tuple[int, ...]) -> Any:
     if not dtype.itemsize and length > _MOST_NOTHINGS:
         raise UnreadableEntry("an array of nothing is too long")
     if fixed(dtype):
-        data = dec.blob()
-        if len(data) != length * dtype.itemsize or min(shape, default=0) < 0:
+        if dec.measure() != length * dtype.itemsize or min(shape, default=0) < 0:
             raise UnreadableEntry("an array is not as long as it should be")
         array: Any = np.ndarray(shape, dtype)  # np.empty would make S1 of S0
-        if data:
-            array.reshape(-1).view(np.uint8)[:] = np.frombuffer(data, np.uint8)
+        dec.fill(writable(array))
         return array
     if dtype.names is not None:
         return _get_fields(dec, dtype, shape)

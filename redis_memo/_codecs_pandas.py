@@ -17,13 +17,13 @@ import numpy as np
 import pandas as pd
 
 from redis_memo._codecs_items import NAMED_ITEMS, PACKERS, SINGLETONS
-from redis_memo._codecs_numpy import fixed, get_array, get_dtype, put_array, put_dtype, raw
-from redis_memo._codecs_pandas_arrays import as_numpy, get_name
+from redis_memo._codecs_numpy import fixed, get_array, get_dtype, numbers, put_array, put_dtype, raw, writable
+from redis_memo._codecs_pandas_arrays import as_numpy, get_name, put_labels
 from redis_memo._codecs_stream import OUT_OF_BAND, Decoder, Encoder, NotTyped, Rule, register
 from redis_memo.errors import UnreadableEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 try:
     _internals: Any = importlib.import_module("pandas.api.internals")
@@ -33,6 +33,7 @@ except ImportError:  # pandas 2
 __all__: list[str] = []
 
 _ROWS_AT_ONCE: Final = 4096
+_SHORT: Final = 32 * 1024  # bytes of a column below which it has no buffer of its own
 
 
 # Columns
@@ -45,6 +46,35 @@ def _gather(matrix: Any) -> Any:
         stop = start + _ROWS_AT_ONCE
         copy[:, start:stop] = matrix[:, start:stop]
     return copy
+
+
+def _put_short(enc: Encoder, dtype: Any, places: Any, matrix: Any) -> None:
+    """Write short columns of one dtype as one buffer: what there is to say of each would cost more than it saves."""
+    enc.out += b"m"
+    put_dtype(enc, dtype)
+    put_array(enc, _places([places]))
+    enc.size(matrix.shape[1])
+    enc.blob(raw(np.ascontiguousarray(matrix)), numbers(dtype))
+
+
+def _get_short(dec: Decoder) -> tuple[Any, Any]:
+    dtype, places, rows = get_dtype(dec), get_array(dec), dec.size()
+    if not fixed(dtype) or places.ndim != 1 or dec.measure() != len(places) * rows * dtype.itemsize:
+        raise UnreadableEntry("a frame is damaged")
+    matrix = np.empty((len(places), rows), dtype)
+    dec.fill(writable(matrix))
+    return matrix, places
+
+
+def _alike(matrix: Any) -> list[Any]:
+    """The rows of a matrix in groups that are smaller by themselves: floats that look like prices, and the others."""
+    if matrix.dtype.kind != "f" or len(matrix) == 1:
+        return [slice(None)]
+    sample = matrix[:, :: max(1, matrix.shape[1] // 64)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        cents = np.rint(sample * 100.0) / 100.0 == sample
+    prices = (cents | ~np.isfinite(sample)).all(axis=1)
+    return [slice(None)] if prices.all() or not prices.any() else [prices, ~prices]
 
 
 def _put_group(enc: Encoder, dtype: Any, places: list[Any], blocks: list[Any]) -> None:
@@ -60,7 +90,7 @@ def _put_group(enc: Encoder, dtype: Any, places: list[Any], blocks: list[Any]) -
     for block in blocks:
         matrix = block if block.strides[1] == dtype.itemsize else _gather(block)
         for column in matrix:
-            enc.blob(raw(column))
+            enc.blob(raw(column), numbers(dtype))
 
 
 def _places(places: list[Any]) -> Any:
@@ -73,14 +103,13 @@ def _get_group(dec: Decoder) -> tuple[Any, Any]:
     length = rows * dtype.itemsize
     if not fixed(dtype) or not dtype.itemsize or places.ndim != 1:
         raise UnreadableEntry("a frame is damaged")
-    each = [dec.blob()] if length < OUT_OF_BAND else [dec.blob() for _ in range(len(places))]
-    expected = length * len(places) if length < OUT_OF_BAND else length
-    if any(len(column) != expected for column in each):
+    together = length < OUT_OF_BAND
+    measured = [dec.measure()] if together else dec.measure_buffers(len(places))
+    if measured != ([length * len(places)] if together else [length] * len(places)):
         raise UnreadableEntry("a column is not as long as it should be")
     matrix = np.empty((len(places), rows), dtype)
-    flat = matrix.reshape(-1).view(np.uint8).reshape(len(each), expected)
-    for target, column in zip(flat, each, strict=True):
-        target[:] = np.frombuffer(column, np.uint8)
+    for part in (matrix,) if together else matrix:
+        dec.fill(writable(part))
     return matrix, places
 
 
@@ -98,9 +127,17 @@ def _put_columns(enc: Encoder, frame: Any) -> None:
             others += zip(places.tolist(), values, strict=True)
         else:
             others.append((int(places[0]), values))
-    enc.size(len(groups) + len(others))
-    for places, blocks in groups.values():
-        _put_group(enc, blocks[0].dtype, places, blocks)
+    plain: list[tuple[Callable[..., None], Any, Any, Any]] = []
+    for all_places, blocks in groups.values():
+        dtype, rows = blocks[0].dtype, blocks[0].shape[1]
+        if not OUT_OF_BAND <= rows * dtype.itemsize < _SHORT:
+            plain.append((_put_group, dtype, all_places, blocks))
+            continue
+        places, matrix = np.concatenate(all_places), blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+        plain += [(_put_short, dtype, places[which], matrix[which]) for which in _alike(matrix)]
+    enc.size(len(plain) + len(others))
+    for put, *parts in plain:
+        put(enc, *parts)
     for place, values in sorted(others, key=lambda other: other[0]):
         enc.out += b"c"
         enc.size(place)
@@ -110,8 +147,9 @@ def _put_columns(enc: Encoder, frame: Any) -> None:
 def _get_columns(dec: Decoder, rows: int, width: int) -> list[tuple[Any, Any]]:
     blocks: list[tuple[Any, Any]] = []
     for _ in range(dec.count()):
-        if dec.byte() == ord("g"):
-            blocks.append(_get_group(dec))
+        how = dec.byte()
+        if how in b"gm":
+            blocks.append((_get_group if how == ord("g") else _get_short)(dec))
         else:
             places = np.array([dec.size()])
             values = dec.get()
@@ -128,7 +166,7 @@ def _get_columns(dec: Decoder, rows: int, width: int) -> list[tuple[Any, Any]]:
 
 
 def _put_frame(enc: Encoder, frame: Any) -> None:
-    enc.put(frame.columns)
+    put_labels(enc, frame.columns)
     enc.put(frame.index)
     _put_columns(enc, frame)
     _put_extras(enc, frame)

@@ -9,6 +9,7 @@ so that what one major version of pandas wrote the other one reads.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -23,7 +24,7 @@ from redis_memo.errors import UnreadableEntry
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["as_numpy", "get_name"]
+__all__ = ["as_numpy", "get_name", "put_labels"]
 
 _MASKED: Final = {
     name: getattr(pd, name)
@@ -51,7 +52,10 @@ def _put_string_dtype(enc: Encoder, dtype: Any) -> None:
 
 
 def _get_string_dtype(dec: Decoder) -> Any:
-    storage, nan = dec.exact(str), dec.exact(bool)
+    return _string_dtype(dec.exact(str), dec.exact(bool))
+
+
+def _string_dtype(storage: str, nan: bool) -> Any:
     if storage not in ("python", "pyarrow"):
         raise UnreadableEntry("a string dtype is damaged")
     if not nan:
@@ -332,7 +336,13 @@ def _get_index(dec: Decoder) -> Any:
     values = get_array(dec) if dec.exact(bool) else dec.some(pd.api.extensions.ExtensionArray)
     if values.dtype == object:
         hashable(dec, values.ravel().tolist())
-    index = pd.Index(values, dtype=values.dtype, name=name, tupleize_cols=False, copy=False)
+    if values.dtype.kind == "M" and isinstance(values, np.ndarray) and values.ndim == 1:
+        # What nearly every frame of ours has; the constructor would take twenty times as long to come to the same.
+        values = pd.arrays.DatetimeArray._simple_new(values, dtype=values.dtype)  # type: ignore[attr-defined]
+    if type(values) is pd.arrays.DatetimeArray:
+        index: Any = pd.DatetimeIndex._simple_new(values, name=name)  # type: ignore[attr-defined]
+    else:
+        index = pd.Index(values, dtype=values.dtype, name=name, tupleize_cols=False, copy=False)
     freq = dec.get()
     if freq is not None:
         # The setter would generate the whole range to compare, at Python speed for business days.
@@ -340,6 +350,52 @@ def _get_index(dec: Decoder) -> Any:
         owner: Any = data if hasattr(data, "_freq") else index
         owner._freq = _of(pd.offsets.BaseOffset, freq)
     return index
+
+
+# The names of columns: few strings, which many results have in common.
+
+_MOST_LABELS: Final = 1024
+_LABELS: Final = (None, ("pyarrow", True), ("python", True), ("pyarrow", False), ("python", False))
+
+
+def put_labels(enc: Encoder, index: Any) -> None:
+    """Write what is probably an index of strings."""
+    dtype = index.dtype
+    if isinstance(dtype, pd.StringDtype):
+        how: Any = (dtype.storage.removesuffix("_numpy"), dtype.na_value is not pd.NA)
+    else:
+        how = None if dtype.kind == "O" else ()
+    if type(index) is pd.Index and how in _LABELS and 0 < len(index) <= _MOST_LABELS:
+        labels = index.tolist()
+        if type(index.name) in (str, type(None)) and set(map(type, labels)) == {str} and "\0" not in "".join(labels):
+            enc.put_by(_LABELS_RULE, (index.name, _LABELS.index(how), labels))
+            return
+    enc.put(index)
+
+
+def _put_labels(enc: Encoder, parts: tuple[str | None, int, list[str]]) -> None:
+    name, how, labels = parts
+    enc.put(name)
+    enc.out.append(how)
+    enc.text("\0".join(labels))
+
+
+def _get_labels(dec: Decoder) -> Any:
+    name, how, text = dec.exact(str, type(None)), dec.byte(), dec.text()
+    if _LABELS[how] is None:
+        return pd.Index(text.split("\0"), dtype=object, name=name)
+    # A copy shares the strings, which nobody can change, and not the place that holds them.
+    return pd.Index._simple_new(_labels(how, text).copy(), name=name)  # type: ignore[attr-defined]
+
+
+@functools.lru_cache(maxsize=256)
+def _labels(how: int, text: str) -> Any:
+    storage, nan = _LABELS[how] or ("", False)
+    return pd.array(text.split("\0"), dtype=_string_dtype(storage, nan))
+
+
+_LABELS_RULE: Final = Rule("pd.Labels", _put_labels, _get_labels)
+register(_LABELS_RULE)
 
 
 def _put_range_index(enc: Encoder, index: Any) -> None:

@@ -26,7 +26,7 @@ from __future__ import annotations
 import importlib
 import struct
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from redis_memo._registry import Registry
 from redis_memo.errors import UnreadableEntry, UnsupportedType
@@ -50,6 +50,7 @@ __all__ = [
     "Encoder",
     "NotTyped",
     "Rule",
+    "Source",
     "TooDeep",
     "find_rule",
     "load_rules",
@@ -84,6 +85,19 @@ LIBRARIES: Final[Mapping[str, tuple[str, str]]] = {
     "pydantic_core": ("pydantic", "redis_memo._codecs_pydantic"),
 }
 _BY_PREFIX: Final = dict(LIBRARIES.values())
+
+
+class Source(Protocol):
+    """A buffer that is still compressed."""
+
+    def __len__(self) -> int:
+        """Bytes when it is read."""
+
+    def read(self) -> Buffer:
+        """Its bytes, which are not to be written to; once."""
+
+    def read_into(self, target: memoryview) -> None:
+        """Fill ``target``, which is as long as it; once."""
 
 
 class Cyclic(Exception):  # noqa: N818 - a signal between writer and dumps(), never seen outside
@@ -160,11 +174,12 @@ def load_rules(prefix: str) -> None:
 class Encoder:
     """Writes one value."""
 
-    __slots__ = ("allow_pickle", "buffers", "classes", "depth", "keep", "memo", "out", "pickled", "records")
+    __slots__ = ("allow_pickle", "buffers", "classes", "depth", "keep", "kinds", "memo", "out", "pickled", "records")
 
     def __init__(self, *, allow_pickle: bool, records: bool = True) -> None:
         self.out = bytearray()
         self.buffers: list[Buffer] = []
+        self.kinds: list[str] = []
         # id -> index of what is complete or can be referred to already, or minus the depth at which it was begun.
         self.memo: dict[int, int] = {}
         self.keep: list[object] = []  # all that has an index: keeps temporaries alive, so that no id is used twice
@@ -189,12 +204,16 @@ class Encoder:
         """Write a short string that is no value of its own: a name."""
         self.blob(text.encode("utf-8", "surrogatepass"))
 
-    def blob(self, data: Buffer) -> None:
-        """Write bytes, or where they are many refer to them; a memoryview must be of format B and contiguous."""
+    def blob(self, data: Buffer, kind: str = "") -> None:
+        """Write bytes, or where they are many refer to them; a memoryview must be of format B and contiguous.
+
+        ``kind`` says what numbers they are, for who compresses them: ``"f8"``, ``"i4"`` ...; little-endian.
+        """
         length = len(data)
         if length >= OUT_OF_BAND:
             self.out += b"\xfe" + _U64.pack(length)
             self.buffers.append(data)
+            self.kinds.append(kind)
         else:
             self.size(length)
             self.out += data
@@ -247,7 +266,7 @@ class Encoder:
 
     def _rewind(self, length: int, buffers: int, kept: int, classes: int, depth: int) -> None:
         """Forget everything written since a rule was begun."""
-        del self.out[length:], self.buffers[buffers:], self.keep[kept:]
+        del self.out[length:], self.buffers[buffers:], self.kinds[buffers:], self.keep[kept:]
         self.depth = depth
         for key in [key for key, index in self.memo.items() if not -depth <= index < kept]:
             del self.memo[key]
@@ -294,7 +313,7 @@ class Decoder:
 
     __slots__ = ("_buffers", "_taken", "classes", "data", "end", "memo", "pos", "spare", "trusted")
 
-    def __init__(self, data: bytes, buffers: Sequence[Buffer], *, trusted: bool) -> None:
+    def __init__(self, data: bytes, buffers: Sequence[Buffer | Source], *, trusted: bool) -> None:
         self.data = data
         self.pos = 0
         self.end = len(data)
@@ -371,16 +390,57 @@ class Decoder:
             return self.take(self.size())
         (length,) = _U64.unpack_from(self.data, self.pos + 1)
         self.pos += 9
-        buffer = self.buffer()
-        if len(buffer) != length:
+        return self.buffer(length)
+
+    def _take(self, length: int | None) -> Buffer | Source:
+        """The next buffer; each is taken once, so a small entry cannot multiply a large one."""
+        buffer = self._buffers[self._taken]
+        if length is not None and len(buffer) != length:
             raise UnreadableEntry("a buffer is not as long as it should be")
+        self._taken += 1
         return buffer
 
-    def buffer(self) -> memoryview:
-        """Take the next buffer; each is taken once, so a small entry cannot multiply a large one."""
-        view = memoryview(self._buffers[self._taken]).cast("B")
-        self._taken += 1
-        return view
+    def buffer(self, length: int | None = None) -> memoryview:
+        """Take the next buffer as bytes that are not to be written to."""
+        buffer = self._take(length)
+        return memoryview(buffer if isinstance(buffer, (bytes, bytearray, memoryview)) else buffer.read()).cast("B")
+
+    def owned(self) -> bytearray:
+        """Take the next buffer as memory that nobody else has."""
+        buffer = self._take(None)
+        if isinstance(buffer, (bytes, bytearray, memoryview)):
+            return bytearray(memoryview(buffer).cast("B"))
+        memory = bytearray(len(buffer))
+        buffer.read_into(memoryview(memory))
+        return memory
+
+    def fill(self, target: memoryview) -> None:
+        """Read a blob that is as long as ``target`` into it; a buffer is decompressed right there."""
+        if self.data[self.pos] != 0xFE:
+            target[:] = self.take(self.size())
+            return
+        (length,) = _U64.unpack_from(self.data, self.pos + 1)
+        self.pos += 9
+        if length != len(target):
+            raise UnreadableEntry("a buffer is not as long as it should be")
+        buffer = self._take(length)
+        if isinstance(buffer, (bytes, bytearray, memoryview)):
+            target[:] = memoryview(buffer).cast("B")
+        else:
+            buffer.read_into(target)
+
+    def measure(self) -> int:
+        """How long the blob is that follows, without reading it."""
+        if self.data[self.pos] != 0xFE:
+            at = self.pos
+            length = self.size()
+            self.pos = at
+            return length
+        return len(self._buffers[self._taken])
+
+    def measure_buffers(self, count: int) -> list[int]:
+        """How long the next buffers are."""
+        return list(map(len, self._buffers[self._taken : self._taken + count]))
 
     def reserve(self) -> int:
         """Give an index to an object that is about to be made."""

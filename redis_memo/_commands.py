@@ -13,20 +13,25 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from redis.exceptions import NoScriptError
 
 from . import _ops as ops
+from ._bulk import Batch, Piece
+from ._envelope import CHUNKS, HEAD, MAGIC, TAG
 from .errors import StoreRefused
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-__all__ = ["LARGE", "Piece", "dialogue"]
+__all__ = ["dialogue"]
 
-Piece: TypeAlias = bytes | memoryview
+Bytes: TypeAlias = bytes | bytearray | memoryview
 
 WAIT_NOTED = 3000  # ms; a waiter repeats its note at each recheck
 FORGOTTEN = 3_600_000  # ms without a write after which a function's index is looked after by others
 TIDIED_AT_ONCE = 3
-HEAD = 60  # bytes of an envelope that tell it from others
-LARGE = 1 << 20  # bytes from which an argument is sent in parts, each with its own time limit
+STAGED = 300_000  # ms for which a large string waits for what makes it an entry; then its writer is dead
+MOST_CHUNKS = 4096
+TRIES = 3
+LARGE = 1 << 20  # bytes of an argument that are sent as one part, each with its own time limit
+COPIED = 1 << 16  # bytes from which they are a part of their own
 
 
 class Script:
@@ -49,6 +54,11 @@ RENEW, ENROLL, STRIKE = (Script(name, prelude=False) for name in ("renew", "enro
 Command: TypeAlias = "tuple[Script | None, tuple[Any, ...], tuple[Any, ...]]"
 
 
+def _small(envelope: ops.Envelope) -> Bytes:
+    """What a script is given: a large envelope waits beside the entry, see `_staged`."""
+    return b"" if isinstance(envelope, ops.Large) else envelope
+
+
 def _four(place: ops.Place) -> tuple[str, str, str, str]:
     return place.entry, place.lease, f"{place.prefix}index", f"{place.prefix}args"
 
@@ -62,12 +72,13 @@ def _command(op: object) -> Command:
     """The script (or None for a plain command), keys and arguments of an operation."""
     match op:
         case ops.Acquire(place, token, lease, known):
-            told = b"" if known is None else b"%d:%b" % (len(known), known[:HEAD])
+            string = known.string if isinstance(known, ops.Large) else known or b""
+            told = b"" if known is None else b"%d:%b" % (len(string), bytes(string[: HEAD.size]))
             return ACQUIRE, _four(place), (token, _ms(lease), place.tokens, told)
         case ops.Fill(place, token, envelope, ttl, tokens):
-            return FILL, _four(place), (token, envelope, _ms(ttl), tokens)
+            return FILL, _four(place), (token, _small(envelope), _ms(ttl), tokens)
         case ops.Put(place, envelope, ttl, tokens):
-            return PUT, _four(place), (envelope, _ms(ttl), tokens)
+            return PUT, _four(place), (_small(envelope), _ms(ttl), tokens)
         case ops.Seize(place, token, lease):
             return SEIZE, _four(place), (token, _ms(lease), place.tokens)
         case ops.Release(place, token, note, rest):
@@ -141,36 +152,104 @@ def dialogue(op: object) -> Generator[list[Piece], Any, Any]:
     """What is sent for an operation, and what is sent again where the server does not know the script."""
     if type(op) is ops.Read:  # every hit comes through here
         key = op.entry.encode()
-        reply = yield [b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key)]
-        if reply is None or type(reply) is bytes:
-            return reply
+        reply = yield _get(key)
+        if reply is None or type(reply) is bytes or type(reply) is memoryview:
+            return reply if reply is None or reply[CHUNKS] == NO_CHUNKS else (yield from _whole(key, reply))
         return _result(op, reply)
     script, keys, args = _command(op)
     if script is None:
         return _result(op, (yield _packed(keys)))
-    tail = (len(keys), *keys, *args)
-    try:
-        reply = yield _packed((b"EVALSHA", script.sha, *tail))
-    except NoScriptError:
-        reply = yield _packed((b"EVAL", script.text, *tail))
+    if isinstance(op, (ops.Fill, ops.Put)) and isinstance(op.envelope, ops.Large):
+        return _result(op, (yield from _staged(op.place.entry, op.envelope, script, keys, args)))
+    reply = yield from _scripted(script, keys, args)
+    if type(op) is ops.Acquire and reply == [b"stored"]:
+        # A large entry is not sent through a script, which would copy it.
+        envelope = yield from dialogue(ops.Read(op.place.entry))
+        return (yield from dialogue(op)) if envelope is None else ops.Found(envelope)
     return _result(op, reply)
 
 
-def _bytes(part: object) -> bytes:
-    return part if isinstance(part, bytes) else str(part).encode()
+NO_CHUNKS = bytes(4)
+
+
+def _get(key: bytes) -> list[Piece]:
+    return [b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key)]
+
+
+def _scripted(script: Script, keys: tuple[Any, ...], args: tuple[Any, ...]) -> Generator[list[Piece], Any, Any]:
+    tail = (len(keys), *keys, *args)
+    try:
+        return (yield _packed((b"EVALSHA", script.sha, *tail)))
+    except NoScriptError:
+        return (yield _packed((b"EVAL", script.text, *tail)))
+
+
+def _chunk(entry: bytes, string: Bytes, number: int) -> bytes:
+    """Where a chunk of an entry lies; as in index.lua."""
+    return b"%b:%b:%d" % (entry, string[TAG].hex().encode(), number)
+
+
+def _whole(entry: bytes, string: bytes | memoryview | None) -> Generator[list[Piece], Any, ops.Envelope | None]:
+    """An entry with the chunks beside it. One that is replaced meanwhile is read anew."""
+    for _ in range(TRIES):
+        if string is None or string[:4] != MAGIC:
+            return string
+        count = int.from_bytes(string[CHUNKS], "little")
+        chunks: list[tuple[Bytes, ...]] = []
+        while len(chunks) < count <= MOST_CHUNKS:
+            chunk = yield _get(_chunk(entry, string, len(chunks)))
+            if not isinstance(chunk, (bytes, memoryview)):
+                break
+            chunks.append((chunk,))
+        else:
+            return ops.Large((string,), chunks) if count else string
+        again = yield _get(entry)
+        if again == string:
+            break
+        string = again
+    return None if string is None else ops.Large((string,))  # unreadable without its chunks
+
+
+def _staged(
+    entry: str, envelope: ops.Large, script: Script, keys: tuple[Any, ...], args: tuple[Any, ...]
+) -> Generator[list[Piece], Any, Any]:
+    """Store what is large: it waits beside the entry until a script gives it the entry's name, if the fence lets it.
+
+    A script would copy it, and hold up the server for that; a new name costs nothing.
+    """
+    head = envelope.pieces[0]
+    for number, chunk in enumerate(envelope.chunks):
+        yield _packed((b"SET", _chunk(entry.encode(), head, number), chunk, b"PX", STAGED))
+    waiting = _chunk(entry.encode(), head, -1)
+    tail = (len(keys) + 1, *keys, waiting, *args)
+    place = _packed((b"SET", waiting, envelope.pieces, b"PX", STAGED))
+    try:
+        return (yield Batch(place, _packed((b"EVALSHA", script.sha, *tail))))[1]
+    except NoScriptError:
+        return (yield _packed((b"EVAL", script.text, *tail)))
+
+
+def _bytes(part: object) -> Bytes:
+    return part if isinstance(part, (bytes, bytearray, memoryview)) else str(part).encode()
 
 
 def _packed(args: Sequence[object]) -> list[Piece]:
-    """The command in Redis' protocol; a large argument is not copied but sent in parts."""
+    """The command in Redis' protocol; what is large in it is not copied but sent in parts.
+
+    An argument that is a tuple is what its parts are together.
+    """
     pieces: list[Piece] = []
-    small = [b"*%d\r\n" % len(args)]
-    for arg in map(_bytes, args):
-        small.append(b"$%d\r\n" % len(arg))
-        if len(arg) < LARGE:
-            small += (arg, b"\r\n")
-        else:
-            pieces.append(b"".join(small))
-            view = memoryview(arg)
-            pieces += [view[at : at + LARGE] for at in range(0, len(arg), LARGE)]
-            small = [b"\r\n"]
+    small: list[Bytes] = [b"*%d\r\n" % len(args)]
+    for arg in args:
+        parts = arg if isinstance(arg, tuple) else (_bytes(arg),)
+        small.append(b"$%d\r\n" % sum(map(len, parts)))
+        for part in parts:
+            if len(part) < COPIED:
+                small.append(part)
+            else:
+                pieces.append(b"".join(small))
+                view = memoryview(part)
+                pieces += [view[at : at + LARGE] for at in range(0, len(part), LARGE)]
+                small = []
+        small.append(b"\r\n")
     return [*pieces, b"".join(small)]

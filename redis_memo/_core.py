@@ -28,6 +28,7 @@ from ._ops import (
     Compute,
     Computed,
     DropMatching,
+    Envelope,
     Fill,
     Finished,
     Flow,
@@ -145,7 +146,7 @@ def _refresh_behind(spec: Spec, place: Place, token: bytes, rest: float) -> Flow
             spec.refresh_failed(result.error)
 
 
-def _miss(spec: Spec, place: Place, known: bytes | None, look: Look | None) -> Flow:
+def _miss(spec: Spec, place: Place, known: Envelope | None, look: Look | None) -> Flow:
     fallback = look if look is not None and look.standing is Standing.FALLBACK else None
     token: bytes = yield TakeToken()
     handed_on = False

@@ -1,72 +1,79 @@
-"""The wire format, version 1: what one Redis string holds.
+"""The wire format, version 2: what is stored for one value.
 
 All numbers are little-endian::
 
     offset  size  field
     0       4     magic  b"RMEM"
-    4       1     version  1
-    5       1     flags  bit 0: signed, bit 1: some leaf is a pickle
+    4       1     version  2
+    5       1     flags  bit 0: signed, bit 1: some leaf is a pickle, bit 2: segments have digests of their own
     6       2     length of the argument tokens
     8       4     number of segments
-    12      8     created: seconds since 1970, by the writer's clock
-    20      8     compute time in seconds
-    28      8     fresh until: seconds since 1970 (the soft expiry)
-    36      8     expires: seconds since 1970 (the hard expiry, which Redis enforces)
-    44      16    tag
-    60      ...   argument tokens, 8 bytes each (they let an entry be matched when the index is lost)
-    ...     17 n  segment table: compression (0 none, 1 zstd), raw length, stored length
-    ...     ...   segments: the typed stream first, then the buffers it refers to
+    12      4     number of chunks: strings beside this one; 0 where all is in it
+    16      8     created: seconds since 1970, by the writer's clock
+    24      8     compute time in seconds
+    32      8     fresh until: seconds since 1970 (the soft expiry)
+    40      8     expires: seconds since 1970 (the hard expiry, which Redis enforces)
+    48      16    tag
+    64      ...   argument tokens, 8 bytes each (they let an entry be matched when the index is lost)
+    ...     10 n  segment table: how it is stored, 1 if its buffer goes on in the next one, raw length, stored length;
+                  and 16 bytes more, its digest, where segments have one
+    ...     ...   segments (see `_segments`): the typed stream first, then the buffers it refers to
 
-The tag is blake3 over the entry's own Redis key and everything but the tag. With a secret it is keyed, so
-that an entry can be neither forged nor moved to another key (P6); without one it is a checksum. Every
-length is checked against what is there before anything is allocated by it, and no segment may claim more
-than EXPANSION times its stored bytes, which stops decompression bombs.
+The tag is blake3 over the entry's own Redis key and everything but the tag; where segments have digests, they stand for
+all but the first one. With a secret both are keyed, so that an entry can be neither forged nor moved to another key
+(P6); without one they are checksums. Digests let a part of a large value be fetched and checked alone.
+
+A value beyond CHUNK bytes lies in several strings: this one ends with the first segment, and the others follow in
+chunks of at most CHUNK, cut between segments, at ``key:tag:number``. As the tag names them, chunks of two values never
+mix, and what a reader finds is all of one value or nothing.
+
+Every length is checked against what is there before anything is allocated by it, and no segment may claim more than
+EXPANSION times its stored bytes, which stops decompression bombs.
 """
 
 from __future__ import annotations
 
+import functools
 import hmac
 import os
 import struct
-import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from blake3 import blake3
 
+from ._ops import Large
+from ._segments import EXPANSION, Packed, Part, Segment, pack
 from .errors import UnreadableEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import zstandard
+    from collections.abc import Callable, Iterator, Sequence
 
     from ._config import Compression
+    from ._zstd import Bytes
 
-__all__ = ["Entry", "Sealer", "Stamp"]
+__all__ = ["CHUNKS", "HEAD", "LARGEST", "MAGIC", "TAG", "Entry", "Sealer", "Stamp"]
 
-Bytes: TypeAlias = bytes | bytearray | memoryview
+MAGIC: Final = b"RMEM"
+VERSION: Final = 2
+SIGNED, PICKLED, DIGESTED = 1, 2, 4
+HEAD: Final = struct.Struct("<4sBBHIIdddd16s")
+TAG_AT: Final = 48
+CHUNKS: Final = slice(12, 16)  # where the number of chunks stands, and where the tag that names them
+TAG: Final = slice(TAG_AT, TAG_AT + 16)
+ROW: Final = struct.Struct("<BBII")
+DIGESTED_ROW: Final = struct.Struct("<BBII16s")
+_LENGTH: Final = struct.Struct("<I")
+_NO_SECRET: Final = ((None, None),)
 
-MAGIC = b"RMEM"
-VERSION = 1
-SIGNED = 1
-PICKLED = 2
-HEAD = struct.Struct("<4sBBHIdddd16s")
-ROW = struct.Struct("<BQQ")
-TAG_AT = 44
-_LENGTH = struct.Struct("<I")
-RAW, ZSTD = 0, 1
-_NO_SECRET = (None,)
+JOINED: Final = 64 << 10  # below this, one string and one digest of it all cost less than pieces
+CHUNK: Final = 32 << 20
+LARGEST: Final = (4 << 30) - 1  # bytes of a value before compression; a planted entry must not fill the memory
+MANY: Final = 1 << 20  # from here a second hashing thread pays
 
-MIN_COMPRESSED = 512  # below this, the bytes saved are not worth the call
-LEVELS = {"fast": 1, "auto": 3, "small": 12}
-SAMPLE = 32 * 1024
-LARGEST = 4 << 30  # bytes of a value before compression; a planted entry must not fill the memory
-EXPANSION = 1024  # the most that a segment may grow: zeros beyond it are padded when written
-MANY = 1 << 20  # from here a second hashing thread pays
+_THREADS: Final = min(4, os.cpu_count() or 1)
 
-_THREADS = min(4, os.cpu_count() or 1)
-_local = threading.local()
+Row: TypeAlias = tuple[int, int, int, int, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,77 +92,49 @@ class Entry:
 
     stamp: Stamp
     meta: Bytes
-    buffers: Sequence[Bytes]
+    buffers: Sequence[Bytes | Packed]
     trusted: bool
     stored: int
+
+
+def _threads(size: int) -> int:
+    # Never blake3's AUTO: its global thread pool does not survive a fork, and a forked child would hang.
+    return _THREADS if size >= MANY else 1
 
 
 def _tag(key: str, head: bytes, rest: Sequence[Bytes], secret: bytes | None) -> bytes:
     size = 0
     for part in rest:
         size += len(part)
-    # Never blake3's AUTO: its global thread pool does not survive a fork, and a forked child would hang.
-    threads = _THREADS if size >= MANY else 1
     name = key.encode()
     begin = b"%b%b%b" % (_LENGTH.pack(len(name)), name, head)
     if secret is None:
-        hasher = blake3(begin, derive_key_context="redis_memo envelope v1 checksum", max_threads=threads)
+        context = "redis_memo envelope v2 checksum"
+        hasher = blake3(begin, derive_key_context=context, max_threads=_threads(size))
     else:
-        hasher = blake3(begin, key=secret, max_threads=threads)
+        hasher = blake3(begin, key=secret, max_threads=_threads(size))
     for part in rest:
         hasher.update(part)
     return hasher.digest(16)
 
 
-def _compressor(level: int) -> zstandard.ZstdCompressor:
-    # A zstd context must not be used by two threads at once, and making one costs more than a small value.
-    found: dict[int, zstandard.ZstdCompressor] | None = getattr(_local, "compressors", None)
-    if found is None:
-        found = _local.compressors = {}
-    if level not in found:
-        import zstandard  # noqa: PLC0415 - loaded by the first value that is large enough
-
-        found[level] = zstandard.ZstdCompressor(level=level, write_checksum=False, write_content_size=True)
-    return found[level]
+def _digest(secret: bytes | None, data: Bytes) -> bytes:
+    """The digest of one segment. Its own context keeps it from being taken for the tag of anything."""
+    if secret is None:
+        return blake3(data, derive_key_context="redis_memo segment v2 checksum").digest(16)
+    return blake3(data, key=secret).digest(16)
 
 
-def _pack(data: Bytes, level: int | None) -> tuple[int, Bytes]:
-    """Compress ``data`` where that makes it smaller, and say how it is stored."""
-    size = len(data)
-    if level is None or size < MIN_COMPRESSED:
-        return RAW, data
-    if size > 4 * SAMPLE:
-        # Random floats gain nothing and must not pay: ask a sample from the middle first.
-        middle = size // 2
-        sample = _compressor(1).compress(memoryview(data)[middle : middle + SAMPLE])
-        if len(sample) > 0.92 * SAMPLE:
-            return RAW, data
-    packed = _compressor(level).compress(data)
-    if len(packed) > 0.95 * size:
-        return RAW, data
-    return ZSTD, packed.ljust(-(-size // EXPANSION), b"\0")
-
-
-def _unpack(how: int, data: memoryview, size: int) -> Bytes:
-    if how == RAW:
-        if size != len(data):
-            raise UnreadableEntry("a segment's lengths disagree")
-        return data
-    if how != ZSTD:
-        raise UnreadableEntry("a segment is compressed in a way this version does not know")
-    if size > EXPANSION * len(data):
-        raise UnreadableEntry("a segment claims to be larger than it can be")
-    import zstandard  # noqa: PLC0415
-
-    try:
-        if zstandard.frame_content_size(data) != size:
-            raise UnreadableEntry("a segment's lengths disagree")
-        raw = zstandard.ZstdDecompressor().decompress(data, max_output_size=size, allow_extra_data=True)
-    except zstandard.ZstdError as error:
-        raise UnreadableEntry("a segment cannot be decompressed") from error
-    if len(raw) != size:
-        raise UnreadableEntry("a segment's lengths disagree")
-    return raw
+def _chunked(rows: Sequence[Row]) -> Iterator[tuple[int, int, int]]:
+    """First row, the row after the last, and bytes of each chunk: the rows after the first, cut before CHUNK."""
+    first, size = 1, 0
+    for number, row in enumerate(rows[1:], 1):
+        if size and size + row[3] > CHUNK:
+            yield first, number, size
+            first, size = number, 0
+        size += row[3]
+    if size:
+        yield first, len(rows), size
 
 
 class Sealer:
@@ -168,7 +147,11 @@ class Sealer:
 
     def __init__(self, secrets: Sequence[bytes], *, allow_unsigned_pickle: bool = False) -> None:
         self._secrets = tuple(
-            blake3(secret, derive_key_context="redis_memo envelope v1 signature").digest() for secret in secrets
+            (
+                blake3(secret, derive_key_context="redis_memo envelope v2 signature").digest(),
+                blake3(secret, derive_key_context="redis_memo segment v2 signature").digest(),
+            )
+            for secret in secrets
         )
         self._unsigned_pickle = allow_unsigned_pickle and not secrets
 
@@ -185,71 +168,136 @@ class Sealer:
         *,
         pickled: bool,
         stamp: Stamp,
+        kinds: Sequence[str] = (),
         tokens: bytes = b"",
         compress: Compression = "auto",
-    ) -> tuple[bytes, int]:
-        """Return the envelope for an encoded value, and how many bytes compression saved."""
-        level = None if compress is None else LEVELS[compress]
-        segments = [_pack(data, level) for data in (meta, *buffers)]
-        raw = [len(meta), *map(len, buffers)]
-        table = b"".join(
-            ROW.pack(how, size, len(data)) for (how, data), size in zip(segments, raw, strict=True)
-        )
-        secret = self._secrets[0] if self._secrets else None
-        flags = (SIGNED if secret else 0) | (PICKLED if pickled else 0)
+    ) -> tuple[bytes | Large, int]:
+        """Return the envelope for an encoded value, and how many bytes compression saved.
+
+        A large one shares the memory of those buffers that are stored as they are.
+        """
+        segments = pack(meta, "", compress)
+        if len(segments) > 1:
+            segments = [Segment(0, more=False, raw=len(meta), data=meta)]
+        kinds = kinds or [""] * len(buffers)
+        for data, kind in zip(buffers, kinds, strict=True):
+            segments += pack(data, kind, compress)
+        size = sum([len(segment.data) for segment in segments])
+        tag_secret, digest_secret = self._secrets[0] if self._secrets else (None, None)
+        digested = size > JOINED
+        table: list[bytes] = []
+        for how, more, raw, data in segments:
+            row = ROW.pack(how, more, raw, len(data))
+            table.append(row + _digest(digest_secret, data) if digested else row)
+        chunks: list[tuple[Bytes, ...]] = []
+        stored = [segment.data for segment in segments]
+        if size > CHUNK:
+            rows: list[Row] = [(0, 0, 0, len(data), b"") for data in stored]
+            chunks = [tuple(stored[first:last]) for first, last, _ in _chunked(rows)]
+            stored = stored[:1]
+        flags = (SIGNED if tag_secret else 0) | (PICKLED if pickled else 0) | (DIGESTED if digested else 0)
         head = HEAD.pack(
-            MAGIC, VERSION, flags, len(tokens), len(segments),
+            MAGIC, VERSION, flags, len(tokens), len(segments), len(chunks),
             stamp.created, stamp.compute, stamp.fresh_until, stamp.expires, bytes(16),
         )[:TAG_AT]  # fmt: skip
-        rest: list[Bytes] = [tokens + table, *(data for _, data in segments)]
-        saved = sum(raw) - sum(len(data) for _, data in segments)
-        return b"".join([head, _tag(key, head, rest, secret), *rest]), saved
+        rest: list[Bytes] = [tokens + b"".join(table), *(stored[:1] if digested else stored)]
+        begin = [head, _tag(key, head, rest, tag_secret), *rest]
+        saved = len(meta) + sum(map(len, buffers)) - size
+        if not digested:
+            return b"".join(begin), saved
+        return Large((b"".join(begin), *stored[1:]), chunks), saved
 
-    def open(self, key: str, raw: bytes) -> Entry:
+    def open(self, key: str, envelope: Bytes | Large) -> Entry:
         """Check an envelope and return what it holds.
 
         Raises:
-            UnreadableEntry: It is damaged, foreign, newer, or not signed by one of the secrets.
+            UnreadableEntry: It is damaged, foreign, newer, or not signed by one of the secrets. Damage to a segment
+                that has its own digest shows when it is read.
         """
+        raw = envelope.string if isinstance(envelope, Large) else envelope
         if len(raw) < HEAD.size:
             raise UnreadableEntry("too short to be an entry")
-        magic, version, flags, token_bytes, count, created, compute, fresh_until, expires, tag = HEAD.unpack_from(raw)
+        magic, version, flags, token_bytes, count, beside, *times, tag = HEAD.unpack_from(raw)
         if magic != MAGIC:
             raise UnreadableEntry("not an entry of redis_memo")
-        if version != VERSION or flags & ~(SIGNED | PICKLED):
-            raise UnreadableEntry("written by a newer version of redis_memo")
+        if version != VERSION or flags & ~(SIGNED | PICKLED | DIGESTED):
+            raise UnreadableEntry("written by another version of redis_memo")
         at = HEAD.size + token_bytes
-        end = at + ROW.size * count
-        if count < 1 or end > len(raw):
+        digested = bool(flags & DIGESTED)
+        form = DIGESTED_ROW if digested else ROW
+        end = at + form.size * count
+        if count < 1 or end > len(raw) or (beside and not digested):
             raise UnreadableEntry("truncated")
-        rows = list(ROW.iter_unpack(raw[at:end]))
-        size, claimed = end, 0
-        for _, raw_size, stored in rows:
-            size += stored
-            claimed += raw_size
-        if size != len(raw):
+        view = memoryview(raw)
+        rows: list[Row] = list(form.iter_unpack(view[at:end])) if digested else [
+            (*row, b"") for row in form.iter_unpack(view[at:end])
+        ]  # fmt: skip
+        held = rows[:1] if beside else rows
+        if end + sum([row[3] for row in held]) != len(raw):
             raise UnreadableEntry("truncated")
-        if claimed > LARGEST:
+        if sum([row[2] for row in rows]) > LARGEST:
             raise UnreadableEntry("it claims to be larger than a value can be")
+        for _, _, size, stored, _ in rows:
+            if size > EXPANSION * stored:
+                raise UnreadableEntry("a segment claims to be larger than it can be")
         signed = bool(flags & SIGNED)
         if signed != bool(self._secrets):
             raise UnreadableEntry("signed, but there is no secret here" if signed else "not signed")
-        view = memoryview(raw)
-        rest = (view[HEAD.size :],)
-        head = raw[:TAG_AT]
-        for secret in self._secrets or _NO_SECRET:
-            if hmac.compare_digest(tag, _tag(key, head, rest, secret)):
-                break
-        else:
+        head = bytes(view[:TAG_AT])
+        rest = (view[HEAD.size : end + rows[0][3]] if digested else view[HEAD.size :],)
+        known = [
+            digest_secret
+            for tag_secret, digest_secret in self._secrets or _NO_SECRET
+            if hmac.compare_digest(tag, _tag(key, head, rest, tag_secret))
+        ]
+        if not known:
             raise UnreadableEntry("wrongly signed" if signed else "damaged")
-        segments: list[Bytes] = []
-        try:
-            for how, size, stored in rows:
-                segments.append(_unpack(how, view[end : end + stored], size))
-                end += stored
-        except MemoryError:
-            raise UnreadableEntry("there is not enough memory to read it") from None
         trusted = signed or self._unsigned_pickle
         if flags & PICKLED and not trusted:
             raise UnreadableEntry("holds a pickle, and there is no secret to verify it with")
-        return Entry(Stamp(created, compute, fresh_until, expires), segments[0], segments[1:], trusted, len(raw))
+        lying: list[memoryview] = _lying(held, view, end)
+        stored_bytes = len(raw)
+        if beside:
+            found = list(_chunked(rows))
+            chunks = envelope.take_chunks() if isinstance(envelope, Large) else []
+            if [size for _, _, size in found] != list(map(len, chunks)) or len(found) != beside:
+                raise UnreadableEntry("a chunk is missing")
+            for first, last, size in found:
+                lying += _lying(rows[first:last], memoryview(chunks.pop(0)), 0)
+                stored_bytes += size
+        buffers = _buffers(rows, lying, functools.partial(_digest, known[0]))
+        try:
+            meta = buffers[0].read() if isinstance(buffers[0], Packed) else buffers[0]
+        except MemoryError:
+            raise UnreadableEntry("there is not enough memory to read it") from None
+        return Entry(Stamp(*times), meta, buffers[1:], trusted, stored_bytes)
+
+
+def _lying(rows: Sequence[Row], view: memoryview, at: int) -> list[memoryview]:
+    """The stored segments, as they lie one after another."""
+    found = []
+    for row in rows:
+        found.append(view[at : at + row[3]])
+        at += row[3]
+    return found
+
+
+def _buffers(
+    rows: Sequence[Row], lying: list[memoryview], check: Callable[[Bytes], bytes]
+) -> list[Bytes | Packed]:
+    """The buffers that the segments make up."""
+    found: list[Bytes | Packed] = []
+    parts: list[Part] = []
+    for (how, more, size, stored, digest), data in zip(rows, lying, strict=True):
+        if not (more or parts or how or digest):
+            if size != stored:
+                raise UnreadableEntry("a segment's lengths disagree")
+            found.append(data)
+            continue
+        parts.append(Part(how, size, data, digest))
+        if not more:
+            found.append(Packed(parts, check))
+            parts = []
+    if parts:
+        raise UnreadableEntry("truncated")
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import math
 import os
@@ -17,7 +16,7 @@ from ._cache import Cache, default_cache
 from ._call import CallKey
 from ._codecs import dumps, loads
 from ._config import is_plain_function
-from ._envelope import Stamp
+from ._envelope import LARGEST, Stamp
 from ._events import CacheInfo, Stats
 from ._identity import function_identity, key_prefix, version_part
 from ._source import qualified_name
@@ -43,7 +42,7 @@ __all__ = ["Invocation", "Memo"]
 
 log = logging.getLogger("redis_memo")
 
-LARGEST = 512 * 1024 * 1024 - 1024  # Redis' default proto-max-bulk-len, less the protocol's own bytes
+LONGEST = 512 * 1024 * 1024 - 1024  # Redis' default proto-max-bulk-len, less the protocol's own bytes
 COMPLAIN_EVERY = 60.0
 REST_MOST = 30.0  # seconds; FusionCache's default between retries of a function that fails
 LARGEST_NOTE = 64 * 1024
@@ -106,6 +105,7 @@ class Memo:
         self.bind = self.callkey.binder.bind
         self._cache = cache
         self._found: dict[str, str] = {}
+        self._private = False
         self._complained: dict[str, float] = {}
         # What can be wrong without looking at the code is said at decoration.
         for what, text in (("name", name), ("version", version)):
@@ -121,8 +121,10 @@ class Memo:
         }  # fmt: skip
 
     def __reduce__(self) -> Any:
-        # cloudpickle takes the functions of a script by value (joblib, ray): elsewhere they are decorated anew.
-        return functools.partial(Memo, **self._options), (self.function,)
+        # cloudpickle takes the functions of a script by value (joblib, ray): elsewhere they are decorated anew. What
+        # they are known by goes along, as their source does not; but not what only this process knows them by.
+        prefix = self.prefix
+        return _decorated_again, (self.function, self._options, None if self._private else prefix)
 
     @property
     def cache(self) -> Cache:
@@ -148,6 +150,7 @@ class Memo:
             # Two such closures may differ in just what cannot be keyed (two accounts' clients), so this one shares
             # entries with nobody. That costs misses; a guess could cost a wrong answer.
             log.warning("redis_memo: entries of this function are not shared with other processes: %s", error)
+            self._private = True
             return f"{self.shown}~{os.urandom(16).hex()}"
 
     @property
@@ -185,6 +188,13 @@ class Memo:
                 f"{self.shown}: ttl= is left out and configure(ttl=...) was not called: every entry needs an expiry"
             )
         return as_policy(ttl)
+
+
+def _decorated_again(function: Callable[..., Any], options: dict[str, Any], prefix: str | None) -> Memo:
+    memo = Memo(function, **options)
+    if prefix is not None:
+        memo._found["prefix"] = prefix  # noqa: SLF001
+    return memo
 
 
 class Invocation:
@@ -239,14 +249,14 @@ class Invocation:
         if self.memo.policy is None:
             self.memo.lifetime()  # that there is none is said before the work is done, not after
 
-    def hit(self, entry: str, envelope: bytes) -> Any:
+    def hit(self, entry: str, envelope: ops.Envelope) -> Any:
         """See `Spec`; so for those that follow."""
         opened = self.memo.cache.sealer.open(entry, envelope)
         value = loads(opened.meta, opened.buffers, trusted=opened.trusted)
         self.memo.stats.hit(opened.stamp.compute)
         return value
 
-    def look(self, entry: str, envelope: bytes, now: float, chance: float) -> Look:
+    def look(self, entry: str, envelope: ops.Envelope, now: float, chance: float) -> Look:
         """An envelope opened, and what it is good for."""
         memo = self.memo
         opened = memo.cache.sealer.open(entry, envelope)
@@ -306,7 +316,7 @@ class Invocation:
             )
         except (UnsupportedType, MemoryError, RecursionError):
             return b""
-        return note if len(note) <= LARGEST_NOTE else b""
+        return note if isinstance(note, bytes) and len(note) <= LARGEST_NOTE else b""
 
     def unseal_failure(self, entry: str, note: bytes) -> Exception | None:
         """What the function raised elsewhere, or None where that cannot be told."""
@@ -350,11 +360,16 @@ class Invocation:
             way_out = "" if sealer.may_pickle else " (REDIS_MEMO_SECRET or configure(secret=...) sets one)"
             self._not_stored("type", error, f"{error}{way_out}. The result is returned, not stored")
             return None
+        size = len(payload.meta) + sum(map(len, payload.buffers))
+        if size > LARGEST:
+            self._not_stored("size", None, f"the result has {size >> 30} GB, and more than 4 GB are not stored")
+            return None
         try:
             envelope, saved = sealer.seal(
                 place.entry,
                 payload.meta,
                 payload.buffers,
+                kinds=payload.kinds,
                 pickled=payload.pickled,
                 stamp=Stamp(now, computed.seconds, now + soft, now + ttl),
                 tokens=tokens,
@@ -363,7 +378,8 @@ class Invocation:
         except MemoryError:
             self._not_stored("memory", None, "not enough memory to encode the result; it is returned, not stored")
             return None
-        if len(envelope) > LARGEST:
+        if (envelope.size if isinstance(envelope, ops.Large) else len(envelope)) > LONGEST:
+            # Its buffers lie in chunks of their own; what is left is a structure of very many small objects.
             self._not_stored("size", None, "the result is too large for one Redis string (512 MB) and is not stored")
             return ops.Sealed(envelope, 0.0)
         if ttl > 0:

@@ -7,7 +7,7 @@ others ask something of the process that drives the flow.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "DropMatching",
     "Enroll",
     "Enrolled",
+    "Envelope",
     "Fill",
     "Finished",
     "Flow",
@@ -37,6 +38,7 @@ __all__ = [
     "Inspected",
     "Join",
     "Land",
+    "Large",
     "Late",
     "Leased",
     "Listen",
@@ -60,6 +62,8 @@ __all__ = [
     "Tidy",
     "Wait",
 ]
+
+Bytes: TypeAlias = bytes | bytearray | memoryview
 
 RELEASED = b"released"
 FILLED = b"filled:"  # and the entry, if it is not large
@@ -86,12 +90,60 @@ class Place:
         return f"{self.prefix}{self.digest}:lease"
 
 
+@dataclass(frozen=True, slots=True)
+class Large:
+    """An envelope that is not one string in one piece.
+
+    It is in one of three states. Sealed here, its pieces share the value's own memory, and are good only until the
+    caller has its value. Settled, it shares memory with nobody and may be opened by many. Read from the store, it is
+    one reader's, and emptied while that reads, so that the value grows as the bytes it comes from shrink.
+
+    Attributes:
+        pieces: What makes up the string at the entry's key.
+        chunks: The strings beside it, in pieces too.
+        settled: See above.
+    """
+
+    pieces: tuple[Bytes, ...]
+    chunks: list[tuple[Bytes, ...]] = field(default_factory=list)
+    settled: bool = False
+
+    def settle(self) -> Large:
+        """A copy that shares no memory with the value."""
+        if self.settled:
+            return self
+        return Large((b"".join(self.pieces),), [(b"".join(chunk),) for chunk in self.chunks], settled=True)
+
+    def take_chunks(self) -> list[Bytes]:
+        """The chunks, in one piece each; nobody else's any more where only one reader has them."""
+        found = [chunk[0] if len(chunk) == 1 else b"".join(chunk) for chunk in self.chunks]
+        if not self.settled:
+            self.chunks.clear()
+        return found
+
+    @property
+    def string(self) -> Bytes:
+        """What is stored at the entry's key."""
+        return self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the string at the entry's key."""
+        return sum(map(len, self.pieces))
+
+    def __len__(self) -> int:
+        return self.size + sum(len(piece) for chunk in self.chunks for piece in chunk)
+
+
+Envelope: TypeAlias = bytes | memoryview | Large
+
+
 # Operations on the store. Each is one round trip; all keys of one operation share a hash tag, hence a slot.
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Get the entry: bytes or None."""
+    """Get the entry: `Envelope` or None."""
 
     entry: str
 
@@ -106,7 +158,7 @@ class Acquire:
     place: Place
     token: bytes
     lease: float
-    known: bytes | None
+    known: Envelope | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +185,7 @@ class Fill:
 
     place: Place
     token: bytes
-    envelope: bytes
+    envelope: Envelope
     ttl: float
     tokens: bytes
 
@@ -156,7 +208,7 @@ class Put:
     """Store a value unconditionally; what is being computed is superseded. True if nothing was listed, as `Leased`."""
 
     place: Place
-    envelope: bytes
+    envelope: Envelope
     ttl: float
     tokens: bytes
 
@@ -379,7 +431,7 @@ class Subscription(Protocol):
 class Found:
     """The entry is there."""
 
-    envelope: bytes
+    envelope: Envelope
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,7 +476,7 @@ class Raised:
 class Sealed:
     """An encoded value; not to be stored, but shared with who waits for it, when ``ttl`` is 0."""
 
-    envelope: bytes
+    envelope: Envelope
     ttl: float
     tokens: bytes = b""
 

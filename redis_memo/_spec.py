@@ -7,7 +7,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from ._ops import Computed, Place, Sealed
+    from ._ops import Computed, Envelope, Place, Sealed
     from .errors import StoreError, UnreadableEntry
 
 __all__ = ["Look", "Spec", "Standing"]
@@ -39,7 +39,7 @@ class Look:
     standing: Standing
     stale: bool
     rest: float
-    envelope: bytes
+    envelope: Envelope
     seconds: float
 
 
@@ -52,10 +52,10 @@ class Spec(Protocol):
     patience: float | None  # seconds a caller gives the function where there is an entry to fall back on
     limit: float | None  # seconds a caller gives the function in any case
 
-    def hit(self, entry: str, envelope: bytes) -> Any:
+    def hit(self, entry: str, envelope: Envelope) -> Any:
         """The value in an envelope, counted as a hit. Raises UnreadableEntry."""
 
-    def look(self, entry: str, envelope: bytes, now: float, chance: float) -> Look:
+    def look(self, entry: str, envelope: Envelope, now: float, chance: float) -> Look:
         """An envelope opened, and what it is good for. Raises UnreadableEntry."""
 
     def serve(self, look: Look) -> Any:

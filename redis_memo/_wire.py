@@ -19,6 +19,8 @@ import hiredis
 import redis
 from redis.exceptions import NoScriptError, ResponseError
 
+from ._bulk import Batch, Bulk, Piece
+
 if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncGenerator, Sequence
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["LEAST", "LOST", "AsyncWire", "Limit", "LoopWires", "RefusedClient", "Wire", "timed", "timed_async"]
 
 Connection: TypeAlias = Any  # sync or async redis-py connections; their stubs disagree between releases
-Piece: TypeAlias = bytes | memoryview
-
 ASYNC_MOST = 32  # connections of one event loop: hundreds of tasks take turns
 CHUNK = 1 << 16
 SLOWEST = 1e6  # bytes a second: what is slower than this does not count as an answer that is under way
@@ -74,6 +74,14 @@ def _checked(reader: Any, reply: object) -> object:
     if isinstance(reply, redis.RedisError):
         raise reply
     return reply
+
+
+def _all(replies: list[Any]) -> list[Any]:
+    """The replies of a batch, or the first error among them."""
+    for reply in replies:
+        if isinstance(reply, redis.RedisError):
+            raise reply
+    return replies
 
 
 class _Quiet:
@@ -169,7 +177,7 @@ class Wire:
         """Send a command and return its reply; a large one is granted more time than the limit, while it moves.
 
         Raises:
-            ResponseError: The reply is an error; the connection stays usable.
+            ResponseError: A reply is an error; the connection stays usable.
             BaseException: Anything else; the connection is closed.
         """
         sock = self._sock
@@ -187,12 +195,13 @@ class Wire:
             count = sock.recv_into(self._buffer)
             if not count:
                 _hung_up()
-            reader = self._reader
-            reader.feed(self._buffer, 0, count)
-            reply = reader.gets()
+            self._reader.feed(self._buffer, 0, count)
+            reply = self._reader.gets()
             if reply is _MORE:
                 reply = self._rest(count, limit)
-            return _checked(reader, reply)
+            if type(pieces) is Batch:
+                reply = _all([reply, *(self._next(limit) for _ in range(pieces.replies - 1))])
+            return _checked(self._reader, reply)
         except ResponseError:
             raise
         except BaseException:
@@ -204,17 +213,30 @@ class Wire:
         self._limit = seconds
         self._sock.settimeout(seconds)
 
+    def _next(self, limit: float) -> object:
+        """The next reply of a batch."""
+        reply = self._reader.gets()
+        return self._rest(0, limit) if reply is _MORE else reply
+
     def _rest(self, count: int, limit: float) -> object:
+        """What a reply of which ``count`` bytes have come turns out to be."""
         began = time.monotonic()
+        bulk = Bulk.begun(self._buffer, count)
+        if bulk is not None:
+            self._reader = _new_reader()
         while True:
             left = limit + count / SLOWEST - (time.monotonic() - began)
             if left <= 0:
                 raise redis.TimeoutError
             self._limited(min(left, limit))
-            more = self._sock.recv_into(self._buffer)
+            more = self._sock.recv_into(self._buffer if bulk is None else bulk.rest)
             if not more:
                 _hung_up()
             count += more
+            if bulk is not None:
+                if bulk.took(more):
+                    return bulk.reply()
+                continue
             self._reader.feed(self._buffer, 0, more)
             reply = self._reader.gets()
             if reply is not _MORE:
@@ -366,7 +388,6 @@ class AsyncWire:
     async def ask(self, pieces: Sequence[Piece], limit: float, timer: Limit) -> Any:
         """As `Wire.ask`; the timer runs already."""
         incoming, outgoing = self._streams
-        parser = self._parser
         try:
             if len(pieces) == 1:
                 outgoing.write(pieces[0])
@@ -377,19 +398,41 @@ class AsyncWire:
                     timer.moved(len(piece))
                 timer.stop()
                 timer.start(limit + sum(map(len, pieces)) / WORKING)
-            while (reply := parser.gets()) is _MORE:
-                data = await incoming.read(CHUNK)
-                if not data:
-                    _hung_up()
-                timer.moved(len(data))
-                parser.feed(data)
-            return _checked(parser, reply)
+            reply = await self._reply(incoming, timer)
+            if type(pieces) is Batch:
+                reply = _all([reply, *[await self._reply(incoming, timer) for _ in range(pieces.replies - 1)]])
+            return _checked(self._parser, reply)
         except ResponseError:
             raise
         except BaseException:
             # A cancelled reader leaves an answer in the pipe that the next one would take for its own.
             await self.close()
             raise
+
+    async def _reply(self, incoming: asyncio.StreamReader, timer: Limit) -> object:
+        parser = self._parser
+        first = True
+        while (reply := parser.gets()) is _MORE:
+            data = await incoming.read(CHUNK)
+            if not data:
+                _hung_up()
+            timer.moved(len(data))
+            bulk = Bulk.begun(data, len(data)) if first and not parser.has_data() else None
+            if bulk is not None:
+                return await self._fill(bulk, incoming, timer)
+            parser.feed(data)
+            first = False
+        return reply
+
+    async def _fill(self, bulk: Bulk, incoming: asyncio.StreamReader, timer: Limit) -> memoryview:
+        while True:
+            data = await incoming.read(len(bulk.rest))
+            if not data:
+                _hung_up()
+            timer.moved(len(data))
+            bulk.rest[: len(data)] = data
+            if bulk.took(len(data)):
+                return bulk.reply()
 
     async def close(self) -> None:
         """Close it, without waiting for the other side."""

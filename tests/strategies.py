@@ -799,6 +799,14 @@ STRATEGIES |= {
     "pd.DataFrame": _frames(),
     "pd.Series": _series(),
     "pd.Index": _indexes().filter(lambda made: not isinstance(made, (pd.RangeIndex, pd.MultiIndex))),
+    "pd.Labels": st.builds(
+        lambda names, dtype, name: pd.DataFrame(
+            [range(len(names))], columns=pd.Index(names, dtype=dtype, name=name)
+        ),
+        st.lists(st.text(max_size=5), min_size=1, max_size=6),
+        st.sampled_from(["object", "string[python]", "string[pyarrow]", pd.Index(["a"]).dtype]),
+        st.sampled_from([None, "field", ""]),
+    ),
     "pd.RangeIndex": st.builds(
         pd.RangeIndex, st.integers(-9, 9), st.integers(-9, 9), st.sampled_from([1, -2, 3]), name=_names
     ),

@@ -14,8 +14,11 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from redis_memo import _envelope
 from redis_memo._config import Settings
-from redis_memo._envelope import EXPANSION, HEAD, PICKLED, ROW, Sealer, Stamp
+from redis_memo._envelope import HEAD, PICKLED, ROW, TAG_AT, Sealer, Stamp
+from redis_memo._ops import Large
+from redis_memo._segments import EXPANSION, Packed
 from redis_memo.errors import ConfigurationError, UnreadableEntry
 
 GOLDEN = Path(__file__).parent / "golden" / "envelopes.json"
@@ -32,10 +35,22 @@ CASES = {
 }
 
 
-def sealed(secrets=(), meta=b"meta", buffers=(), pickled=False, compress="auto", key=KEY) -> bytes:
+def sealed(secrets=(), meta=b"meta", buffers=(), pickled=False, compress="auto", key=KEY, kinds=()) -> bytes | Large:
     return Sealer(secrets).seal(
-        key, meta, list(buffers), pickled=pickled, stamp=STAMP, tokens=TOKENS, compress=compress
+        key, meta, list(buffers), kinds=kinds, pickled=pickled, stamp=STAMP, tokens=TOKENS, compress=compress
     )[0]
+
+
+def fetched(envelope: bytes | Large) -> bytes | Large:
+    """An envelope as it comes back from the store."""
+    if isinstance(envelope, bytes):
+        return envelope
+    chunks = [(b"".join(chunk),) for chunk in envelope.chunks]
+    return Large((envelope.string,), chunks) if chunks else b"".join(envelope.pieces)
+
+
+def contents(entry: _envelope.Entry) -> list[bytes]:
+    return [bytes(buffer.read() if isinstance(buffer, Packed) else buffer) for buffer in entry.buffers]
 
 
 def test_golden_bytes_are_still_written_and_read() -> None:
@@ -45,7 +60,7 @@ def test_golden_bytes_are_still_written_and_read() -> None:
         raw = bytes.fromhex(golden[name])
         assert sealed(secrets, meta, buffers, pickled, compress) == raw, f"{name}: the wire format has changed"
         entry = Sealer(secrets).open(KEY, raw)
-        assert (bytes(entry.meta), [bytes(b) for b in entry.buffers], entry.stamp) == (meta, buffers, STAMP)
+        assert (bytes(entry.meta), contents(entry), entry.stamp) == (meta, buffers, STAMP)
         assert entry.trusted is bool(secrets)
 
 
@@ -58,11 +73,11 @@ def test_golden_bytes_are_still_written_and_read() -> None:
 @settings(deadline=None, max_examples=80)
 def test_what_is_sealed_opens_again(meta, buffers, compress, signed) -> None:
     secrets = (SECRET,) if signed else ()
-    raw = sealed(secrets, meta, buffers, compress=compress)
+    raw = fetched(sealed(secrets, meta, buffers, compress=compress))
     entry = Sealer(secrets).open(KEY, raw)
     assert bytes(entry.meta) == meta
-    assert [bytes(buffer) for buffer in entry.buffers] == buffers
     assert entry.stored == len(raw)
+    assert contents(entry) == buffers
 
 
 def test_compression_is_kept_only_where_it_helps() -> None:
@@ -102,7 +117,7 @@ def test_every_truncation_and_every_addition_is_noticed(secrets) -> None:
 @given(st.binary(max_size=400))
 def test_foreign_bytes_are_unreadable_and_nothing_else(raw: bytes) -> None:
     for sealer in (Sealer(()), Sealer((SECRET,))):
-        for prefix in (b"", b"RMEM", b"RMEM\x01", b"RMEM\x01\x01"):
+        for prefix in (b"", b"RMEM", b"RMEM\x02", b"RMEM\x02\x01", b"RMEM\x02\x04"):
             with pytest.raises(UnreadableEntry):
                 sealer.open(KEY, prefix + raw)
 
@@ -152,10 +167,11 @@ def test_a_pickle_is_opened_only_when_signed_or_allowed() -> None:
 
 def forged(segments: list[tuple[int, int, bytes]], count: int | None = None, flags: int = 0) -> bytes:
     """An envelope with a right checksum and whatever lengths one likes: what an attacker without the secret can make."""
-    head = HEAD.pack(b"RMEM", 1, flags, 0, len(segments) if count is None else count, 0, 0, 0, 0, bytes(16))[:44]
-    rest = b"".join(ROW.pack(how, size, len(data)) for how, size, data in segments)
+    head = HEAD.pack(b"RMEM", 2, flags, 0, len(segments) if count is None else count, 0, 0, 0, 0, 0, bytes(16))
+    head = head[:TAG_AT]
+    rest = b"".join(ROW.pack(how, 0, size, len(data)) for how, size, data in segments)
     rest += b"".join(data for _, _, data in segments)
-    hasher = blake3(derive_key_context="redis_memo envelope v1 checksum")
+    hasher = blake3(derive_key_context="redis_memo envelope v2 checksum")
     hasher.update(struct.pack("<I", len(KEY)) + KEY.encode() + head)
     return head + hasher.update(rest).digest(16) + rest
 
@@ -170,7 +186,7 @@ def test_claimed_lengths_are_not_believed() -> None:
 
     bomb = zstandard.ZstdCompressor().compress(bytes(100_000_000))
     assert len(bomb) < 100_000_000 / EXPANSION
-    huge = 2**62
+    huge = 2**32 - 1
     for segments, count in (
         ([(1, 100_000_000, bomb)], None),
         ([(1, huge, b"x" * 100)], None),
@@ -185,7 +201,7 @@ def test_claimed_lengths_are_not_believed() -> None:
     ):
         with pytest.raises(UnreadableEntry):
             Sealer(()).open(KEY, forged(segments, count))
-    with pytest.raises(UnreadableEntry, match="newer"):
+    with pytest.raises(UnreadableEntry, match="another version"):
         Sealer(()).open(KEY, forged([(0, 4, b"meta")], flags=0x80))
     with pytest.raises(UnreadableEntry, match="pickle"):
         Sealer(()).open(KEY, forged([(0, 4, b"meta")], flags=PICKLED))
@@ -193,9 +209,70 @@ def test_claimed_lengths_are_not_believed() -> None:
 
 def test_a_very_compressible_value_still_comes_back() -> None:
     """The bound on expansion is the writer's business too."""
-    raw = sealed((), b"m", [bytes(50_000_000)])
-    assert 50_000_000 / EXPANSION <= len(raw) < 60_000
-    assert bytes(Sealer(()).open(KEY, raw).buffers[0]) == bytes(50_000_000)
+    for kinds in ((), ("f8",)):
+        raw = sealed((), b"m", [bytes(50_000_000)], kinds=kinds)
+        assert 50_000_000 / EXPANSION <= len(raw) < 60_000
+        assert contents(Sealer(()).open(KEY, raw)) == [bytes(50_000_000)]
+
+
+# What is large: segments with digests of their own, and chunks.
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_envelope, "CHUNK", 3 << 20)
+
+
+NOISE = os.urandom(8_000_000)
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("secrets", [(), (SECRET,)])
+def test_a_large_value_lies_in_chunks_and_comes_back(secrets) -> None:
+    large = sealed(secrets, b"meta", [NOISE, b"short", NOISE[:100_000]])
+    assert isinstance(large, Large)
+    assert [sum(map(len, chunk)) for chunk in large.chunks] == [3 << 20, 3 << 20, len(NOISE) + 5 + 100_000 - (6 << 20)]
+    read = fetched(large)
+    entry = Sealer(secrets).open(KEY, read)
+    assert read.chunks == [], "the reader lets go of the chunks, so that they go as they are read"
+    assert contents(entry) == [NOISE, b"short", NOISE[:100_000]]
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("secrets", [(), (SECRET,)])
+def test_chunks_that_are_missing_moved_or_another_values_are_noticed(secrets) -> None:
+    def chunks(noise: bytes) -> list[tuple[bytes]]:
+        return fetched(sealed(secrets, b"meta", [noise])).chunks
+
+    head = fetched(sealed(secrets, b"meta", [NOISE])).pieces
+    mine, others = chunks(NOISE), chunks(NOISE[::-1])
+    for wrong in ([], mine[:2], [mine[1], mine[0], mine[2]], [mine[0], others[1], mine[2]], [*mine, mine[0]]):
+        with pytest.raises(UnreadableEntry):
+            contents(Sealer(secrets).open(KEY, Large(head, wrong)))
+    assert contents(Sealer(secrets).open(KEY, Large(head, mine))) == [NOISE]
+
+
+@pytest.mark.parametrize("secrets", [(), (SECRET,)])
+def test_every_changed_byte_of_a_large_value_is_noticed(secrets) -> None:
+    raw = bytearray(fetched(sealed(secrets, b"some meta data", [os.urandom(70_000), bytes(5000)])))
+    sealer = Sealer(secrets)
+    for place in [*range(260), *range(260, len(raw), 997), len(raw) - 1]:
+        raw[place] ^= 0x41
+        with pytest.raises(UnreadableEntry):
+            contents(sealer.open(KEY, bytes(raw)))
+        raw[place] ^= 0x41
+    assert contents(sealer.open(KEY, bytes(raw)))
+
+
+def test_what_is_stored_as_it_is_is_not_copied() -> None:
+    """500 MB of random floats are sent from where they lie; and a copy is made for who would see them change."""
+    floats = bytearray(os.urandom(300_000))
+    large = sealed((), b"m", [floats])
+    settled = large.settle()
+    floats[0] ^= 1
+    assert contents(Sealer(()).open(KEY, settled)) != [bytes(floats)]
+    with pytest.raises(UnreadableEntry):
+        contents(Sealer(()).open(KEY, large))
 
 
 def test_bad_secrets_are_refused_without_showing_them() -> None:

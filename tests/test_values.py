@@ -31,8 +31,11 @@ from dateutil import tz as dateutil_tz
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from redis_memo import _codecs_items, _codecs_pandas, _envelope, _segments
 from redis_memo import _codecs_stream as stream
 from redis_memo._codecs import Payload, dumps, loads, register_type, registered_types
+from redis_memo._envelope import Sealer, Stamp
+from redis_memo._ops import Large
 from redis_memo.errors import ConfigurationError, UnreadableEntry, UnsupportedType
 
 from . import strategies as made
@@ -61,6 +64,20 @@ def by_pickle(value: Any) -> Any:
     return loads(payload.meta, [bytes(buffer) for buffer in payload.buffers], trusted=True)
 
 
+SEALER = Sealer((b"a secret of the tests",))
+STAMP = Stamp(0.0, 0.0, 0.0, 0.0)
+
+
+def sealed_and_back(value: Any, compress: Any) -> Any:
+    """As `there_and_back`, through an envelope as it is stored."""
+    payload = dumps(value, allow_pickle=False)
+    envelope, _ = SEALER.seal(
+        "key", payload.meta, payload.buffers, kinds=payload.kinds, pickled=False, stamp=STAMP, compress=compress
+    )
+    entry = SEALER.open("key", b"".join(envelope.pieces) if isinstance(envelope, Large) else envelope)
+    return loads(entry.meta, entry.buffers, trusted=False)
+
+
 # Every registered type
 
 
@@ -81,6 +98,32 @@ def test_comes_back_equal(name: str) -> None:
     def check(value: Any) -> None:
         assert same(value, there_and_back(value)) is True
         assert same([{"a": (value,)}, 1], there_and_back([{"a": (value,)}, 1])) is True
+
+    check()
+
+
+@pytest.fixture
+def everything_in_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What small values have in common with large ones, when the limits are low."""
+    monkeypatch.setattr(stream, "OUT_OF_BAND", 8)
+    monkeypatch.setattr(_codecs_pandas, "OUT_OF_BAND", 8)
+    monkeypatch.setattr(_codecs_pandas, "_SHORT", 64)
+    monkeypatch.setattr(_codecs_items, "_MANY", 1)
+    monkeypatch.setattr(_segments, "MIN_COMPRESSED", 8)
+    monkeypatch.setattr(_segments, "SEGMENT", 64)
+    monkeypatch.setattr(_envelope, "JOINED", 100)
+
+
+@pytest.mark.usefixtures("everything_in_buffers")
+@pytest.mark.parametrize("name", sorted(STRATEGIES))
+def test_comes_back_equal_through_segments(name: str) -> None:
+    """P2 for one type however it is compressed, cut and checked."""
+
+    @quick(25)
+    @given(STRATEGIES[name], st.sampled_from(["auto", "fast", "small", None]))
+    def check(value: Any, compress: Any) -> None:
+        assert same(value, sealed_and_back(value, compress)) is True
+        assert same([value] * 20, sealed_and_back([value] * 20, compress)) is True
 
     check()
 
@@ -1071,6 +1114,10 @@ def _golden_values() -> dict[str, Any]:
         )
         .rename_axis(columns=None)
         .set_axis(pd.Index(list("abcde"), dtype=object), axis=1),
+        "prices": pd.DataFrame(
+            {"open": np.arange(600) / 20, "high": np.arange(600) / 10, "rsi": np.sqrt(np.arange(600)), "n": range(600)},
+            columns=pd.Index(["open", "high", "rsi", "n"], dtype=object),
+        ),
         "multi": pd.MultiIndex.from_arrays([pd.Index([1, 2]), pd.Index([0.5, 1.5])], names=["a", None]),
     }
 
@@ -1091,6 +1138,13 @@ def test_golden_value(name: str) -> None:
     back = loads(bytes.fromhex(kept["meta"]), [bytes.fromhex(buffer) for buffer in kept["buffers"]], trusted=False)
     assert same(value, back) is True
     assert _as_json(dumps(value, allow_pickle=False)) == kept
+
+
+def test_what_an_older_version_wrote_in_another_way_is_still_read() -> None:
+    """P2 over time: a tag's meaning never changes."""
+    for name, kept in json.loads(GOLDEN.with_name("values_older.json").read_text()).items():
+        back = loads(bytes.fromhex(kept["meta"]), [bytes.fromhex(buffer) for buffer in kept["buffers"]], trusted=False)
+        assert same(_golden_values()[name], back) is True, name
 
 
 def _write_missing_golden_values() -> None:

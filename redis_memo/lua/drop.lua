@@ -1,7 +1,7 @@
 -- KEYS  entry, lease, index, args
 -- returns  how many entries went: 1 or 0
 -- Entry and lease go together: what is being computed now will not be stored (P3).
-local gone = redis.call('DEL', KEYS[1])
+local gone = delete(KEYS[1])
 if redis.call('DEL', KEYS[2]) == 1 then
   redis.call('PUBLISH', KEYS[1], 'dropped')
 end

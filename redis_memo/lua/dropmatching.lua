@@ -32,7 +32,7 @@ end
 local gone = 0
 for _, digest in ipairs(digests) do
   local entry = prefix .. digest
-  gone = gone + redis.call('DEL', entry)
+  gone = gone + delete(entry)
   if redis.call('DEL', entry .. ':lease') == 1 then
     redis.call('PUBLISH', entry, 'dropped')
   end

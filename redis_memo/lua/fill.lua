@@ -1,11 +1,12 @@
--- KEYS  entry, lease, index, args
--- ARGV  token, envelope, ttl in ms, tokens of arguments and tags
+-- KEYS  entry, lease, index, args, where a large envelope waits (or no such key)
+-- ARGV  token, envelope (empty if it waits), ttl in ms, tokens of arguments and tags
 -- returns  1 stored, 0 refused
 -- The fence: stored only while the token stands. An invalidation deletes it, a newer computation replaces it.
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then
+  if KEYS[5] then discard(KEYS[5], KEYS[1]) end
   return 0
 end
-redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+set(KEYS[1], ARGV[2], ARGV[3], KEYS[5])
 redis.call('DEL', KEYS[2])
 local now = now_ms()
 relist(KEYS[3], KEYS[4], digest_of(KEYS[1]), ARGV[4], now + ARGV[3])

@@ -1,8 +1,8 @@
--- KEYS  entry, lease, index, args
--- ARGV  envelope, ttl in ms, tokens of arguments and tags
+-- KEYS  entry, lease, index, args, where a large envelope waits (or no such key)
+-- ARGV  envelope (empty if it waits), ttl in ms, tokens of arguments and tags
 -- returns  1 if nothing was listed, 0 if something was
 -- A value given from outside supersedes what is being computed: the lease goes.
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+set(KEYS[1], ARGV[1], ARGV[2], KEYS[5])
 redis.call('DEL', KEYS[2])
 local now = now_ms()
 local first = 1 - redis.call('EXISTS', KEYS[3])

@@ -1,0 +1,171 @@
+"""Columns of numbers: every bit comes back, and what compresses does (P2; P5 for what is damaged)."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from redis_memo import _planes, _segments
+from redis_memo._segments import GRID, PCO, RAW, ZSTD, Packed, Part, pack
+from redis_memo.errors import UnreadableEntry
+
+GOLDEN = pathlib.Path(__file__).parent / "golden" / "segments.json"
+KINDS = [dtype.str[1:] for dtype in _planes.DTYPES]
+HOW = {"RAW": RAW, "ZSTD": ZSTD, "GRID": GRID, "PCO": PCO}
+
+
+def shown(array: Any) -> memoryview:
+    return array.reshape(-1).view(np.uint8).data
+
+
+def there_and_back(array: Any, compress: Any) -> set[int]:
+    """Compare the bits; returns in which ways they were stored."""
+    array = np.ascontiguousarray(array)
+    segments = pack(shown(array), array.dtype.str[1:], compress)
+    parts = [Part(segment.how, segment.raw, memoryview(segment.data), b"") for segment in segments]
+    back = np.empty_like(array)
+    Packed(parts, lambda _: b"").read_into(shown(back))
+    assert back.tobytes() == array.tobytes()
+    return {segment.how for segment in segments}
+
+
+def columns(kind: str) -> st.SearchStrategy[Any]:
+    """Any numbers; and what looks like a grid, with everything that can be odd on one."""
+    dtype = np.dtype(f"<{kind}")
+    anything = hnp.arrays(dtype, st.integers(1, 50), elements=hnp.from_dtype(dtype))
+    if dtype.kind == "f":
+        odd = st.lists(st.sampled_from([0.0, -0.0, np.nan, np.inf, -np.inf, 1e300, 5e-324]), max_size=3)
+        grid = st.builds(
+            lambda whole, exponent, odd: np.array([number / 10.0**exponent for number in whole] + odd).astype(dtype),
+            st.lists(st.integers(-(10**7), 10**7), min_size=1, max_size=50),
+            st.integers(0, 9),
+            odd if dtype.itemsize == 8 else st.just([]),
+        )
+    else:
+        modulus = 1 << 8 * dtype.itemsize
+        grid = st.builds(
+            lambda whole, step, base: np.array([(n * step + base) % modulus for n in whole], "<u8")
+            .astype(f"<u{dtype.itemsize}")
+            .view(dtype),
+            st.lists(st.integers(-100, 100), min_size=1, max_size=50),
+            st.integers(1, 1000),
+            st.integers(0, modulus),
+        )
+    return st.one_of(anything, grid)
+
+
+@given(st.sampled_from(KINDS).flatmap(columns), st.sampled_from(["auto", "fast", "small"]), st.booleans())
+@settings(deadline=None, max_examples=600)
+def test_every_bit_comes_back(column: Any, compress: Any, repeated: bool) -> None:
+    there_and_back(np.tile(column, 40) if repeated else np.resize(column, 600), compress)
+
+
+@given(st.sampled_from(KINDS).flatmap(columns), st.integers(1, 300))
+@settings(deadline=None, max_examples=300)
+def test_every_bit_comes_back_over_many_segments(column: Any, times: int) -> None:
+    kept, _segments.SEGMENT = _segments.SEGMENT, 512
+    try:
+        there_and_back(np.tile(column, times), "auto")
+    finally:
+        _segments.SEGMENT = kept
+
+
+RNG = np.random.default_rng(11)
+PRICES = np.round(1500 + np.cumsum(RNG.normal(0, 1, 200_000)), 1)
+
+
+@pytest.mark.parametrize(
+    ("column", "how", "ratio"),
+    [
+        (PRICES, GRID, 0.25),
+        (np.where(RNG.random(200_000) < 0.01, np.nan, PRICES), GRID, 0.3),
+        (PRICES.astype("f4"), GRID, 0.4),
+        (np.arange(200_000) * 60_000_000_000 + 1_700_000_000_000_000_000, GRID, 0.01),
+        (RNG.integers(0, 3_000, 200_000) * 25, GRID, 0.3),
+        (np.zeros(200_000), GRID, 0.01),
+        (RNG.integers(0, 1000, 200_000) / 3, PCO, 0.5),
+        (RNG.random(200_000), RAW, 1.0),
+        (RNG.integers(-(2**63), 2**63 - 1, 200_000), RAW, 1.0),
+        (np.tile(RNG.random(500), 400), ZSTD, 0.1),
+    ],
+    ids=["prices", "some missing", "float32", "minutes", "lots", "zeros", "thirds", "noise", "hashes", "tiles"],
+)
+def test_a_column_is_stored_as_it_is_smallest_or_as_it_is(column: Any, how: int, ratio: float) -> None:
+    """Sizes of today; a change that makes them larger has to say why."""
+    assert there_and_back(column, "auto") == {how}
+    assert sum(len(segment.data) for segment in pack(shown(column), column.dtype.str[1:], "auto")) <= ratio * column.nbytes
+
+
+def test_noise_is_not_copied() -> None:
+    """What gains nothing does not pay: its segments are views of the value's own memory."""
+    noise = RNG.random(1_000_000)
+    for segment in pack(shown(noise), "f8", "auto"):
+        assert np.shares_memory(np.frombuffer(segment.data, np.uint8), noise)
+
+
+@given(st.sampled_from([GRID, PCO, ZSTD, 7]), st.binary(max_size=300), st.sampled_from([1, 8, 600, 8192]), st.data())
+@settings(deadline=None, max_examples=500)
+def test_damaged_segments_are_unreadable_and_nothing_else(how: int, body: bytes, size: int, data: st.DataObject) -> None:
+    """P5, P6: whoever has no secret can plant any bytes behind a right checksum."""
+    if how in (GRID, PCO) and data.draw(st.booleans()):
+        made = _planes.encode_grid(PRICES[:600], 4, 1) if how == GRID else _planes.encode_pco(PRICES[:600], 4)
+        assert made is not None
+        damaged = bytearray(made)
+        for at in data.draw(st.lists(st.integers(0, min(len(made) - 1, 60)), max_size=4)):
+            damaged[at] = data.draw(st.integers(0, 255))
+        body = bytes(damaged)
+    target = bytearray(size)
+    try:
+        Packed([Part(how, size, memoryview(body), b"")], lambda _: b"").read_into(memoryview(target))
+    except BaseException as error:
+        # As `loads` does, which is where segments are read.
+        assert isinstance(error, Exception) or type(error).__name__ == "PanicException"  # noqa: PT017
+
+
+def test_a_segment_is_checked_before_it_is_looked_at() -> None:
+    body = bytearray(_planes.encode_grid(PRICES[:600], 4, 1) or b"")
+    body[0] ^= 1
+    with pytest.raises(UnreadableEntry, match="damaged"):
+        Packed([Part(GRID, 4800, memoryview(body), b"digest")], lambda _: b"other").read()
+
+
+GOLDEN_COLUMNS = {
+    "prices": (np.arange(700) % 37 / 20 + 100, "GRID"),
+    "missing": (np.where(np.arange(700) % 5, np.arange(700) / 100, np.nan), "GRID"),
+    "float32": ((np.arange(700) % 37 / 20).astype("<f4"), "GRID"),
+    "days": (np.arange(700) * 86_400_000_000, "GRID"),
+    "lots": ((np.arange(700) * 7919 % 1000 * 25).astype("<i4"), "GRID"),
+    "unsigned": (np.arange(700).astype("<u8") + np.uint64(2**63), "GRID"),
+    "thirds": (np.arange(700) % 50 / 3, "PCO"),
+    "text": (np.frombuffer(b"INFY " * 1120, "<u8"), "ZSTD"),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN_COLUMNS)
+def test_golden_segments_are_still_read(name: str) -> None:
+    """P2 over time. What is written may change with the libraries; what was written is read."""
+    column, how = GOLDEN_COLUMNS[name]
+    body = bytes.fromhex(json.loads(GOLDEN.read_text())[name])
+    back = np.empty_like(column)
+    Packed([Part(HOW[how], column.nbytes, memoryview(body), b"")], lambda _: b"").read_into(shown(back))
+    assert back.tobytes() == column.tobytes()
+
+
+def _write_golden_segments() -> None:
+    kept = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
+    for name, (column, how) in GOLDEN_COLUMNS.items():
+        (segment,) = pack(shown(column), "" if how == "ZSTD" else column.dtype.str[1:], "auto")
+        assert segment.how == HOW[how], name
+        kept.setdefault(name, bytes(segment.data).hex())
+    GOLDEN.write_text(json.dumps(kept, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    _write_golden_segments()
