@@ -40,6 +40,8 @@ RECORDS_FROM: Final = 8
 _MOST_KINDS: Final = 6
 _SPREAD_KEYS: Final = 64
 _MANY: Final = 4096
+_LONGEST_NUMERAL: Final = 18  # digits
+_DISTINCT: Final = frozenset((type(None), str, date))  # equal ones of these are of one type, and nobody can change them
 
 #: Types that hash in one step, or once for all the times that they are hashed.
 FLAT: Final = frozenset((type(None), bool, int, float, complex, str, bytes, date, time, datetime, timedelta))
@@ -61,6 +63,8 @@ def put_items(enc: Encoder, items: Sequence[Any]) -> None:
             packer = PACKERS.get(next(iter(kinds)))
             if packer is not None and packer(enc, items):
                 return
+        elif kinds.keys() <= _DISTINCT and _put_repeated(enc, items):
+            return
         elif len(kinds) <= _MOST_KINDS and all(kind in PACKERS or kind in SINGLETONS for kind in kinds):
             _put_mixed(enc, items, list(kinds))
             return
@@ -209,14 +213,45 @@ def _get_bools(dec: Decoder) -> list[Any]:
     return list(map((False, True).__getitem__, dec.blob()))
 
 
-def _put_strings(enc: Encoder, items: Sequence[Any]) -> bool:
+def _put_repeated(enc: Encoder, items: Sequence[Any]) -> bool:
+    """A column of few distinct values: those, and a number for each element."""
     distinct = dict.fromkeys(items)
-    if 2 * len(distinct) <= len(items):
-        numbers = dict(zip(distinct, itertools.count()))
-        width = "B" if len(distinct) <= 0x100 else "H" if len(distinct) <= 0x10000 else "I"
-        enc.out += b"v" + width.encode()
-        put_items(enc, list(distinct))
-        enc.blob(_little(array(width, map(numbers.__getitem__, items))))
+    if 2 * len(distinct) > len(items):
+        return False
+    numbers = dict(zip(distinct, itertools.count()))
+    width = "B" if len(distinct) <= 0x100 else "H" if len(distinct) <= 0x10000 else "I"
+    enc.out += b"v" + width.encode()
+    put_items(enc, list(distinct))
+    enc.blob(_little(array(width, map(numbers.__getitem__, items))))
+    return True
+
+
+def _put_numerals(enc: Encoder, items: Sequence[Any]) -> bool:
+    """A column of strings that are whole numbers as Python writes them, such as an exchange's tokens."""
+    # A few are asked first, and none that int() would take long for.
+    if not all(item.isdecimal() and item.isascii() for item in items[:: max(1, len(items) // 8)]):
+        return False
+    if max(map(len, items)) > _LONGEST_NUMERAL:
+        return False
+    try:
+        numbers = list(map(int, items))
+    except ValueError:
+        return False
+    if list(map(str, numbers)) != list(items):
+        return False
+    enc.out += b"n"
+    put_items(enc, numbers)
+    return True
+
+
+def _get_numerals(dec: Decoder) -> list[Any]:
+    if dec.byte() != ord("q"):  # 64 bits each: of larger ones int() and str() make much work
+        raise UnreadableEntry("a column of numerals is damaged")
+    return list(map(str, _column(dec, "q")))
+
+
+def _put_strings(enc: Encoder, items: Sequence[Any]) -> bool:
+    if _put_repeated(enc, items) or (len(items) >= _MANY and _put_numerals(enc, items)):
         return True
     text = "\0".join(items)
     if text.count("\0") == len(items) - 1:
@@ -246,13 +281,13 @@ def _get_measured_strings(dec: Decoder) -> list[Any]:
     return [text[start:end] for start, end in itertools.pairwise(ends)]
 
 
-def _get_repeated_strings(dec: Decoder) -> list[Any]:
+def _get_repeated(dec: Decoder) -> list[Any]:
     width = chr(dec.byte())
     if width not in "BHI":
-        raise UnreadableEntry("a column of strings is damaged")
+        raise UnreadableEntry("a column of repeated values is damaged")
     distinct = get_items(dec)
-    if not set(map(type, distinct)) <= {str}:
-        raise UnreadableEntry("a column of strings is damaged")
+    if not set(map(type, distinct)) <= _DISTINCT:
+        raise UnreadableEntry("a column of repeated values is damaged")
     return list(map(distinct.__getitem__, _column(dec, width)))
 
 
@@ -261,6 +296,8 @@ _DATETIME_PARTS: Final = attrgetter("year", "month", "day", "hour", "minute", "s
 
 
 def _put_dates(enc: Encoder, items: Sequence[Any]) -> bool:
+    if _put_repeated(enc, items):
+        return True
     years, months, days = zip(*map(_DATE_PARTS, items), strict=True)
     enc.out += b"a"
     enc.blob(_little(array("H", years)))
@@ -405,7 +442,8 @@ _MODES: Final[dict[int, Callable[[Decoder], list[Any]]]] = {
     ord("?"): _get_bools,
     ord("s"): _get_strings,
     ord("S"): _get_measured_strings,
-    ord("v"): _get_repeated_strings,
+    ord("n"): _get_numerals,
+    ord("v"): _get_repeated,
     ord("a"): _get_dates,
     ord("D"): _get_datetimes,
     ord("c"): _get_decimals,

@@ -8,6 +8,7 @@ contiguous is not copied when written, and copied exactly once when read.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from typing import TYPE_CHECKING, Any, Final
@@ -99,10 +100,7 @@ def get_dtype(dec: Decoder) -> np.dtype[Any]:
         metadata = dec.exact(dict)
         return np.dtype(get_dtype(dec), metadata=metadata)
     if kind == ord("="):
-        text = dec.text()
-        if _DTYPE.fullmatch(text) is None:  # "i4,i4" would be a structure, "(9,)i4" a subarray
-            raise UnreadableEntry("a dtype is damaged")
-        return np.dtype(text)
+        return _plain_dtype(dec.text())
     if kind == ord("("):
         return np.dtype((get_dtype(dec), _ints(dec.exact(tuple))))
     if kind == ord("{"):
@@ -114,6 +112,13 @@ def get_dtype(dec: Decoder) -> np.dtype[Any]:
         raise UnreadableEntry("a dtype is damaged")
     options = {"na_object": na_object} if has_na else {}
     return _STRING_DTYPE(coerce=kind == ord("T"), **options)  # type: ignore[no-any-return]
+
+
+@functools.lru_cache(maxsize=256)
+def _plain_dtype(text: str) -> np.dtype[Any]:
+    if _DTYPE.fullmatch(text) is None:  # "i4,i4" would be a structure, "(9,)i4" a subarray
+        raise UnreadableEntry("a dtype is damaged")
+    return np.dtype(text)
 
 
 def _get_structure(dec: Decoder) -> np.dtype[Any]:

@@ -52,14 +52,20 @@ def _put_short(enc: Encoder, dtype: Any, places: Any, matrix: Any) -> None:
     """Write short columns of one dtype as one buffer: what there is to say of each would cost more than it saves."""
     enc.out += b"m"
     put_dtype(enc, dtype)
-    put_array(enc, _places([places]))
+    at = _places([places])
+    enc.out.append(at.itemsize)
+    enc.blob(raw(at))
     enc.size(matrix.shape[1])
     enc.blob(raw(np.ascontiguousarray(matrix)), numbers(dtype))
 
 
 def _get_short(dec: Decoder) -> tuple[Any, Any]:
-    dtype, places, rows = get_dtype(dec), get_array(dec), dec.size()
-    if not fixed(dtype) or places.ndim != 1 or dec.measure() != len(places) * rows * dtype.itemsize:
+    dtype, width = get_dtype(dec), dec.byte()
+    if width not in (1, 2, 4):
+        raise UnreadableEntry("a frame is damaged")
+    places: Any = np.frombuffer(dec.blob(), f"<u{width}")
+    rows = dec.size()
+    if not fixed(dtype) or dec.measure() != len(places) * rows * dtype.itemsize:
         raise UnreadableEntry("a frame is damaged")
     matrix = np.empty((len(places), rows), dtype)
     dec.fill(writable(matrix))
@@ -95,7 +101,8 @@ def _put_group(enc: Encoder, dtype: Any, places: list[Any], blocks: list[Any]) -
 
 def _places(places: list[Any]) -> Any:
     joined = np.concatenate(places)
-    return joined.astype(np.min_scalar_type(int(joined.max(initial=0))))
+    highest = int(joined.max(initial=0))
+    return joined.astype("<u1" if highest < 1 << 8 else "<u2" if highest < 1 << 16 else "<u4")
 
 
 def _get_group(dec: Decoder) -> tuple[Any, Any]:

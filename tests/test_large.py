@@ -1,0 +1,289 @@
+"""Values beyond one string: stored at once or not at all, read whole or not at all (P2, P3, P5, P7)."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import redis
+
+from redis_memo import MISSING, _envelope, _segments, connect, redis_cached
+from redis_memo import _ops as ops
+from redis_memo._cache import Cache
+from redis_memo._commands import STAGED, dialogue
+
+from .conftest import SECRET, Server, leaked, until
+
+pytestmark = pytest.mark.server
+
+SERVERS = ("valkey_server", "redis_server", "redis_6_server", "redis_8_server", "fake_server")
+
+
+@pytest.fixture(params=SERVERS)
+def server(request: pytest.FixtureRequest) -> Server:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[redis.Redis]:
+    with server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def cache(server: Server, namespace: str) -> Iterator[Cache]:
+    cache = connect(server.url, secret=SECRET, timeout=5)
+    yield cache
+    assert leaked(server.client(), namespace) == []
+    cache.clear(namespace)
+    assert keys(server, namespace) == [], "P7: chunks were left behind"
+    cache.close()
+
+
+@pytest.fixture(params=[200_000, 32 << 20], ids=["chunks", "one string"])
+def _chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_segments, "SEGMENT", 100_000)
+    monkeypatch.setattr(_envelope, "CHUNK", request.param)
+
+
+def keys(server: Server, namespace: str) -> list[str]:
+    """All keys of a namespace but its indexes."""
+    with server.client() as client:
+        names = [key.decode() for key in client.scan_iter(f"memo:{{{namespace}*", count=1000)]
+    return sorted(name for name in names if not name.endswith(("}:index", "}:args", "}:functions")))
+
+
+def noise(seed: int) -> pd.DataFrame:
+    """800 kB that nothing compresses."""
+    return pd.DataFrame({"x": np.random.default_rng(seed).random(100_000)})
+
+
+@pytest.mark.usefixtures("_chunk")
+def test_comes_back_from_threads_and_from_tasks(cache: Cache, namespace: str) -> None:
+    frame = noise(1)
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, name="f")
+    def f() -> pd.DataFrame:
+        return frame
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, name="f")
+    async def g() -> pd.DataFrame:
+        raise AssertionError
+
+    pd.testing.assert_frame_equal(f(), frame)
+    hit = f()
+    pd.testing.assert_frame_equal(hit, frame)
+    hit.loc[0, "x"] = -1.0  # writable, and nobody else's
+    pd.testing.assert_frame_equal(asyncio.run(g()), frame)
+    assert f.cache_info()[:2] == (1, 1)
+
+
+@pytest.mark.usefixtures("_chunk")
+def test_stored_from_tasks(cache: Cache, namespace: str) -> None:
+    frame = noise(2)
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, name="f")
+    async def f() -> pd.DataFrame:
+        return frame
+
+    async def main() -> None:
+        pd.testing.assert_frame_equal(await f(), frame)
+        pd.testing.assert_frame_equal(await f(), frame)
+        assert f.cache_info()[:2] == (1, 1)
+
+    asyncio.run(main())
+
+
+@pytest.mark.usefixtures("_chunk")
+def test_nothing_is_left_of_what_is_replaced_or_invalidated(
+    cache: Cache, server: Server, client: redis.Redis, namespace: str
+) -> None:
+    """P7: an entry's chunks go with it, and expire with it."""
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache)
+    def f(seed: int) -> pd.DataFrame:
+        return noise(seed)
+
+    f(1)
+    first = keys(server, namespace)
+    assert {client.pttl(key) <= 60_000 for key in first} == {True}
+    assert f.store(noise(3), 1)
+    second = keys(server, namespace)
+    assert len(second) == len(first)
+    assert second == first or set(first) & set(second) == {f.cache_key(1)}
+    f.store(pd.DataFrame(), 1)
+    assert keys(server, namespace) == [f.cache_key(1)]
+    f.refresh(1)
+    assert f.invalidate(seed=1) == 1
+    assert keys(server, namespace) == []
+    f(1)
+    f(2)
+    assert f.invalidate() == 2
+    assert keys(server, namespace) == []
+
+
+@pytest.mark.usefixtures("_chunk")
+def test_a_large_result_that_was_invalidated_meanwhile_is_not_stored(
+    cache: Cache, server: Server, namespace: str
+) -> None:
+    """P3, P7: the fence holds for what waits beside the entry, too."""
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache)
+    def f() -> pd.DataFrame:
+        f.invalidate()
+        return noise(1)
+
+    f()
+    assert f.peek() is MISSING
+    assert f.cache_info().refused == 1
+    assert keys(server, namespace) == []
+
+
+@pytest.mark.usefixtures("_chunk")
+def test_readers_of_what_is_replaced_see_one_value_or_the_other(cache: Cache, namespace: str) -> None:
+    """P2: never halves of two."""
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, name="f")
+    def f() -> pd.DataFrame:
+        raise AssertionError
+
+    values = [noise(seed) for seed in range(3)]
+    f.store(values[0])
+    done = threading.Event()
+    wrong: list[object] = []
+
+    def read() -> None:
+        while not done.is_set():
+            found = f.peek()
+            if found is not MISSING and not any(found.equals(value) for value in values):
+                wrong.append(found)
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for turn in range(12):
+        f.store(values[turn % 3])
+    done.set()
+    for reader in readers:
+        reader.join()
+    assert wrong == []
+
+
+def test_a_missing_chunk_is_a_miss(
+    cache: Cache, server: Server, client: redis.Redis, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P5: as an eviction may take any of them."""
+    monkeypatch.setattr(_segments, "SEGMENT", 100_000)
+    monkeypatch.setattr(_envelope, "CHUNK", 200_000)
+    runs = []
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache)
+    def f() -> pd.DataFrame:
+        runs.append(1)
+        return noise(1)
+
+    f()
+    for number in range(4):
+        chunks = [key for key in keys(server, namespace) if key != f.cache_key()]
+        assert len(chunks) == 4
+        client.delete(chunks[number])
+        pd.testing.assert_frame_equal(f(), noise(1))
+        pd.testing.assert_frame_equal(f(), noise(1))
+    assert len(runs) == 1 + 4
+    assert f.cache_info().unreadable >= 4
+
+
+def test_what_a_dead_writer_left_expires(cache: Cache, client: redis.Redis, namespace: str) -> None:
+    """P7: chunks are sent before there is an entry that they belong to."""
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache)
+    def f() -> pd.DataFrame:
+        return noise(1)
+
+    place = f.__redis_memo__._invocation((), {}).locate()
+    large = ops.Large((b"RMEM" + bytes(60),), [(b"a chunk",)])
+    flow = dialogue(ops.Put(place, large, 60.0, place.tokens))
+    cache.backend._exchange(next(flow))
+    (left,) = client.scan_iter(f"memo:{{{namespace}*")
+    assert 0 < client.pttl(left) <= STAGED
+    client.delete(left)
+
+
+@pytest.mark.usefixtures("_chunk")
+def test_those_who_wait_get_a_value_that_the_first_caller_cannot_change(cache: Cache, namespace: str) -> None:
+    """P2: what is sent from the value's own memory must not be shared with it."""
+    waiting = threading.Barrier(9)
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache)
+    def f() -> np.ndarray:
+        until(lambda: len(joined) == 8)
+        return np.random.default_rng(5).random(500_000)
+
+    joined: list[int] = []
+    values: list[Any] = []
+
+    def call(number: int) -> None:
+        waiting.wait()
+        if number:
+            until(lambda: cache._flights)
+            joined.append(number)
+        value = f()
+        values.append(value.copy())
+        value[:] = 0
+
+    threads = [threading.Thread(target=call, args=(number,)) for number in range(9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    expected = np.random.default_rng(5).random(500_000)
+    assert [np.array_equal(value, expected) for value in values] == [True] * 9
+    assert f.cache_info().misses == 1
+
+
+def peaks(server: Server, namespace: str, columns: int) -> tuple[float, float]:
+    """Peak memory of storing and of hitting a frame, over what the process had before it, in sizes of the frame."""
+    code = f"""
+import resource, sys
+import numpy as np, pandas as pd
+from redis_memo import connect, redis_cached
+cache = connect({server.url!r}, secret={SECRET!r}, timeout=10)
+
+@redis_cached(namespace={namespace!r}, ttl=60, cache=cache, name="f")
+def f(size, columns):
+    matrix = np.empty((columns, size // columns // 8))
+    np.random.default_rng(1).random(out=matrix)
+    return pd.DataFrame(matrix.T, copy=False)
+
+def peak():
+    return int(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))) * 1024
+
+size = 160_000_000
+f(100_000, {columns})
+f(100_000, {columns})
+before = peak()
+f(size, {columns})
+assert f.cache_info()[:2] == ((1, 2) if sys.argv[1] == "store" else (3, 0))
+print((peak() - before) / size)
+"""
+    return tuple(
+        float(subprocess.run([sys.executable, "-c", code, what], capture_output=True, text=True, check=True).stdout)
+        for what in ("store", "hit")
+    )  # type: ignore[return-value]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_for_a_large_frame(valkey_server: Server, namespace: str) -> None:
+    """What a copy costs: storing makes none, and a hit frees what it has read as it reads on."""
+    stored, hit = peaks(valkey_server, namespace, 8)
+    with valkey_server.client() as client:
+        client.delete(*client.scan_iter(f"memo:*{namespace}*", count=10_000))
+    assert stored <= 1.3
+    assert hit <= 1.6
