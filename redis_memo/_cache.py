@@ -147,7 +147,8 @@ class Cache:
             due = self._enroll(op.place.prefix, namespace)
             if due is not None:
                 self._noted(due, backend(due))
-            answer = backend(op)
+            with self._sending(op):
+                answer = backend(op)
             if due is None and _nothing_was_listed(answer):
                 again = ops.Enroll(_registry(namespace), op.place.prefix)
                 self._noted(again, backend(again))
@@ -201,7 +202,8 @@ class Cache:
             due = self._enroll(op.place.prefix, namespace)
             if due is not None:
                 self._noted(due, await backend(due))
-            answer = await backend(op)
+            with self._sending(op):
+                answer = await backend(op)
             if due is None and _nothing_was_listed(answer):
                 again = ops.Enroll(_registry(namespace), op.place.prefix)
                 self._noted(again, await backend(again))
@@ -255,6 +257,12 @@ class Cache:
 
     def _holding(self, _: ops.Held) -> frozenset[bytes]:
         return _held.get()
+
+    def _sending(self, op: Any) -> contextlib.AbstractContextManager[None]:
+        """Sending a gigabyte takes longer than a lease."""
+        if not isinstance(op, ops.Fill) or not isinstance(op.envelope, ops.Large):
+            return contextlib.nullcontext()
+        return self._leases.holding(ops.Renew(op.place, op.token, self.settings.lease))
 
     def _renewing(self, op: ops.Compute) -> contextlib.AbstractContextManager[None]:
         if op.place is None:

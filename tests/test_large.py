@@ -20,6 +20,7 @@ from redis_memo._cache import Cache
 from redis_memo._commands import STAGED, dialogue
 
 from .conftest import SECRET, Server, leaked, until
+from .faults import Proxy
 
 pytestmark = pytest.mark.server
 
@@ -287,3 +288,26 @@ def test_memory_for_a_large_frame(valkey_server: Server, namespace: str) -> None
         client.delete(*client.scan_iter(f"memo:*{namespace}*", count=10_000))
     assert stored <= 1.3
     assert hit <= 1.6
+
+
+def test_a_lease_stands_while_a_large_value_is_sent(
+    valkey_server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P4: over a slow link, sending takes longer than a lease lasts."""
+    monkeypatch.setattr(_segments, "SEGMENT", 50_000)
+    monkeypatch.setattr(_envelope, "CHUNK", 60_000)
+    proxy = Proxy(int(valkey_server.url.rpartition(":")[2].partition("/")[0]))
+    cache = connect(proxy.url, secret=SECRET, timeout=5, lease=2)
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, name="f")
+    def f() -> pd.DataFrame:
+        proxy.seconds, proxy.mode = 0.3, "delay"
+        return noise(1)
+
+    f()  # sixteen chunks and what ties them together, 0.3 s each
+    proxy.mode = "pass"
+    assert f.cache_info().refused == 0
+    pd.testing.assert_frame_equal(f.peek(), noise(1))
+    cache.clear(namespace)
+    cache.close()
+    proxy.close()
