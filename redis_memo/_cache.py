@@ -142,13 +142,15 @@ class Cache:
                 except StoreError:
                     self._leases.owe(op, self.settings.lease)
                     raise
+            if kind is ops.Fill:
+                with self._sending(op):
+                    return backend(op)
             if kind not in _WRITES:
                 return backend(op)
             due = self._enroll(op.place.prefix, namespace)
             if due is not None:
                 self._noted(due, backend(due))
-            with self._sending(op):
-                answer = backend(op)
+            answer = backend(op)
             if due is None and _nothing_was_listed(answer):
                 again = ops.Enroll(_registry(namespace), op.place.prefix)
                 self._noted(again, backend(again))
@@ -197,13 +199,15 @@ class Cache:
             if kind is ops.Release:
                 # A caller that is cancelled once more must not take the release with it.
                 return await asyncio.shield(asyncio.ensure_future(self._arelease(op)))
+            if kind is ops.Fill:
+                with self._sending(op):
+                    return await backend(op)
             if kind not in _WRITES:
                 return await backend(op)
             due = self._enroll(op.place.prefix, namespace)
             if due is not None:
                 self._noted(due, await backend(due))
-            with self._sending(op):
-                answer = await backend(op)
+            answer = await backend(op)
             if due is None and _nothing_was_listed(answer):
                 again = ops.Enroll(_registry(namespace), op.place.prefix)
                 self._noted(again, await backend(again))
@@ -258,9 +262,9 @@ class Cache:
     def _holding(self, _: ops.Held) -> frozenset[bytes]:
         return _held.get()
 
-    def _sending(self, op: Any) -> contextlib.AbstractContextManager[None]:
+    def _sending(self, op: ops.Fill) -> contextlib.AbstractContextManager[None]:
         """Sending a gigabyte takes longer than a lease."""
-        if not isinstance(op, ops.Fill) or not isinstance(op.envelope, ops.Large):
+        if not isinstance(op.envelope, ops.Large):
             return contextlib.nullcontext()
         return self._leases.holding(ops.Renew(op.place, op.token, self.settings.lease))
 
