@@ -55,7 +55,8 @@ def _put_group(enc: Encoder, dtype: Any, places: list[Any], blocks: list[Any]) -
     rows = blocks[0].shape[1]
     enc.size(rows)
     if rows * dtype.itemsize < OUT_OF_BAND:
-        enc.blob(raw(np.ascontiguousarray(blocks[0] if len(blocks) == 1 else np.concatenate(blocks))))
+        # By itself numpy would join what is big-endian into something that is not.
+        enc.blob(raw(np.ascontiguousarray(blocks[0] if len(blocks) == 1 else np.concatenate(blocks, dtype=dtype))))
         return
     for block in blocks:
         matrix = block if block.strides[1] == dtype.itemsize else _gather(block)
@@ -271,14 +272,20 @@ _OFFSETS: Final[dict[str, Any]] = {
 }
 
 
+# Arguments that only a later pandas knows, and what it takes for what was meant before: not worth a miss.
+_ADDED: Final = {("Easter", "method"): 3}
+
+
 def _make_offset(name: str, number: int, normalize: bool, options: dict[str, Any]) -> Any:
     return _OFFSETS[name](number, normalize=normalize, **options)
 
 
 def _put_offset(enc: Encoder, value: Any) -> None:
     # The calendar of a custom business day is made from its holidays and week mask.
-    options = {name: option for name, option in value.kwds.items() if name != "calendar"}
     name = type(value).__name__
+    options = {
+        key: option for key, option in value.kwds.items() if key != "calendar" and _ADDED.get((name, key), ...) != option
+    }
     if _OFFSETS.get(name) is not type(value) or not _are_options(options) or type(value.n) is not int:
         raise NotTyped
     again = _make_offset(name, value.n, value.normalize, options)

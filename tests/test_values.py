@@ -167,6 +167,15 @@ def test_nasty_value(name: str) -> None:
     assert same(NASTY[name], there_and_back(NASTY[name])) is True
 
 
+def test_columns_of_the_other_byte_order() -> None:
+    """P2: columns that lie apart are joined as what they are; numpy by itself would make them native."""
+    frame = pd.DataFrame(index=range(4))
+    for name in "ab":
+        frame[name] = np.arange(4, dtype=">f4")
+    assert frame._mgr.nblocks == 2
+    assert same(frame, there_and_back(frame)) is True
+
+
 def test_nat_and_nan_and_na_and_none_stay_apart() -> None:
     """P2: the four ways of being missing in an object column."""
     column = pd.Series([None, float("nan"), pd.NA, pd.NaT] * 10, dtype=object)
