@@ -12,6 +12,7 @@ length and follow, in order, as buffers, so that an array's memory is never copi
     "x" u8 name body                             a rule found by name: stdlib, numpy, pandas ...
     "U" u8 name node                             a type of the user's (``register_type``)
     "p" blob size                                a pickle, and how many buffers it takes
+    "V" blob blob node                           a pickle, and the library and version that alone can read it
     "@" size                                     an object that came before
 
 A tag's meaning never changes: what has to be stored differently gets a new tag, so that old entries stay readable.
@@ -26,7 +27,7 @@ from __future__ import annotations
 import importlib
 import struct
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 from redis_memo._registry import Registry
 from redis_memo.errors import UnreadableEntry, UnsupportedType
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BY_NAME",
     "CLASSIFIERS",
+    "FLAWS",
     "LIBRARIES",
     "OUT_OF_BAND",
     "PUT",
@@ -54,6 +56,7 @@ __all__ = [
     "find_rule",
     "load_rules",
     "put_other",
+    "refuse",
     "register",
     "type_name",
 ]
@@ -82,6 +85,9 @@ LIBRARIES: Final[Mapping[str, tuple[str, str]]] = {
     "polars": ("pl", "redis_memo._codecs_polars"),
     "pydantic": ("pydantic", "redis_memo._codecs_pydantic"),
     "pydantic_core": ("pydantic", "redis_memo._codecs_pydantic"),
+    "scipy": ("scipy", "redis_memo._codecs_scipy"),
+    "torch": ("torch", "redis_memo._codecs_torch"),
+    "PIL": ("PIL", "redis_memo._codecs_pillow"),
 }
 _BY_PREFIX: Final = dict(LIBRARIES.values())
 
@@ -127,11 +133,19 @@ BY_NAME: Final[dict[bytes, Rule]] = {}
 USER_TYPES: Final[dict[type, Rule]] = {}
 REGISTRY: Final[Registry[Rule]] = Registry({library: module for library, (_, module) in LIBRARIES.items()})
 CLASSIFIERS: Final[list[Callable[[type], Rule | None]]] = []
+# What keeps one object of a class from coming back as what it is, where pickle would take it and lose that; or None.
+FLAWS: Final[Registry[Callable[[Any], str | None]]] = Registry({})
 
 
 def type_name(cls: type) -> str:
     """Module and qualified name, for messages."""
     return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def refuse(value: object, flaw: str) -> NoReturn:
+    """Raise the error for an object that would come back as something else, whichever way it is stored."""
+    name = type_name(type(value))
+    raise UnsupportedType(f"an object of type {name} cannot be stored: it {flaw}", type_name=name)
 
 
 def register(rule: Rule, *classes: type, subclasses: bool = False) -> None:

