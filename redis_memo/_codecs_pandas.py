@@ -284,7 +284,9 @@ def _put_offset(enc: Encoder, value: Any) -> None:
     # The calendar of a custom business day is made from its holidays and week mask.
     name = type(value).__name__
     options = {
-        key: option for key, option in value.kwds.items() if key != "calendar" and _ADDED.get((name, key), ...) != option
+        key: option
+        for key, option in value.kwds.items()
+        if key != "calendar" and _ADDED.get((name, key), ...) != option
     }
     if _OFFSETS.get(name) is not type(value) or not _are_options(options) or type(value.n) is not int:
         raise NotTyped

@@ -81,7 +81,8 @@ def samples():
             "kind": pd.Categorical(["x", "y", "x"], categories=pd.Index(["y", "x"], dtype=object), ordered=True),
             "whole": pd.array([1, None, 3], dtype="Int64"),
         },
-        index=pd.DatetimeIndex(["2026-02-01", "2026-02-02", "2026-02-03"], tz="Asia/Kolkata", name="date").as_unit("ns"),
+        # A zone by its name would be one of pytz under pandas 2.
+        index=pd.DatetimeIndex(["2026-02-01", "2026-02-02", "2026-02-03"], tz=INDIA, name="date").as_unit("ns"),
     )
     frame.columns = frame.columns.astype(object)  # pandas 3 has another dtype for text than pandas 2
     return {
