@@ -18,7 +18,7 @@ import pandas as pd
 
 from redis_memo._codecs_items import NAMED_ITEMS, PACKERS, SINGLETONS
 from redis_memo._codecs_numpy import fixed, get_array, get_dtype, put_array, put_dtype, raw
-from redis_memo._codecs_pandas_arrays import as_numpy, get_name
+from redis_memo._codecs_pandas_arrays import as_numpy, get_name, get_zone
 from redis_memo._codecs_stream import OUT_OF_BAND, Decoder, Encoder, NotTyped, Rule, register
 from redis_memo.errors import UnreadableEntry
 
@@ -200,8 +200,7 @@ def _put_timestamp(enc: Encoder, value: Any) -> None:
 
 
 def _get_timestamp(dec: Decoder) -> Any:
-    # Not a zone's name: pandas opens what "dateutil/..." leads to.
-    unit, number, zone, fold = dec.text(), dec.exact(int), dec.some(dt.tzinfo, type(None)), dec.exact(int)
+    unit, number, zone, fold = dec.text(), dec.exact(int), get_zone(dec, type(None)), dec.exact(int)
     return _timestamp(unit, number, zone, fold)
 
 

@@ -22,6 +22,7 @@ from PIL import Image
 from redis_memo import _codecs_scipy, connect, redis_cached
 from redis_memo import _codecs_stream as stream
 from redis_memo._codecs import dumps, loads
+from redis_memo._codecs_items import put_items
 from redis_memo._codecs_numpy import put_array
 from redis_memo.errors import UnreadableEntry, UnsupportedType
 
@@ -150,6 +151,7 @@ UNSOUND = {
     "other byte order": lambda: _set(sp.csr_array(DENSE), indices=np.array([1, 3, 0, 2], ">i4"), indptr=np.array([0, 2, 2, 4], ">i4")),
     "a shape beyond its indices": lambda: _set(sp.csr_array(DENSE), _shape=(3, 1 << 40)),
     "a matrix of rows of rows": lambda: _set(sp.csr_array(DENSE), data=np.ones((4, 2))),
+    "places in a square": lambda: _set(sp.csr_array(DENSE), indices=np.zeros((4, 4), "i4")),
     "objects": lambda: _set(sp.csr_array(DENSE), data=np.array([1, None, "a", 2], object)),
     "text": lambda: _set(sp.csr_array(DENSE), data=np.array(["a", "b", "c", "d"])),
     "data of the other byte order": lambda: _set(sp.csr_array(DENSE), data=np.ones(4, ">f8")),
@@ -166,6 +168,9 @@ UNSOUND = {
     "diagonal far beyond": lambda: _set(sp.dia_array(DENSE), offsets=i4(-2, 0, 1, 2_147_483_647)),
     "diagonal twice": lambda: _set(sp.dia_array(DENSE), offsets=i4(-2, 0, 1, 1)),
     "fewer diagonals": lambda: _set(sp.dia_array(DENSE), offsets=i4(-2, 0)),
+    "short diagonals' places": lambda: _set(sp.dia_array(DENSE), offsets=np.array([-2, 0, 1, 3], "i2")),
+    "diagonals in a cube": lambda: _set(sp.dia_array(DENSE), data=np.ones((4, 4, 2))),
+    "lists of two lengths": lambda: _row(sp.lil_array(DENSE), 1, [0, 1], [1.0]),
     "list too far": lambda: _row(sp.lil_array(DENSE), 1, [4], [1.0]),
     "list of texts": lambda: _row(sp.lil_array(DENSE), 1, [1], ["a"]),
     "key too far": lambda: _keyed(sp.dok_array(DENSE), (0, 4)),
@@ -186,6 +191,7 @@ def test_a_matrix_that_is_none_is_neither_written_nor_read(name: str, monkeypatc
 
 
 def _planted(rule: str, name: str, shape: tuple[int, ...], *arrays: Any, more: bytes = b"") -> bytes:
+    stream.load_rules(rule.partition(".")[0])
     enc = stream.Encoder(allow_pickle=False)
     enc.out += stream.BY_NAME[rule.encode()].head
     enc.text(name)
@@ -198,8 +204,39 @@ def _planted(rule: str, name: str, shape: tuple[int, ...], *arrays: Any, more: b
     return bytes(enc.out)
 
 
+F8, SIX = b"=\3<f8", [0.5] * 6
+LISTS = {
+    "sound": (F8, np.array([2, 0, 4], "u1"), np.array([0, 1, 0, 1, 2, 3], "u1"), SIX),
+    "of objects": (b"=\2|O", np.array([2, 0, 4], "u1"), np.array([0, 1, 0, 1, 2, 3], "u1"), SIX),
+    "of another byte order": (b"=\3>f8", np.array([2, 0, 4], "u1"), np.array([0, 1, 0, 1, 2, 3], "u1"), SIX),
+    "signed lengths": (F8, np.array([-2, 2, 6], "i1"), np.array([0, 1, 0, 1, 2, 3], "u1"), SIX),
+    "signed places": (F8, np.array([2, 0, 4], "u1"), np.array([0, 1, 0, 1, 2, -1], "i1"), SIX),
+    "fewer rows": (F8, np.array([2, 4], "u1"), np.array([0, 1, 0, 1, 2, 3], "u1"), SIX),
+    "rows in a square": (F8, np.array([[2, 0, 4]], "u1").T, np.array([0, 1, 0, 1, 2, 3], "u1"), SIX),
+    "places in a square": (F8, np.array([2, 0, 4], "u1"), np.zeros((6, 1), "u1"), SIX),
+    "more in the rows than there is": (F8, np.array([2, 0, 5], "u1"), np.array([0, 1, 0, 1, 2, 3], "u1"), SIX),
+    "a length that wraps around": (F8, np.array([2**64 - 2, 2, 6], "u8"), np.array([0, 1, 0, 1, 2, 3], "u1"), SIX),
+    "fewer places": (F8, np.array([2, 0, 4], "u1"), np.array([0, 1], "u1"), SIX),
+    "place beyond": (F8, np.array([2, 0, 4], "u1"), np.array([0, 1, 0, 1, 2, 4], "u1"), SIX),
+    "texts": (F8, np.array([2, 0, 4], "u1"), np.array([0, 1, 0, 1, 2, 3], "u1"), ["a"] * 6),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_lists_that_no_writer_writes(name: str) -> None:
+    """P5: the reader takes nothing on trust that the writer would have made so."""
+    dtype, lengths, places, items = LISTS[name]
+    enc = stream.Encoder(allow_pickle=False)
+    put_array(enc, lengths), put_array(enc, places), put_items(enc, items)
+    meta = _planted("scipy.lil", "lil_array", (3, 4), more=dtype + bytes(enc.out))
+    if name == "sound":
+        assert loads(meta, (), trusted=False).rows.tolist() == [[0, 1], [], [0, 1, 2, 3]]
+        return
+    with pytest.raises(UnreadableEntry, match="does not add up"):
+        loads(meta, (), trusted=False)
+
+
 def _claims() -> dict[str, bytes]:
-    stream.load_rules("scipy"), stream.load_rules("PIL")
     one, many = np.zeros(1), 1 << 40
     index = np.zeros(1, "i8")
     return {
@@ -260,11 +297,21 @@ def test_a_damaged_matrix_or_image_is_unreadable_or_can_be_used(data: st.DataObj
             pass
 
 
-def test_what_a_user_adds_to_a_matrix_goes_by_pickle() -> None:
-    """P2: attributes that the rules do not know are not lost."""
+def test_what_the_rules_do_not_know_goes_by_pickle() -> None:
+    """P2: attributes of a user's, other kinds of rows, half floats."""
     made = sp.csr_array(DENSE)
     made.symbol = "INFY"  # type: ignore[attr-defined]
     assert by_pickle(made).symbol == "INFY"
+    assert type(by_pickle(_row(sp.lil_array(DENSE), 1, (0,), [1.0])).rows[1]) is tuple
+    assert type(by_pickle(_row(sp.lil_array(DENSE), 1, [np.int64(0)], [1.0])).rows[1][0]) is np.int64
+    assert by_pickle(_set(sp.csr_array(DENSE), data=np.ones(4, "f2"))).dtype == "f2"
+
+
+def test_rows_in_a_square_are_none() -> None:
+    """P5: what a compressed matrix could not even be asked for."""
+    square = i4(0, 1, 2, 3).reshape(-1, 1)
+    with pytest.raises(UnreadableEntry, match="does not add up"):
+        loads(_planted("scipy.compressed", "csr_array", (3, 1), np.ones(3), i4(0, 0, 0), square), (), trusted=False)
 
 
 # Pillow
