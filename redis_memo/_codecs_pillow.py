@@ -96,31 +96,31 @@ def _get_image(dec: Decoder) -> Any:
 
 def _put_palette(enc: Encoder, image: Any) -> None:
     if image.mode not in ("P", "PA"):
-        enc.put(None)
+        enc.text("")
         return
     shown = image.palette
     if type(shown) is not ImagePalette.ImagePalette or shown.rawmode not in (None, shown.mode):
         raise NotTyped
     mode = image.im.getpalettemode()
-    enc.put((mode, bytes(image.im.getpalette(mode, mode)), shown.mode, shown.palette))
+    enc.text(mode)
+    enc.put(bytes(image.im.getpalette(mode, mode)))
+    enc.text(shown.mode)
+    enc.put(shown.palette)
 
 
 def _get_palette(dec: Decoder, image: Any) -> None:
-    found = dec.exact(tuple, type(None))
-    if (found is None) == (image.mode in ("P", "PA")):
+    mode = dec.text()
+    if mode not in (_PALETTES if image.mode in ("P", "PA") else ("",)):
         raise UnreadableEntry("a palette is damaged")
-    if found is None:
+    if not mode:
         return
-    mode, colors, shown_mode, shown = found
-    if mode not in _PALETTES or type(colors) is not bytes or not _is_palette(shown):
+    colors, shown_mode, shown = dec.exact(bytes), dec.text(), dec.exact(bytes, bytearray, list)
+    if shown_mode not in _PALETTES or not set(map(type, shown)) <= {int}:
         raise UnreadableEntry("a palette is damaged")
     image.putpalette(colors, mode)
     image.load()
-    image.palette = ImagePalette.ImagePalette(shown_mode, shown)
-
-
-def _is_palette(shown: Any) -> bool:
-    return type(shown) in (bytes, bytearray) or (type(shown) is list and set(map(type, shown)) <= {int})
+    image.palette = ImagePalette.ImagePalette(shown_mode)
+    image.palette.palette = shown  # the constructor has another idea of an empty one
 
 
 register(Rule("PIL.Image", _put_image, _get_image), Image.Image)

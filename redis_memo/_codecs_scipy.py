@@ -27,7 +27,7 @@ __all__: list[str] = []
 
 _LONGEST: Final = (1 << 63) - 1
 _ELEMENTS: Final = frozenset("?bBhHiIlLqQfdgFDG")  # what scipy calculates with
-_NUMBERS: Final = (bool, int, float, complex, np.number, np.bool_)
+_NUMBERS: Final = frozenset((bool, int, float, complex))
 # Attributes that the rules below take care of, or that scipy works out again when it is asked for them.
 _KNOWN: Final = frozenset({
     "_shape", "maxprint", "data", "indices", "indptr", "coords", "offsets", "rows", "dtype", "_dict",
@@ -206,8 +206,11 @@ def _get_diagonals(dec: Decoder) -> Any:
 # Lists, and dictionaries of keys: Python objects, which keep the types that they have
 
 
+# Not of any class that is a number to isinstance(): a class of the program would be asked to compare and to convert.
+
+
 def _are_numbers(items: Sequence[Any]) -> bool:
-    return all(isinstance(item, _NUMBERS) for item in items)
+    return all(type(item) in _NUMBERS or isinstance(item, (np.number, np.bool_)) for item in items)
 
 
 def _put_lists(enc: Encoder, value: Any) -> None:
@@ -266,7 +269,7 @@ def _put_keys(enc: Encoder, value: Any) -> None:
 
 def _are_keys(axes: Sequence[Sequence[Any]], shape: Sequence[int]) -> bool:
     return not axes or all(
-        all(isinstance(place, (int, np.integer)) and 0 <= place < length for place in axis)
+        all((type(place) is int or isinstance(place, np.integer)) and 0 <= place < length for place in axis)
         for axis, length in zip(axes, shape, strict=True)
     )
 

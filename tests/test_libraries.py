@@ -243,8 +243,8 @@ def _claims() -> dict[str, bytes]:
         "rows of a csr": _planted("scipy.compressed", "csr_array", (many, 1), one, index, index),
         "rows of a lil": _planted("scipy.lil", "lil_array", (many, 1), more=b"=\3<f8") + b"=\3|u1\1\0\0\0" * 2 + b"g\0",
         "diagonals": _planted("scipy.dia", "dia_array", (many, many), np.zeros((0, 0)), index),
-        "pixels": _planted("PIL.Image", "RGB", (1 << 20, 1 << 20), np.zeros(3, "u1"), more=b"NM\0N"),
-        "rows of an image": _planted("PIL.Image", "L", (0, 1 << 30), np.zeros(0, "u1"), more=b"NM\0N"),
+        "pixels": _planted("PIL.Image", "RGB", (1 << 20, 1 << 20), np.zeros(3, "u1"), more=b"\0m\0N"),
+        "rows of an image": _planted("PIL.Image", "L", (0, 1 << 30), np.zeros(0, "u1"), more=b"\0m\0N"),
     }
 
 

@@ -27,16 +27,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import pytz
+import scipy.sparse as sp
 from dateutil import tz as dateutil_tz
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from redis_memo import _codecs_stream as stream
 from redis_memo._codecs import Payload, dumps, loads, register_type, registered_types
 from redis_memo.errors import ConfigurationError, UnreadableEntry, UnsupportedType
 
 from . import strategies as made
-from .strategies import STRATEGIES, Fill, Mode, Order, Pair, Quote, Side, Tick, anything, same
+from .strategies import STRATEGIES, Fill, Mode, Order, Pair, Quote, Side, Tick, _with_attributes, anything, same
 
 HERE = pathlib.Path(__file__).parent
 GOLDEN = HERE / "golden" / "values.json"
@@ -1012,6 +1014,16 @@ def test_a_second_process_reads_it_without_having_seen_the_library(tmp_path: pat
 # Golden values: what was written stays readable, and is written again byte for byte
 
 
+_SPARSE = np.array([[0, 1.5], [2.0, 0], [0, 0]])
+
+
+def _palette_image() -> Any:
+    image = Image.frombytes("P", (2, 1), b"\0\1")
+    image.putpalette(bytes(range(8)), "RGBA")
+    image.info["dpi"] = (72, 72)
+    return image
+
+
 def _golden_values() -> dict[str, Any]:
     stamps = pd.DatetimeIndex(np.array([1_700_000_000, 1_700_086_400], "M8[s]").astype("M8[ns]"))
     return {
@@ -1080,6 +1092,16 @@ def _golden_values() -> dict[str, Any]:
         )
         .rename_axis(columns=None)
         .set_axis(pd.Index(list("abcde"), dtype=object), axis=1),
+        "ordered with attributes": _with_attributes(collections.OrderedDict(a=1), {"_metadata": {"version": 1}}),
+        "matrices": [
+            sp.csr_array(_SPARSE),
+            sp.bsr_matrix(_SPARSE, blocksize=(1, 2)),
+            sp.coo_array(_SPARSE),
+            sp.dia_array(_SPARSE),
+            sp.lil_matrix(_SPARSE),
+            sp.dok_array(_SPARSE),
+        ],
+        "images": [Image.frombytes("RGB", (2, 1), b"abcdef"), _palette_image()],
         "multi": pd.MultiIndex.from_arrays([pd.Index([1, 2]), pd.Index([0.5, 1.5])], names=["a", None]),
     }
 
