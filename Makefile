@@ -4,9 +4,9 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 pytho
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
-.PHONY: demo test proof lint types bench clean help
+.PHONY: demo test test-torch proof lint types bench clean help
 help:            ## what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
 
 $(STAMP): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; name it with: make PYTHON=/path/to/python3"; exit 1; }
@@ -20,9 +20,14 @@ demo: $(STAMP)   ## a market-data service stops repeating itself
 
 test: $(STAMP)   ## lint, types and all tests
 	@sh tests/servers.sh $(VENV)/servers
+	@sh tests/other_pandas.sh $(BIN)/python $(VENV)/other-pandas
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-torch: $(STAMP) ## the tests of tensors; installs torch, which is large
+	$(BIN)/python -m pip install --quiet --group torch
+	$(BIN)/python -m pytest tests/test_torch.py tests/test_values.py -k torch
 
 proof: $(STAMP)  ## the long search: schedules, planted mistakes, real processes
 	@sh tests/servers.sh $(VENV)/servers

@@ -16,7 +16,9 @@ marked, and such a part is opened only for a caller who has verified where the e
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib
 import io
 import pickle
 import pickletools
@@ -27,24 +29,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from redis_memo import _codecs_builtin, _codecs_classes, _codecs_stdlib  # noqa: F401 - they register their rules
-from redis_memo._codecs_stream import (
+from redis_memo._codecs_rules import (
     BY_NAME,
+    FLAWS,
     LIBRARIES,
-    OUT_OF_BAND,
     PUT,
-    PUT_PICKLE,
     READ,
     USER_TYPES,
-    Buffer,
     Cyclic,
-    Decoder,
-    Encoder,
     Rule,
-    Source,
     TooDeep,
+    find_rule,
     load_rules,
+    refuse,
     type_name,
 )
+from redis_memo._codecs_stream import OUT_OF_BAND, PUT_PICKLE, Buffer, Decoder, Encoder, Source
 from redis_memo.errors import ConfigurationError, UnreadableEntry, UnsupportedType
 
 if TYPE_CHECKING:
@@ -225,21 +225,26 @@ def _flaw(cls: type) -> str | None:
 _sound: Final[weakref.WeakSet[type]] = weakref.WeakSet()
 
 
-def _check(cls: type) -> None:
-    if cls in _sound:
-        return
-    flaw = _flaw(cls)
+def _check(value: object) -> None:
+    cls = type(value)
+    if cls not in _sound:
+        flaw = _flaw(cls)
+        if flaw is not None:
+            refuse(value, flaw)
+        with contextlib.suppress(ImportError):  # polars' rules need pyarrow, its pickles do not
+            find_rule(cls)  # which loads what its library says about single objects
+        _sound.add(cls)
+    ask = FLAWS.find(cls)
+    flaw = None if ask is None else ask(value)
     if flaw is not None:
-        name = type_name(cls)
-        raise UnsupportedType(f"an object of type {name} cannot be stored: it {flaw}", type_name=name)
-    _sound.add(cls)
+        refuse(value, flaw)
 
 
 class _Pickler(pickle.Pickler):
     """Plain pickle, which names classes and functions; of what it is given it refuses what would come back changed."""
 
     def reducer_override(self, obj: Any) -> Any:
-        _check(type(obj))
+        _check(obj)
         return NotImplemented
 
 
@@ -265,7 +270,7 @@ def _cloud_pickler() -> Any:
 
     class CloudPickler(cloudpickle.Pickler):  # type: ignore[misc]
         def reducer_override(self, obj: Any) -> Any:
-            _check(type(obj))
+            _check(obj)
             if isinstance(obj, (type, types.FunctionType)) and _is_named(obj):
                 # By name, in __main__ too. By value it would be another one in each process that reads it.
                 return NotImplemented
@@ -305,7 +310,7 @@ def _pickle(pickler: Any, value: object) -> tuple[bytes, list[memoryview], list[
 
 def _put_pickle(enc: Encoder, value: Any) -> None:
     """Write one object as a pickle, its large buffers beside it."""
-    _check(type(value))
+    _check(value)
     if not enc.allow_pickle:
         name = type_name(type(value))
         raise UnsupportedType(
@@ -326,6 +331,11 @@ def _put_pickle(enc: Encoder, value: Any) -> None:
         except Exception as error:
             raise _unsupported(value, error) from error
     enc.pickled = True
+    for library in _BOUND_TO_VERSION:
+        if library.encode() in data and library in sys.modules:
+            enc.out += b"V"
+            enc.text(library)
+            enc.text(sys.modules[library].__version__)
     enc.out += b"p"
     enc.blob(data)
     enc.size(len(buffers))
@@ -334,9 +344,13 @@ def _put_pickle(enc: Encoder, value: Any) -> None:
     enc.close(value)
 
 
-def _get_pickle(dec: Decoder) -> Any:
+def _demand_trust(dec: Decoder) -> None:
     if not dec.trusted:
         raise UnreadableEntry("the entry has a pickled part, and nothing shows who wrote it")
+
+
+def _get_pickle(dec: Decoder) -> Any:
+    _demand_trust(dec)
     data = bytes(dec.blob())
     # Whatever the entry was read into, the object gets memory of its own to write to.
     buffers = [dec.owned() for _ in range(dec.size())]
@@ -347,6 +361,21 @@ def _get_pickle(dec: Decoder) -> Any:
         raise UnreadableEntry(f"unpickling {_first_global(data)} raised {type(error).__name__}") from None
     dec.memo.append(value)
     return value
+
+
+# What one version of these pickled another one reads with a warning and no promise that it predicts the same.
+_BOUND_TO_VERSION: Final = ("sklearn",)
+
+
+def _get_versioned(dec: Decoder) -> Any:
+    _demand_trust(dec)
+    library, version = dec.text(), dec.text()
+    if library not in _BOUND_TO_VERSION:
+        raise UnreadableEntry("the entry uses a library that this version does not know")
+    here = importlib.import_module(library).__version__
+    if version != here:
+        raise UnreadableEntry(f"it was pickled with {library} {version}, and {here} is installed here")
+    return dec.get()
 
 
 def _first_global(data: bytes) -> str:
@@ -368,3 +397,4 @@ def _first_global(data: bytes) -> str:
 PUT_PICKLE.append(_put_pickle)
 READ[ord("p")] = _get_pickle
 READ[ord("U")] = _get_user_type
+READ[ord("V")] = _get_versioned

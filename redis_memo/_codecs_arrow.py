@@ -6,12 +6,15 @@ What is read is validated in full before anything looks at it: Arrow trusts offs
 from __future__ import annotations
 
 import struct
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
-from redis_memo._codecs_stream import Decoder, Encoder, NotTyped, Rule, register
+from redis_memo._codecs_rules import NotTyped, Rule, register
 from redis_memo.errors import UnreadableEntry
+
+if TYPE_CHECKING:
+    from redis_memo._codecs_stream import Decoder, Encoder
 
 __all__ = ["get_column", "get_table", "put_column", "put_table"]
 
@@ -106,6 +109,17 @@ def _get_array(dec: Decoder) -> Any:
     return column.chunk(0) if column.num_chunks else pa.array([], column.type)
 
 
+def _put_scalar(enc: Encoder, value: Any) -> None:
+    put_column(enc, pa.repeat(value, 1) if value.is_valid else pa.nulls(1, value.type))
+
+
+def _get_scalar(dec: Decoder) -> Any:
+    column = get_column(dec)
+    if len(column) != 1:
+        raise UnreadableEntry("a scalar is damaged")
+    return column[0]
+
+
 def _put_schema(enc: Encoder, schema: Any) -> None:
     if any(_is_extension(field.type) for field in schema):
         raise NotTyped
@@ -124,6 +138,7 @@ register(Rule("pa.Table", put_table, get_table), pa.Table)
 register(Rule("pa.RecordBatch", _put_batch, _get_batch), pa.RecordBatch)
 register(Rule("pa.ChunkedArray", put_column, get_column), pa.ChunkedArray)
 register(Rule("pa.Array", put_column, _get_array), pa.Array, subclasses=True)
+register(Rule("pa.Scalar", _put_scalar, _get_scalar), pa.Scalar, subclasses=True)
 register(Rule("pa.Schema", _put_schema, _get_schema), pa.Schema)
 register(
     Rule(

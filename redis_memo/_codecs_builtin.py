@@ -20,7 +20,8 @@ from redis_memo._codecs_items import (
     put_items,
     put_records,
 )
-from redis_memo._codecs_stream import PUT, READ, Decoder, Encoder, put_other
+from redis_memo._codecs_rules import PUT, READ
+from redis_memo._codecs_stream import Decoder, Encoder, put_other
 from redis_memo.errors import UnreadableEntry
 
 __all__ = ["get_pairs", "put_pairs"]

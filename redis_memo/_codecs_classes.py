@@ -18,11 +18,14 @@ import importlib
 import sys
 import weakref
 from types import MemberDescriptorType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from redis_memo._codecs_items import get_items, put_items
-from redis_memo._codecs_stream import CLASSIFIERS, Decoder, Encoder, NotTyped, Rule, register
+from redis_memo._codecs_rules import CLASSIFIERS, NotTyped, Rule, register
 from redis_memo.errors import UnreadableEntry
+
+if TYPE_CHECKING:
+    from redis_memo._codecs_stream import Decoder, Encoder
 
 __all__ = ["by_name", "fillable", "is_plain", "load_class"]
 

@@ -18,7 +18,8 @@ from decimal import Decimal
 from operator import attrgetter, itemgetter
 from typing import Any, Final
 
-from redis_memo._codecs_stream import PUT, USER_TYPES, Decoder, Encoder, load_rules, put_other
+from redis_memo._codecs_rules import PUT, USER_TYPES, load_rules
+from redis_memo._codecs_stream import Decoder, Encoder, put_other
 from redis_memo.errors import UnreadableEntry
 
 __all__ = [

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from redis_memo._codecs_items import NAMED_ITEMS, PACKERS, get_items, put_items
-from redis_memo._codecs_stream import Buffer, Decoder, Encoder, NotTyped, Rule, register
+from redis_memo._codecs_rules import NotTyped, Rule, register
 from redis_memo.errors import UnreadableEntry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from redis_memo._codecs_stream import Buffer, Decoder, Encoder
 
 __all__ = ["fixed", "get_array", "get_dtype", "numbers", "put_array", "put_dtype", "raw", "writable"]
 

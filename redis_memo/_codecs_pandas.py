@@ -18,8 +18,9 @@ import pandas as pd
 
 from redis_memo._codecs_items import NAMED_ITEMS, PACKERS, SINGLETONS
 from redis_memo._codecs_numpy import fixed, get_array, get_dtype, numbers, put_array, put_dtype, raw, writable
-from redis_memo._codecs_pandas_arrays import as_numpy, get_name, put_labels
-from redis_memo._codecs_stream import OUT_OF_BAND, Decoder, Encoder, NotTyped, Rule, register
+from redis_memo._codecs_pandas_arrays import as_numpy, get_name, get_zone, put_labels
+from redis_memo._codecs_rules import NotTyped, Rule, register
+from redis_memo._codecs_stream import OUT_OF_BAND, Decoder, Encoder
 from redis_memo.errors import UnreadableEntry
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ def _put_group(enc: Encoder, dtype: Any, places: list[Any], blocks: list[Any]) -
     rows = blocks[0].shape[1]
     enc.size(rows)
     if rows * dtype.itemsize < OUT_OF_BAND:
-        enc.blob(raw(np.ascontiguousarray(blocks[0] if len(blocks) == 1 else np.concatenate(blocks))))
+        # By itself numpy would join what is big-endian into something that is not.
+        enc.blob(raw(np.ascontiguousarray(blocks[0] if len(blocks) == 1 else np.concatenate(blocks, dtype=dtype))))
         return
     for block in blocks:
         matrix = block if block.strides[1] == dtype.itemsize else _gather(block)
@@ -140,7 +142,8 @@ def _put_columns(enc: Encoder, frame: Any) -> None:
         if not OUT_OF_BAND <= rows * dtype.itemsize < _SHORT:
             plain.append((_put_group, dtype, all_places, blocks))
             continue
-        places, matrix = np.concatenate(all_places), blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+        places = np.concatenate(all_places)
+        matrix = blocks[0] if len(blocks) == 1 else np.concatenate(blocks, dtype=dtype)
         plain += [(_put_short, dtype, places[which], matrix[which]) for which in _alike(matrix)]
     enc.size(len(plain) + len(others))
     for put, *parts in plain:
@@ -244,8 +247,7 @@ def _put_timestamp(enc: Encoder, value: Any) -> None:
 
 
 def _get_timestamp(dec: Decoder) -> Any:
-    # Not a zone's name: pandas opens what "dateutil/..." leads to.
-    unit, number, zone, fold = dec.text(), dec.exact(int), dec.some(dt.tzinfo, type(None)), dec.exact(int)
+    unit, number, zone, fold = dec.text(), dec.exact(int), get_zone(dec, type(None)), dec.exact(int)
     return _timestamp(unit, number, zone, fold)
 
 
@@ -316,14 +318,22 @@ _OFFSETS: Final[dict[str, Any]] = {
 }
 
 
+# Arguments that only a later pandas knows, and what it takes for what was meant before: not worth a miss.
+_ADDED: Final = {("Easter", "method"): 3}
+
+
 def _make_offset(name: str, number: int, normalize: bool, options: dict[str, Any]) -> Any:
     return _OFFSETS[name](number, normalize=normalize, **options)
 
 
 def _put_offset(enc: Encoder, value: Any) -> None:
     # The calendar of a custom business day is made from its holidays and week mask.
-    options = {name: option for name, option in value.kwds.items() if name != "calendar"}
     name = type(value).__name__
+    options = {
+        key: option
+        for key, option in value.kwds.items()
+        if key != "calendar" and _ADDED.get((name, key), ...) != option
+    }
     if _OFFSETS.get(name) is not type(value) or not _are_options(options) or type(value.n) is not int:
         raise NotTyped
     again = _make_offset(name, value.n, value.normalize, options)

@@ -18,13 +18,15 @@ from pandas.core.arrays import string_, string_arrow
 
 from redis_memo._codecs_items import hashable
 from redis_memo._codecs_numpy import get_array, put_array
-from redis_memo._codecs_stream import Decoder, Encoder, NotTyped, Rule, register
+from redis_memo._codecs_rules import NotTyped, Rule, register
 from redis_memo.errors import UnreadableEntry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["as_numpy", "get_name", "put_labels"]
+    from redis_memo._codecs_stream import Decoder, Encoder
+
+__all__ = ["as_numpy", "get_name", "get_zone", "put_labels"]
 
 _MASKED: Final = {
     name: getattr(pd, name)
@@ -41,6 +43,23 @@ def _of(cls: type, value: object) -> Any:
     if not isinstance(value, cls):
         raise UnreadableEntry("an array is damaged")
     return value
+
+
+# Zones
+
+_LOOKS_INTO_ZONES: Final = pd.__version__.startswith("2.")
+
+
+def get_zone(dec: Decoder, *others: type) -> Any:
+    """Read a zone, never a zone's name: pandas opens what "dateutil/..." leads to.
+
+    pandas 2 takes zones of dateutil apart by attributes that those of dateutil 4 do not have, and makes of them, with a
+    line on standard error, times that are off by the offset.
+    """
+    zone = dec.some(dt.tzinfo, *others)
+    if _LOOKS_INTO_ZONES and type(zone).__name__ == "tzfile" and not hasattr(zone, "_trans_list_utc"):
+        raise UnreadableEntry("this version of pandas cannot use this version of dateutil's zones")
+    return zone
 
 
 # dtypes
@@ -100,8 +119,7 @@ register(
     Rule(
         "pd.DatetimeTZDtype",
         _put_parts("unit", "tz"),
-        # Not a zone's name: pandas opens what "dateutil/..." leads to.
-        lambda dec: pd.DatetimeTZDtype(dec.exact(str), dec.some(dt.tzinfo)),
+        lambda dec: pd.DatetimeTZDtype(dec.exact(str), get_zone(dec)),
     ),
     pd.DatetimeTZDtype,
 )

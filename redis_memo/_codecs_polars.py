@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pyarrow as pa
 
-from redis_memo._codecs_stream import Decoder, Encoder, NotTyped, Rule, register
+from redis_memo._codecs_rules import FLAWS, NotTyped, Rule, register
 from redis_memo.errors import UnreadableEntry
+
+if TYPE_CHECKING:
+    from redis_memo._codecs_stream import Decoder, Encoder
 
 __all__: list[str] = []
 
@@ -54,8 +57,17 @@ def _get_frame(dec: Decoder) -> Any:
     return frame
 
 
+def _flaw(value: Any) -> str | None:
+    dtypes = value.dtypes if isinstance(value, pl.DataFrame) else [value.dtype]
+    if any(isinstance(dtype, pl.Object) for dtype in dtypes):
+        return "has Python objects in a column (dtype Object), which polars hands to no other process"
+    return None
+
+
 register(Rule("pl.DataFrame", _put_frame, _get_frame), pl.DataFrame)
 register(
     Rule("pl.Series", lambda enc, series: _put_frame(enc, series.to_frame()), lambda dec: _get_frame(dec).to_series()),
     pl.Series,
 )
+for _cls in (pl.DataFrame, pl.Series):
+    FLAWS.register(_cls, _flaw, subclasses=True)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from datetime import timedelta
 from types import NoneType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 from pydantic_core import TzInfo
 
 from redis_memo._codecs_classes import by_name, fillable, load_class
-from redis_memo._codecs_stream import Decoder, Encoder, NotTyped, Rule, register
+from redis_memo._codecs_rules import NotTyped, Rule, register
 from redis_memo.errors import UnreadableEntry
+
+if TYPE_CHECKING:
+    from redis_memo._codecs_stream import Decoder, Encoder
 
 __all__: list[str] = []
 
@@ -23,9 +26,20 @@ def _fields(cls: type) -> tuple[str, ...] | None:
     """The fields of a model that has no say in how it is pickled, else None."""
     if not issubclass(cls, BaseModel) or not fillable(cls) or hasattr(cls, "__del__"):
         return None
-    if any(getattr(cls, hook, None) is not getattr(BaseModel, hook, None) for hook in _HOOKS):
+    known = _root(cls)
+    if any(getattr(cls, hook, None) is not getattr(known, hook, None) for hook in _HOOKS):
         return None
     return tuple(cls.model_fields)
+
+
+def _root(cls: type) -> Any:
+    """The class of pydantic's that says what the state of a model is."""
+    return RootModel if issubclass(cls, RootModel) else BaseModel
+
+
+def _parts(cls: type) -> tuple[str, ...]:
+    """Names of the parts of state; a root model has neither extra nor private attributes, nor places for them."""
+    return _STATE[:2] if _root(cls) is RootModel else _STATE
 
 
 def _put_model(enc: Encoder, value: Any) -> None:
@@ -34,8 +48,8 @@ def _put_model(enc: Encoder, value: Any) -> None:
     if fields is None or by_name(cls.__module__, cls.__qualname__) is not cls:
         raise NotTyped
     enc.put_class(cls, *fields)
-    state = BaseModel.__getstate__(value)
-    for name in _STATE:
+    state = _root(cls).__getstate__(value)
+    for name in _parts(cls):
         enc.put(state[name])
 
 
@@ -45,7 +59,7 @@ def _get_model(dec: Decoder, slot: int) -> Any:
         raise UnreadableEntry("a model has changed")
     value = object.__new__(cls)
     dec.remember(slot, value)
-    for name, kind in zip(_STATE, (dict, set, dict, dict), strict=True):
+    for name, kind in zip(_parts(cls), (dict, set, dict, dict), strict=False):
         state = dec.get()
         optional = name in _STATE[2:]
         if not isinstance(state, (kind, NoneType) if optional else kind):

@@ -5,14 +5,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytz
 import pytz.tzinfo
 
-from redis_memo._codecs_stream import Decoder, Encoder, NotTyped, Rule, register
+from redis_memo._codecs_rules import NotTyped, Rule, register
 from redis_memo._codecs_zoneinfo import checked_key
 from redis_memo.errors import UnreadableEntry
+
+if TYPE_CHECKING:
+    from redis_memo._codecs_stream import Decoder, Encoder
 
 __all__: list[str] = []
 

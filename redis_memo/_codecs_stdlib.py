@@ -13,12 +13,15 @@ from decimal import Decimal
 from fractions import Fraction
 from numbers import Integral
 from types import EllipsisType, NotImplementedType, SimpleNamespace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from redis_memo._codecs_builtin import get_pairs, put_pairs
 from redis_memo._codecs_items import get_items, hashable, put_items
-from redis_memo._codecs_stream import Decoder, Encoder, NotTyped, Rule, register
+from redis_memo._codecs_rules import NotTyped, Rule, register
 from redis_memo.errors import UnreadableEntry
+
+if TYPE_CHECKING:
+    from redis_memo._codecs_stream import Decoder, Encoder
 
 __all__: list[str] = []
 
@@ -52,13 +55,31 @@ def _bare(value: Any) -> Any:
     return value
 
 
-def _put_pairs_early(enc: Encoder, value: Any) -> None:
+def _put_counter(enc: Encoder, value: Any) -> None:
     put_pairs(enc, _bare(value))
+
+
+# Attributes, which torch's state_dict() has, come first, behind a mark that no sequence begins with.
+_ATTRIBUTES: Final = b"+"
+
+
+def _put_ordered(enc: Encoder, value: Any) -> None:
+    own = value.__dict__
+    if own:
+        if not set(map(type, own)) <= {str}:
+            raise NotTyped
+        enc.out += _ATTRIBUTES
+        put_pairs(enc, own)
+    put_pairs(enc, value)
 
 
 def _get_ordered(dec: Decoder, slot: int) -> Any:
     value: OrderedDict[Any, Any] = OrderedDict()
     dec.remember(slot, value)
+    if dec.data[dec.pos] == _ATTRIBUTES[0]:
+        dec.pos += 1
+        if not set(map(type, get_pairs(dec, value.__dict__))) <= {str}:
+            raise UnreadableEntry("an ordered dict is damaged")
     return get_pairs(dec, value)
 
 
@@ -231,8 +252,8 @@ def _get_uuid(dec: Decoder) -> uuid.UUID:
 register(Rule("ellipsis", lambda _enc, _value: None, lambda _dec: Ellipsis), EllipsisType)
 register(Rule("notimplemented", lambda _enc, _value: None, lambda _dec: NotImplemented), NotImplementedType)
 register(Rule("class", _put_builtin_class, lambda dec: _CLASSES[dec.text()]), type)
-register(Rule("ordered", _put_pairs_early, _get_ordered, early=True), OrderedDict)
-register(Rule("counter", _put_pairs_early, _get_counter, early=True), Counter)
+register(Rule("ordered", _put_ordered, _get_ordered, early=True), OrderedDict)
+register(Rule("counter", _put_counter, _get_counter, early=True), Counter)
 register(Rule("defaultdict", _put_defaultdict, _get_defaultdict, early=True), defaultdict)
 register(Rule("deque", _put_deque, _get_deque, early=True), deque)
 register(Rule("namespace", _put_namespace, _get_namespace, early=True), SimpleNamespace)

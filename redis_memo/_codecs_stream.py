@@ -12,6 +12,7 @@ length and follow, in order, as buffers, so that an array's memory is never copi
     "x" u8 name body                             a rule found by name: stdlib, numpy, pandas ...
     "U" u8 name node                             a type of the user's (``register_type``)
     "p" blob size                                a pickle, and how many buffers it takes
+    "V" blob blob node                           a pickle, and the library and version that alone can read it
     "@" size                                     an object that came before
 
 A tag's meaning never changes: what has to be stored differently gets a new tag, so that old entries stay readable.
@@ -23,40 +24,23 @@ alike; nothing about it is stored.
 
 from __future__ import annotations
 
-import importlib
 import struct
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
-from redis_memo._registry import Registry
+from redis_memo._codecs_rules import BY_NAME, PUT, READ, Cyclic, Rule, TooDeep, find_rule, load_rules
 from redis_memo.errors import UnreadableEntry, UnsupportedType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = [
-    "BY_NAME",
-    "CLASSIFIERS",
-    "LIBRARIES",
     "OUT_OF_BAND",
-    "PUT",
     "PUT_PICKLE",
-    "READ",
-    "REGISTRY",
-    "USER_TYPES",
     "Buffer",
-    "Cyclic",
     "Decoder",
     "Encoder",
-    "NotTyped",
-    "Rule",
     "Source",
-    "TooDeep",
-    "find_rule",
-    "load_rules",
     "put_other",
-    "register",
-    "type_name",
 ]
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -70,23 +54,6 @@ _HASHES_PER_BYTE: Final = 64
 _U64: Final = struct.Struct("<Q")
 _PENDING: Final = object()  # stands for an object that has an index but does not exist yet
 
-# The module with a library's rules, by the top-level module of the object's class when writing and by the part of
-# the stored name before the first dot when reading. A fixed table: no stored byte ever names a module to import,
-# and a module is imported for writing only when its library is loaded already.
-LIBRARIES: Final[Mapping[str, tuple[str, str]]] = {
-    "zoneinfo": ("zoneinfo", "redis_memo._codecs_zoneinfo"),
-    "pytz": ("pytz", "redis_memo._codecs_pytz"),
-    "dateutil": ("dateutil", "redis_memo._codecs_dateutil"),
-    "numpy": ("np", "redis_memo._codecs_numpy"),
-    "pandas": ("pd", "redis_memo._codecs_pandas"),
-    "pyarrow": ("pa", "redis_memo._codecs_arrow"),
-    "polars": ("pl", "redis_memo._codecs_polars"),
-    "pydantic": ("pydantic", "redis_memo._codecs_pydantic"),
-    "pydantic_core": ("pydantic", "redis_memo._codecs_pydantic"),
-}
-_BY_PREFIX: Final = dict(LIBRARIES.values())
-
-
 class Source(Protocol):
     """A buffer that is still compressed."""
 
@@ -98,77 +65,6 @@ class Source(Protocol):
 
     def read_into(self, target: memoryview) -> None:
         """Fill ``target``, which is as long as it; once."""
-
-
-class Cyclic(Exception):  # noqa: N818 - a signal between writer and dumps(), never seen outside
-    """An object contains itself through something that must be complete before it can be referred to."""
-
-
-class TooDeep(Exception):  # noqa: N818 - as above
-    """Typed nesting is deeper than the reader's stack should be asked to go."""
-
-
-class NotTyped(Exception):  # noqa: N818 - as above
-    """A rule finds that it could not bring this object back exactly; pickle may."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """How objects of a type are written and read.
-
-    Attributes:
-        name: What is stored to find ``get`` again.
-        put: Writes the object's parts.
-        get: Reads them in the same order. For an ``early`` rule it is given the object's index and calls
-            :meth:`Decoder.remember` before it reads anything that could refer back to the object.
-        early: The object exists before its parts, and can contain itself.
-    """
-
-    name: str
-    put: Callable[[Encoder, Any], None]
-    get: Callable[..., Any]
-    early: bool = False
-    head: bytes = field(init=False)
-
-    def __post_init__(self) -> None:
-        name = self.name.encode("ascii")
-        object.__setattr__(self, "head", b"x" + bytes((len(name),)) + name)
-
-
-PUT: Final[dict[type, Callable[[Encoder, Any], None]]] = {}
-READ: Final[dict[int, Callable[[Decoder], Any]]] = {}
-BY_NAME: Final[dict[bytes, Rule]] = {}
-USER_TYPES: Final[dict[type, Rule]] = {}
-REGISTRY: Final[Registry[Rule]] = Registry({library: module for library, (_, module) in LIBRARIES.items()})
-CLASSIFIERS: Final[list[Callable[[type], Rule | None]]] = []
-
-
-def type_name(cls: type) -> str:
-    """Module and qualified name, for messages."""
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def register(rule: Rule, *classes: type, subclasses: bool = False) -> None:
-    """Use ``rule`` for these classes, and to read what is stored under its name."""
-    BY_NAME[rule.name.encode()] = rule
-    for cls in classes:
-        REGISTRY.register(cls, rule, subclasses=subclasses)
-
-
-def find_rule(cls: type) -> Rule | None:
-    """Return the rule for a class, the user's own first, or None where only pickle is left."""
-    rule = USER_TYPES.get(cls) or REGISTRY.find(cls)
-    if rule is None:
-        rule = next((found for classify in CLASSIFIERS if (found := classify(cls)) is not None), None)
-    return rule
-
-
-def load_rules(prefix: str) -> None:
-    """Import the rules of one library, named by its prefix in stored names."""
-    module = _BY_PREFIX.get(prefix)
-    if module is None:
-        raise UnreadableEntry("the entry uses a codec that this version does not have")
-    importlib.import_module(module)
 
 
 class Encoder:

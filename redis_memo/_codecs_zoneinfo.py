@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
-from redis_memo._codecs_stream import Decoder, Encoder, NotTyped, Rule, register
+from redis_memo._codecs_rules import NotTyped, Rule, register
 from redis_memo.errors import UnreadableEntry
+
+if TYPE_CHECKING:
+    from redis_memo._codecs_stream import Decoder, Encoder
 
 __all__ = ["checked_key"]
 

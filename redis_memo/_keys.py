@@ -10,7 +10,7 @@ Which rule applies, the first of:
 1. the rules for exactly the builtin type (``_keys_stdlib``, ``_keys_code``);
 2. a method ``__memo_key__`` on the class, inherited too;
 3. a rule from ``register_key``;
-4. a library's rules (numpy, pandas, pyarrow, polars), loaded when the first of its objects arrives;
+4. a library's rules (numpy, pandas, pyarrow, polars, scipy, torch, Pillow), loaded when its first object arrives;
 5. refusal of what is used up by reading (iterators) or stands for something live (locks, sockets, tasks);
 6. enumerations, classes, annotations, time zones; subclasses of builtins as class, content and own state;
 7. dataclasses, attrs classes and pydantic models by their fields;
@@ -54,6 +54,9 @@ LIBRARIES: Registry[Rule] = Registry(
         "pandas": "redis_memo._keys_pandas",
         "pyarrow": "redis_memo._keys_arrow",
         "polars": "redis_memo._keys_polars",
+        "scipy": "redis_memo._keys_scipy",
+        "torch": "redis_memo._keys_torch",
+        "PIL": "redis_memo._keys_pillow",
     }
 )
 _registered: Registry[Callable[[Any], object]] = Registry({})

@@ -163,7 +163,9 @@ def hash_table(runs: Sequence[np.ndarray[Any, Any]], rows: int) -> bytes:
         for group in groups:
             # Brought together in the cache first: few calls on much data let the threads wait less for each other.
             pieces = [run[:, start:stop] for run in group]
-            piece = np.ascontiguousarray(pieces[0]) if len(pieces) == 1 else np.concatenate(pieces)
+            # By itself numpy would join what is big-endian into something that is not.
+            one = len(pieces) == 1
+            piece = np.ascontiguousarray(pieces[0]) if one else np.concatenate(pieces, dtype=pieces[0].dtype)
             hasher.update(_bytes(_canonical(piece)))
         return hasher.digest()
 

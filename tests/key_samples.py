@@ -24,6 +24,8 @@ import dateutil.tz
 import numpy as np
 import pandas as pd
 import pytz
+import scipy.sparse as sp
+from PIL import Image
 
 from redis_memo._keys import digest, encode
 
@@ -81,7 +83,8 @@ def samples():
             "kind": pd.Categorical(["x", "y", "x"], categories=pd.Index(["y", "x"], dtype=object), ordered=True),
             "whole": pd.array([1, None, 3], dtype="Int64"),
         },
-        index=pd.DatetimeIndex(["2026-02-01", "2026-02-02", "2026-02-03"], tz="Asia/Kolkata", name="date").as_unit("ns"),
+        # A zone by its name would be one of pytz under pandas 2.
+        index=pd.DatetimeIndex(["2026-02-01", "2026-02-02", "2026-02-03"], tz=INDIA, name="date").as_unit("ns"),
     )
     frame.columns = frame.columns.astype(object)  # pandas 3 has another dtype for text than pandas 2
     return {
@@ -135,6 +138,12 @@ def samples():
             pd.period_range("2026-01", periods=2, freq="D"),
             pd.interval_range(0, 2),
         ],
+        "matrices": [
+            getattr(sp, f"{name}_{flavour}")(np.array([[0, 1.5], [2.0, 0], [0, 0]]))
+            for name in ("csr", "csc", "coo", "bsr", "dia", "lil", "dok")
+            for flavour in ("array", "matrix")
+        ],
+        "images": [Image.frombytes("RGB", (2, 1), b"abcdef"), Image.new("P", (2, 2))],
         "pandas scalars": [pd.Timestamp("2026-02-01", tz=INDIA), pd.Timedelta("1h"), pd.NaT, pd.NA, pd.offsets.BDay(2)],
     }
 

@@ -16,7 +16,7 @@ import re
 import struct
 import types
 import zoneinfo
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
@@ -37,6 +37,8 @@ try:
     import pydantic
 except ImportError:
     pydantic = None  # type: ignore[assignment]
+
+from . import strategies_libraries as libraries
 
 __all__ = ["STRATEGIES", "anything", "same"]
 
@@ -102,6 +104,14 @@ if pydantic is not None:
         parts: list[Any] = []
         _hidden: int = pydantic.PrivateAttr(default=1)
 
+    class Lots(pydantic.RootModel[list[int]]):
+        """A model that is one value."""
+
+    T = TypeVar("T")
+
+    class Series_(pydantic.BaseModel, Generic[T]):
+        items: list[T]
+
 
 # Comparing
 
@@ -132,7 +142,9 @@ class _Comparison:
             self.partner[id(one)] = id(other)
             self.keep += (one, other)
         module = type(one).__module__.partition(".")[0]
-        if isinstance(one, float) and not isinstance(one, np.generic):
+        if module in libraries.CHECKS:
+            libraries.CHECKS[module](self, one, other, where)
+        elif isinstance(one, float) and not isinstance(one, np.generic):
             self.true(struct.pack("<d", one) == struct.pack("<d", other), where)
         elif isinstance(one, complex) and not isinstance(one, np.generic):
             self.check((one.real, one.imag), (other.real, other.imag), where)
@@ -169,6 +181,7 @@ class _Comparison:
         elif module == "pyarrow":
             self.arrow(one, other, where)
         elif pydantic is not None and isinstance(one, pydantic.BaseModel):
+            self.true(vars(one).keys() == vars(other).keys(), f"{where}: attributes")
             for part in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"):
                 self.check(getattr(one, part), getattr(other, part), f"{where}.{part}")
         elif dataclasses.is_dataclass(one):
@@ -180,6 +193,7 @@ class _Comparison:
         elif isinstance(one, dict):
             if isinstance(one, collections.defaultdict):
                 self.true(one.default_factory is other.default_factory, where)
+            self.check(getattr(one, "__dict__", None), getattr(other, "__dict__", None), f"{where}.__dict__")
             self.items(list(one.items()), list(other.items()), where)
         elif isinstance(one, (set, frozenset)):
             self.members(one, other, where)
@@ -444,6 +458,11 @@ def _records(draw: Any) -> list[dict[str, Any]]:
     return [{key: draw(_scalars) for key in keys} for _ in range(draw(st.integers(7, 18)))]
 
 
+def _with_attributes(value: Any, attributes: dict[str, Any]) -> Any:
+    value.__dict__.update(attributes)  # torch's state_dict() has some
+    return value
+
+
 anything = st.recursive(
     _scalars,
     lambda inner: st.one_of(
@@ -477,7 +496,11 @@ STRATEGIES: dict[str, st.SearchStrategy[Any]] = {
     "ellipsis": st.just(...),
     "notimplemented": st.just(NotImplemented),
     "class": st.sampled_from([int, float, str, object, dt.datetime, list]),
-    "ordered": st.lists(st.tuples(_hashables, anything), max_size=20).map(collections.OrderedDict),
+    "ordered": st.builds(
+        _with_attributes,
+        st.lists(st.tuples(_hashables, anything), max_size=20).map(collections.OrderedDict),
+        st.dictionaries(st.text(max_size=3), anything, max_size=2),
+    ),
     "counter": st.dictionaries(_hashables, st.integers(), max_size=20).map(collections.Counter),
     "defaultdict": st.builds(
         collections.defaultdict,
@@ -625,7 +648,10 @@ STRATEGIES |= {
 
 # pandas
 
-_pd_zones = st.one_of(_timezones, _zoneinfos, _pytz, st.just(pytz.utc), _tzoffsets, _tzfiles)
+_PANDAS_2 = pd.__version__.startswith("2.")
+# pandas 2 makes wrong times with zones of dateutil 4.
+_pd_tzfiles = st.nothing() if _PANDAS_2 else _tzfiles
+_pd_zones = st.one_of(_timezones, _zoneinfos, _pytz, st.just(pytz.utc), _tzoffsets, _pd_tzfiles)
 _units = st.sampled_from(["s", "ms", "us", "ns"])
 _offsets = st.sampled_from(
     [
@@ -655,12 +681,14 @@ def _intervals(length: int) -> Any:
     return pd.arrays.IntervalArray.from_breaks(np.arange(length + 1) * 1.5, closed="left")
 
 
+_STR = None if pa is None else pd.StringDtype("pyarrow", na_value=np.nan)  # what pandas 3 makes of text
+
 _ARROW_KINDS = (
     []
     if pa is None
     else [
         lambda n: pd.array(["x", None] * n, dtype=pd.StringDtype("pyarrow"))[:n],
-        lambda n: pd.array(["ä" * 30, None, ""] * n, dtype="str")[:n],
+        lambda n: pd.array(["ä" * 30, None, ""] * n, dtype=_STR)[:n],
         lambda n: pd.array([1, None] * n, dtype="int64[pyarrow]")[:n],
         lambda n: pd.array([[1], None] * n, dtype=pd.ArrowDtype(pa.list_(pa.int32())))[:n],
         lambda n: pd.array(["a", "b"] * n, dtype=pd.ArrowDtype(pa.dictionary(pa.int8(), pa.string())))[:n],
@@ -833,7 +861,7 @@ STRATEGIES |= {
     "pd.DateOffset": _offsets,
     "pd.MaskedDtype": st.sampled_from([pd.Int8Dtype(), pd.UInt64Dtype(), pd.Float32Dtype(), pd.BooleanDtype()]),
     "pd.StringDtype": st.sampled_from(
-        [pd.StringDtype("python"), pd.StringDtype("pyarrow"), pd.array(["a"], dtype="str").dtype]
+        [pd.StringDtype("python"), pd.StringDtype("pyarrow"), _STR]
         if pa
         else [pd.StringDtype("python")]
     ),
@@ -866,6 +894,15 @@ if pa is not None:
             pa.array([dt.datetime(2024, 1, 1)], pa.timestamp("us", "Asia/Kolkata")),
             pa.array([], pa.null()),
             pa.array([1, 2], pa.decimal128(19, 2)),
+            pa.array(["a", None, "x" * 40], pa.string_view()),
+            pa.array([[("a", 1)], None], pa.map_(pa.string(), pa.int8())),
+            pa.array([[1, 2], None], pa.list_(pa.int8(), 2)),
+            pa.array([["a"], ["a", "b"]], pa.list_(pa.dictionary(pa.int8(), pa.string()))),
+            pa.DictionaryArray.from_arrays(pa.array([0, None], pa.int8()), pa.array(["a", "b"]), ordered=True),
+            pa.UnionArray.from_sparse(pa.array([0, 1], pa.int8()), [pa.array([1, 2]), pa.array(["a", "b"])]),
+            pa.RunEndEncodedArray.from_arrays([2, 5], ["a", "b"]),
+            pa.array([pa.MonthDayNano([1, 2, 3]), None]),
+            pa.array([{"a": [1]}, None, {"a": None}])[1:],
         ]
     )
     _pa_tables = st.builds(
@@ -884,6 +921,8 @@ if pa is not None:
             lambda one, times: pa.chunked_array([one] * times, type=one.type), _pa_arrays, st.integers(0, 3)
         ),
         "pa.Array": _pa_arrays,
+        "pa.Scalar": _pa_arrays.filter(lambda one: len(one) > 0 and not pa.types.is_run_end_encoded(one.type)).map(lambda one: one[-1])
+        | st.sampled_from([pa.scalar(None, pa.string()), pa.scalar(3, pa.int8())]),
         "pa.Schema": _pa_tables.map(lambda table: table.schema),
         "pa.Field": st.just(pa.field("a", pa.int8(), nullable=False, metadata={"k": "v"})),
         "pa.DataType": _pa_arrays.map(lambda one: one.type),
@@ -901,6 +940,18 @@ if pl is not None:
             ),
             pl.DataFrame({"t": [dt.datetime(2024, 1, 1)], "d": [dt.timedelta(1)], "l": [[1, 2]], "st": [{"a": 1}]}),
             pl.DataFrame({"a": pl.Series([], dtype=pl.Float32)}),
+            pl.DataFrame({"n": [None, None], "x": pl.Series([b"a", None]), "o": pl.Series([dt.time(1), None])}),
+            pl.DataFrame(
+                {
+                    "d": pl.Series([1, None], dtype=pl.Decimal(38, 10)),
+                    "r": pl.Series([[1, 2], [3, 4]], dtype=pl.Array(pl.Int8, 2)),
+                    "le": pl.Series([["a"], None], dtype=pl.List(pl.Enum(["a", "b"]))),
+                    "sc": pl.Series([{"a": "x"}, None], dtype=pl.Struct({"a": pl.Categorical})),
+                    "z": pl.Series([dt.datetime(2024, 1, 1), None], dtype=pl.Datetime("ms", "Asia/Kolkata")),
+                }
+            ),
+            pl.DataFrame(schema={"a": pl.List(pl.Int8), "b": pl.Struct({"c": pl.Date}), "e": pl.Enum([])}),
+            pl.concat([pl.DataFrame({"a": [1]}), pl.DataFrame({"a": [2]})], rechunk=False),
             pl.DataFrame({"": [1, None], "b": ["x", ""]}),
             pl.DataFrame({"": [2, 1], "b": ["x", "y"]}).sort("").with_columns(pl.col("b").sort(descending=True)),
         ]
@@ -915,6 +966,10 @@ if pydantic is not None:
 
     STRATEGIES |= {
         "pydantic.BaseModel": st.builds(Model, name=st.text(max_size=3), parts=st.lists(anything, max_size=2))
-        | st.just(Model(name="a", at="2024-01-01T09:15:00+05:30", other=3)),  # type: ignore[arg-type]
+        | st.just(Model(name="a", at="2024-01-01T09:15:00+05:30", other=3))  # type: ignore[arg-type]
+        | st.lists(st.integers(), max_size=3).map(Lots)
+        | st.just(Series_[int](items=[1])),
         "pydantic.TzInfo": st.sampled_from([TzInfo(19800), TzInfo(0)]),
     }
+
+STRATEGIES |= libraries.STRATEGIES

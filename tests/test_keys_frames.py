@@ -254,6 +254,16 @@ def test_p1_block_layout_does_not_count(rows):
         different(pd.DataFrame(numbers), changed)
 
 
+def test_p1_block_layout_does_not_count_for_the_other_byte_order_either():
+    """numpy joins big-endian arrays into a native one."""
+    together = pd.DataFrame(np.arange(8.0, dtype=">f4").reshape(4, 2))
+    apart = pd.DataFrame(index=range(4))
+    for name in together:
+        apart[name] = together[name].to_numpy().copy()
+    assert apart._mgr.nblocks == 2
+    same(together, apart)
+
+
 def test_p1_two_frames_with_one_repr():
     frame = pd.DataFrame({"a": np.arange(200_000.0)})
     other = frame.copy()

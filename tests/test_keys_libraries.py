@@ -1,0 +1,125 @@
+"""Matrices and images as arguments: promise P1. (Tensors: ``test_torch``.)"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given
+from PIL import Image
+
+from redis_memo._keys import encode
+from redis_memo.errors import KeyingError
+from tests.strategies import STRATEGIES
+from tests.test_keys import different, same
+from tests.test_values import quick, there_and_back
+
+DENSE = np.array([[0, 1.5, 0, 2], [0, 0, 0, 0], [3, 0, 4, 0]])
+FORMATS = ["csr", "csc", "coo", "bsr", "dia", "lil", "dok"]
+
+
+def shuffled(name: str) -> sp.sparray:
+    """The same matrix from entries in another order, one of them in two parts, with wider indices."""
+    rows, columns = np.array([2, 0, 2, 0, 0], "i8"), np.array([2, 3, 0, 1, 3], "i8")
+    made = sp.coo_array(([4.0, 0.5, 3, 1.5, 1.5], (rows, columns)), shape=DENSE.shape)
+    if name == "coo":
+        made.coords = tuple(axis.astype("i8") for axis in made.coords)
+        return made
+    if name in ("csr", "csc"):
+        made = getattr(sp, f"{name}_array")(sp.coo_array(DENSE))
+        for start, stop in zip(made.indptr[:-1], made.indptr[1:], strict=True):
+            made.indices[start:stop], made.data[start:stop] = made.indices[start:stop][::-1].copy(), made.data[start:stop][::-1].copy()
+        made.indices, made.indptr = made.indices.astype("i8"), made.indptr.astype("i8")
+        return made
+    if name == "dia":
+        made = sp.dia_array(DENSE)
+        made.data = np.pad(made.data[::-1], ((0, 0), (0, 2)), constant_values=9)  # beyond the last column
+        made.offsets = made.offsets[::-1].astype("i8")
+        return made
+    if name == "dok":
+        back = sp.dok_array(DENSE.shape)
+        for row, column in ((2, 2), (0, 3), (2, 0), (0, 1)):
+            back[row, column] = DENSE[row, column]
+        return back
+    return getattr(made, f"to{name}")()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_p1_a_matrix_by_its_entries_not_by_how_they_lie(name):
+    one = getattr(sp, f"{name}_array")(DENSE)
+    before = [part.copy() for part in vars(one).values() if isinstance(part, np.ndarray)]
+    other = shuffled(name)
+    assert (other.toarray() == DENSE).all()
+    same(one, one.copy(), other)
+    for part, was in zip([part for part in vars(one).values() if isinstance(part, np.ndarray)], before, strict=True):
+        assert list(map(str, part.ravel())) == list(map(str, was.ravel())), "the argument itself must stay as it was"
+
+
+def test_p1_an_argument_is_not_brought_into_order():
+    other = shuffled("csr")
+    indices = other.indices.copy()
+    encode(other)
+    assert (other.indices == indices).all()
+
+
+def test_p1_matrices_differ_by_all_they_say():
+    changed = DENSE.copy()
+    changed[2, 2] = 5
+    moved = DENSE[::-1].copy()
+    stored_zero = sp.csr_array(([1.5, 2, 0, 3, 4], ([0, 0, 1, 2, 2], [1, 3, 1, 0, 2])), shape=(3, 4))
+    noted = sp.csr_array(DENSE)
+    noted.symbol = "INFY"
+    different(
+        DENSE,
+        *(getattr(sp, f"{name}_{flavour}")(DENSE) for name in FORMATS for flavour in ("array", "matrix")),
+        *(getattr(sp, f"{name}_array")(array) for name in FORMATS for array in (changed, moved, DENSE[:2], np.zeros((3, 4)))),
+        sp.csr_array(DENSE.astype("f4")),
+        sp.csr_array((3, 5)),
+        stored_zero,
+        sp.bsr_array(DENSE, blocksize=(3, 2)),
+        noted,
+    )
+    huge = sp.coo_array(([1.0, 2.0], ([0, 1 << 40], [1 << 40, 0])), shape=(1 << 41, 1 << 41))
+    different(huge, huge.T)
+
+
+@pytest.mark.parametrize("name", sorted(name for name in STRATEGIES if name.startswith(("scipy.", "PIL."))))
+def test_p1_what_comes_back_from_a_hit_has_the_key_of_what_was_stored(name):
+    @quick(40)
+    @given(STRATEGIES[name])
+    def check(value):
+        same(value, there_and_back(value))
+
+    check()
+
+
+def test_p1_images():
+    one = Image.effect_noise((9, 7), 40)
+    other = one.copy()
+    other.putpixel((8, 6), (one.getpixel((8, 6)) + 1) % 256)
+    noted, dotted = one.copy(), one.copy()
+    noted.info["dpi"] = (72, 72)
+    dotted.symbol = "INFY"
+    colored = one.convert("P")
+    recolored = colored.copy()
+    recolored.putpalette(list(range(255, -1, -1)) * 3)
+    same(one, one.copy())
+    same(colored, colored.copy())
+    different(one, other, noted, dotted, one.convert("RGB"), one.transpose(Image.Transpose.ROTATE_90), colored, recolored)
+    different(Image.new("L", (2, 3)), Image.new("L", (3, 2)))
+
+
+def opened(frames):
+    file = io.BytesIO()
+    first, *rest = (Image.new("L", (4, 4), 40 * number) for number in range(frames))
+    first.save(file, "GIF", save_all=True, append_images=rest)
+    return Image.open(file)
+
+
+def test_p1_opened_files_by_what_is_in_them():
+    same(opened(1), opened(1))
+    different(opened(1), opened(1).copy())
+    with pytest.raises(KeyingError, match="several frames"):
+        encode(opened(2))
