@@ -44,8 +44,8 @@ from redis_memo._codecs_rules import (
     refuse,
     type_name,
 )
-from redis_memo._codecs_stream import OUT_OF_BAND, PUT_PICKLE, Buffer, Decoder, Encoder, Source
-from redis_memo.errors import ConfigurationError, UnreadableEntry, UnsupportedType
+from redis_memo._codecs_stream import OUT_OF_BAND, PUT_PICKLE, Buffer, Decoder, Encoder, Needs, Source
+from redis_memo.errors import ConfigurationError, NoSuchColumn, UnreadableEntry, UnsupportedType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -112,22 +112,27 @@ def _dumps(value: object, *, allow_pickle: bool) -> Payload:
     return Payload(bytes(enc.out), tuple(enc.buffers), enc.pickled, tuple(enc.kinds))
 
 
-def loads(meta: Buffer, buffers: Sequence[Buffer | Source], *, trusted: bool) -> Any:
+def loads(
+    meta: Buffer, buffers: Sequence[Buffer | Source], *, trusted: bool, columns: Sequence[object] | None = None
+) -> Any:
     """Turn bytes back into a value that shares no memory with them.
 
     Args:
         meta: As :func:`dumps` returned it.
         buffers: Likewise, or still compressed.
         trusted: Whether it is known who wrote them; pickled parts are opened only then.
+        columns: Of a frame, only these, in this order.
 
     Raises:
         UnreadableEntry: For anything that is wrong with the bytes, or with the classes that they name.
+        NoSuchColumn: The frame has no column of such a name, or it is no frame.
+        Needs: A buffer has to be fetched first.
     """
     try:
-        dec = Decoder(bytes(meta), buffers, trusted=trusted)
+        dec = Decoder(bytes(meta), buffers, trusted=trusted, columns=columns)
         value = dec.get()
         dec.finish()
-    except UnreadableEntry:
+    except (UnreadableEntry, Needs, NoSuchColumn):
         raise
     except Exception as error:  # noqa: BLE001 - damaged bytes can make any library raise anything
         # The error's own text can quote the stored data: only its type is told.
@@ -136,6 +141,8 @@ def loads(meta: Buffer, buffers: Sequence[Buffer | Source], *, trusted: bool) ->
         if type(error).__name__ != "PanicException":  # what a Rust library raises instead of an Exception
             raise
         raise UnreadableEntry("the entry cannot be read (PanicException)") from None
+    if dec.columns is not None:
+        raise NoSuchColumn("what is stored is no frame of pandas' own class, and has no columns to be read alone")
     return value
 
 

@@ -21,7 +21,7 @@ from redis_memo._codecs_numpy import fixed, get_array, get_dtype, numbers, put_a
 from redis_memo._codecs_pandas_arrays import as_numpy, get_name, get_zone, put_labels
 from redis_memo._codecs_rules import NotTyped, Rule, register
 from redis_memo._codecs_stream import OUT_OF_BAND, Decoder, Encoder
-from redis_memo.errors import UnreadableEntry
+from redis_memo.errors import NoSuchColumn, UnreadableEntry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -107,7 +107,7 @@ def _places(places: list[Any]) -> Any:
     return joined.astype("<u1" if highest < 1 << 8 else "<u2" if highest < 1 << 16 else "<u4")
 
 
-def _get_group(dec: Decoder) -> tuple[Any, Any]:
+def _get_group(dec: Decoder, chosen: Any) -> tuple[Any, Any]:
     dtype, places, rows = get_dtype(dec), get_array(dec), dec.size()
     length = rows * dtype.itemsize
     if not fixed(dtype) or not dtype.itemsize or places.ndim != 1:
@@ -116,10 +116,17 @@ def _get_group(dec: Decoder) -> tuple[Any, Any]:
     measured = [dec.measure()] if together else dec.measure_buffers(len(places))
     if measured != ([length * len(places)] if together else [length] * len(places)):
         raise UnreadableEntry("a column is not as long as it should be")
-    matrix = np.empty((len(places), rows), dtype)
-    for part in (matrix,) if together else matrix:
-        dec.fill(writable(part))
-    return matrix, places
+    wanted = np.ones(len(places), bool) if together or chosen is None else np.isin(places, chosen)
+    if not wanted.all():
+        dec.require(0, np.flatnonzero(wanted).tolist())
+    matrix = np.empty((int(wanted.sum()), rows), dtype)
+    parts = iter((matrix,) if together else matrix)
+    for row in range(1 if together else len(places)):
+        if together or wanted[row]:
+            dec.fill(writable(next(parts)))
+        else:
+            dec.pass_buffer()
+    return matrix, places[wanted]
 
 
 def _put_columns(enc: Encoder, frame: Any) -> None:
@@ -149,28 +156,39 @@ def _put_columns(enc: Encoder, frame: Any) -> None:
     for put, *parts in plain:
         put(enc, *parts)
     for place, values in sorted(others, key=lambda other: other[0]):
-        enc.out += b"c"
+        enc.out += b"C"
         enc.size(place)
-        enc.put(values)
+        enc.put_apart(values)
 
 
-def _get_columns(dec: Decoder, rows: int, width: int) -> list[tuple[Any, Any]]:
+def _get_columns(dec: Decoder, rows: int, width: int, chosen: Any) -> list[tuple[Any, Any]]:
     blocks: list[tuple[Any, Any]] = []
     for _ in range(dec.count()):
         how = dec.byte()
-        if how in b"gm":
-            blocks.append((_get_group if how == ord("g") else _get_short)(dec))
+        if how == ord("g"):
+            blocks.append(_get_group(dec, chosen))
+        elif how == ord("m"):
+            blocks.append(_get_short(dec))
         else:
             places = np.array([dec.size()])
-            values = dec.get()
+            if how == ord("C"):
+                wanted = chosen is None or places[0] in chosen
+                values = dec.get_apart(wanted=wanted)
+                if not wanted:
+                    continue
+            else:
+                values = dec.get()
             blocks.append((values.reshape(1, -1) if isinstance(values, np.ndarray) else values, places))
     # Nothing below this looks again: a length or a place that is wrong would be memory that is not ours.
     for values, places in blocks:
         is_array = isinstance(values, np.ndarray | pd.api.extensions.ExtensionArray)
         if not is_array or values.shape != ((len(places), rows) if isinstance(values, np.ndarray) else (rows,)):
             raise UnreadableEntry("a frame does not add up")
+    if chosen is not None:
+        blocks = [(values[keep] if values.ndim > 1 or len(keep) != 1 else values, places[keep])
+                  for values, places in blocks if (keep := np.isin(places, chosen)).any()]  # fmt: skip
     found = sorted(place for _, places in blocks for place in places.tolist())
-    if len(found) != width or found != list(range(width)):
+    if found != (list(range(width)) if chosen is None else sorted(chosen.tolist())):
         raise UnreadableEntry("a frame does not add up")
     return blocks
 
@@ -183,9 +201,27 @@ def _put_frame(enc: Encoder, frame: Any) -> None:
 
 
 def _get_frame(dec: Decoder) -> Any:
+    wanted, dec.columns = dec.columns, None
     columns, index = dec.some(pd.Index), dec.some(pd.Index)
-    blocks = _get_columns(dec, len(index), len(columns))
-    return _get_extras(dec, _build(blocks, index, columns))
+    if wanted is None:
+        blocks = _get_columns(dec, len(index), len(columns), None)
+        return _get_extras(dec, _build(blocks, index, columns))
+    chosen = _chosen(columns, wanted)
+    blocks = _get_columns(dec, len(index), len(columns), chosen)
+    order = np.argsort(chosen)
+    placed = [(values, order[np.searchsorted(chosen[order], places)]) for values, places in blocks]
+    return _get_extras(dec, _build(placed, index, columns.take(chosen)))
+
+
+def _chosen(columns: Any, wanted: Sequence[object]) -> Any:
+    """Where the columns of these names are, as ``frame[list(wanted)]`` would have them."""
+    found = []
+    for name in dict.fromkeys(wanted):
+        at = columns.get_indexer_for([name]).tolist()
+        if -1 in at:
+            raise NoSuchColumn(f"the frame has no column {name!r}; it has {len(columns)}")
+        found += at
+    return np.array(found, np.intp)
 
 
 def _build(blocks: list[tuple[Any, Any]], index: Any, columns: Any) -> Any:

@@ -36,9 +36,11 @@ if TYPE_CHECKING:
 __all__ = [
     "OUT_OF_BAND",
     "PUT_PICKLE",
+    "Awaited",
     "Buffer",
     "Decoder",
     "Encoder",
+    "Needs",
     "Source",
     "put_other",
 ]
@@ -53,6 +55,35 @@ _HASHES_PER_BYTE: Final = 64
 
 _U64: Final = struct.Struct("<Q")
 _PENDING: Final = object()  # stands for an object that has an index but does not exist yet
+
+class Needs(Exception):  # noqa: N818 - a signal between reader and `_survey`, never seen outside
+    """Buffers have to be fetched before the reader can go on."""
+
+    def __init__(self, numbers: Sequence[int]) -> None:
+        super().__init__()
+        self.numbers = numbers
+
+
+class Awaited:
+    """Stands for a buffer that has not been fetched."""
+
+    __slots__ = ("_number", "_size")
+
+    def __init__(self, number: int, size: int) -> None:
+        self._number = number
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def read(self) -> Buffer:
+        """Ask for it; so does the next."""
+        raise Needs((self._number,))
+
+    def read_into(self, target: memoryview) -> None:  # noqa: ARG002
+        """As `read`."""
+        raise Needs((self._number,))
+
 
 class Source(Protocol):
     """A buffer that is still compressed."""
@@ -124,6 +155,18 @@ class Encoder:
         self.out += b"@"
         self.size(index)
         return True
+
+    def put_apart(self, value: object) -> None:
+        """Write a node that a reader can pass over: how long it is, how many buffers and objects there are in it."""
+        at, buffers, kept, classes = len(self.out), len(self.buffers), len(self.keep), len(self.classes)
+        self.put(value)
+        node = self.out[at:]
+        del self.out[at:]
+        self.size(len(node))
+        self.size(len(self.buffers) - buffers)
+        self.size(len(self.keep) - kept)
+        self.size(len(self.classes) - classes)
+        self.out += node
 
     def begin(self, value: object) -> None:
         """Give a mutable container its index; its content follows."""
@@ -207,9 +250,11 @@ def put_other(enc: Encoder, value: object) -> None:
 class Decoder:
     """Reads one value. Any exception at all that it raises means that the entry is unreadable."""
 
-    __slots__ = ("_buffers", "_taken", "classes", "data", "end", "memo", "pos", "spare", "trusted")
+    __slots__ = ("_buffers", "_taken", "classes", "columns", "data", "end", "memo", "pos", "spare", "trusted")
 
-    def __init__(self, data: bytes, buffers: Sequence[Buffer | Source], *, trusted: bool) -> None:
+    def __init__(
+        self, data: bytes, buffers: Sequence[Buffer | Source], *, trusted: bool, columns: Sequence[object] | None = None
+    ) -> None:
         self.data = data
         self.pos = 0
         self.end = len(data)
@@ -218,6 +263,7 @@ class Decoder:
         self.memo: list[Any] = []
         self.classes: list[tuple[Any, ...]] = []
         self.trusted = trusted
+        self.columns = columns  # of the outermost value, a frame, only these are read
         # How many objects may still be looked at to hash keys and elements of sets, each as often as it is reached.
         self.spare = _HASHES + _HASHES_PER_BYTE * (self.end + sum(map(len, buffers)))
 
@@ -337,6 +383,31 @@ class Decoder:
     def measure_buffers(self, count: int) -> list[int]:
         """How long the next buffers are."""
         return list(map(len, self._buffers[self._taken : self._taken + count]))
+
+    def require(self, first: int, wanted: Sequence[int]) -> None:
+        """See to it that some of the buffers from the next one on are there, in one go."""
+        numbers = [self._taken + first + number for number in wanted]
+        missing = [number for number in numbers if isinstance(self._buffers[number], Awaited)]
+        if missing:
+            raise Needs(missing)
+
+    def pass_buffer(self) -> None:
+        """Pass over a blob that is a buffer."""
+        self.pos += 9
+        self._taken += 1
+
+    def get_apart(self, *, wanted: bool) -> Any:
+        """Read what `Encoder.put_apart` wrote, or pass over it: then what refers to a part of it cannot be read."""
+        length, buffers, objects, classes = self.size(), self.size(), self.size(), self.size()
+        if wanted:
+            self.require(0, range(buffers))
+            return self.get()
+        if classes or objects > length:
+            raise UnreadableEntry("it cannot be read in parts")
+        self.take(length)
+        self._taken += buffers
+        self.memo += [_PENDING] * objects
+        return None
 
     def reserve(self) -> int:
         """Give an index to an object that is about to be made."""

@@ -156,6 +156,8 @@ def dialogue(op: object) -> Generator[list[Piece], Any, Any]:
         if reply is None or type(reply) is bytes or type(reply) is memoryview:
             return reply if reply is None or reply[CHUNKS] == NO_CHUNKS else (yield from _whole(key, reply))
         return _result(op, reply)
+    if isinstance(op, ops.ReadParts):
+        return (yield Batch(*(_part(op, *span) for span in op.spans)))
     script, keys, args = _command(op)
     if script is None:
         return _result(op, (yield _packed(keys)))
@@ -174,6 +176,11 @@ NO_CHUNKS = bytes(4)
 
 def _get(key: bytes) -> list[Piece]:
     return [b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key)]
+
+
+def _part(op: ops.ReadParts, chunk: int | None, start: int, stop: int) -> list[Piece]:
+    key = op.entry.encode() if chunk is None else _chunk(op.entry.encode(), op.start, chunk)
+    return _packed((b"GETRANGE", key, start, stop - 1))
 
 
 def _scripted(script: Script, keys: tuple[Any, ...], args: tuple[Any, ...]) -> Generator[list[Piece], Any, Any]:

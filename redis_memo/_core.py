@@ -46,6 +46,7 @@ from ._ops import (
     Raised,
     Rally,
     Read,
+    ReadParts,
     Release,
     Resting,
     Revoke,
@@ -60,13 +61,14 @@ from ._spec import Look, Spec, Standing
 from .errors import StoreError, UnreadableEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
 __all__ = [
     "RECHECK",
     "drop_matching",
     "drop_tagged",
     "peek",
+    "peek_columns",
     "read_through",
     "refresh",
     "store",
@@ -431,6 +433,27 @@ def peek(spec: Spec, entry: str, missing: object) -> Flow:
     except UnreadableEntry as error:
         spec.unreadable(error)
     return missing
+
+
+def peek_columns(spec: Spec, entry: str, names: Sequence[object], missing: object) -> Flow:
+    """As `peek`, with some columns of a frame; of a large one only their bytes are read."""
+    try:
+        (start,) = yield ReadParts(entry, b"", ((None, 0, spec.first),))
+        if not start:
+            return missing
+        reading = spec.columns(entry, start, names)
+        if spec.standing(reading.stamp, (yield Clock()), 1.0) not in (Standing.FRESH, Standing.DUE):
+            return missing
+        while reading.needs:
+            reading.take((yield ReadParts(entry, start, reading.needs)))
+        return reading.value
+    except StoreError as error:
+        spec.failed(error)
+        return missing
+    except UnreadableEntry:
+        pass  # it was replaced meanwhile, or has to be read as a whole
+    value = yield from peek(spec, entry, missing)
+    return value if value is missing else spec.whole(value, names)
 
 
 def store(spec: Spec, place: Place, value: object) -> Flow:

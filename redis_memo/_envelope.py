@@ -38,7 +38,7 @@ import hmac
 import os
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from blake3 import blake3
 
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from ._config import Compression
     from ._zstd import Bytes
 
-__all__ = ["CHUNKS", "HEAD", "LARGEST", "MAGIC", "TAG", "Entry", "Sealer", "Stamp"]
+__all__ = ["CHUNKS", "HEAD", "LARGEST", "MAGIC", "TAG", "Entry", "Sealer", "Span", "Stamp", "Survey"]
 
 MAGIC: Final = b"RMEM"
 VERSION: Final = 2
@@ -95,6 +95,62 @@ class Entry:
     buffers: Sequence[Bytes | Packed]
     trusted: bool
     stored: int
+
+
+class Span(NamedTuple):
+    """Where a segment lies: in a chunk, or in the string at the entry's key (None)."""
+
+    chunk: int | None
+    start: int
+    stop: int
+
+
+class Survey(NamedTuple):
+    """A large envelope whose segments are still in the store.
+
+    Attributes:
+        stamp: As of an `Entry`; so ``meta`` and ``trusted``.
+        rows: Its segments but the first.
+        spans: Where they lie.
+        check: The digest of a segment's bytes.
+    """
+
+    stamp: Stamp
+    meta: Bytes
+    rows: Sequence[Row]
+    spans: Sequence[Span]
+    trusted: bool
+    check: Callable[[Bytes], bytes]
+
+    def buffers(self) -> list[tuple[int, list[int]]]:
+        """The buffers: bytes that each has when it is read, and the numbers of its segments."""
+        found: list[tuple[int, list[int]]] = []
+        size, numbers = 0, []
+        for number, (_, more, raw, _, _) in enumerate(self.rows):
+            size += raw
+            numbers.append(number)
+            if not more:
+                found.append((size, numbers))
+                size, numbers = 0, []
+        return found
+
+    def packed(self, numbers: Sequence[int], stored: Sequence[Bytes]) -> Packed:
+        """A buffer, of its segments as they were fetched."""
+        parts = []
+        for number, data in zip(numbers, stored, strict=True):
+            how, _, raw, _, digest = self.rows[number]
+            parts.append(Part(how, raw, memoryview(data), digest))
+        return Packed(parts, self.check)
+
+
+class _Head(NamedTuple):
+    stamp: Stamp
+    rows: list[Row]
+    end: int
+    beside: int
+    digested: bool
+    trusted: bool
+    check: Callable[[Bytes], bytes]
 
 
 def _threads(size: int) -> int:
@@ -215,6 +271,51 @@ class Sealer:
                 that has its own digest shows when it is read.
         """
         raw = envelope.string if isinstance(envelope, Large) else envelope
+        head = self._verified(key, raw)
+        rows, view = head.rows, memoryview(raw)
+        held = rows[:1] if head.beside else rows
+        if head.end + sum([row[3] for row in held]) != len(raw):
+            raise UnreadableEntry("truncated")
+        lying = _lying(held, view, head.end)
+        stored = len(raw)
+        if head.beside:
+            found = list(_chunked(rows))
+            chunks = envelope.take_chunks() if isinstance(envelope, Large) else []
+            if [size for _, _, size in found] != list(map(len, chunks)) or len(found) != head.beside:
+                raise UnreadableEntry("a chunk is missing")
+            for first, last, size in found:
+                lying += _lying(rows[first:last], memoryview(chunks.pop(0)), 0)
+                stored += size
+        buffers = _buffers(rows, lying, head.check)
+        return Entry(head.stamp, _meta(buffers[0]), buffers[1:], head.trusted, stored)
+
+    def survey(self, key: str, start: Bytes) -> Survey:
+        """Check the first part of an envelope whose segments have digests, and say where they lie.
+
+        Raises:
+            UnreadableEntry: As `open`; or the part is too short to tell.
+        """
+        head = self._verified(key, start)
+        if not head.digested:
+            raise UnreadableEntry("it cannot be read in parts")
+        where: list[Span] = []
+        at = head.end
+        if head.beside:
+            where.append(Span(None, at, at + head.rows[0][3]))
+            for number, (first, last, _) in enumerate(_chunked(head.rows)):
+                at = 0
+                for row in head.rows[first:last]:
+                    where.append(Span(number, at, at + row[3]))
+                    at += row[3]
+        else:
+            for row in head.rows:
+                where.append(Span(None, at, at + row[3]))
+                at += row[3]
+        (meta,) = _buffers(head.rows[:1], [memoryview(start)[where[0].start : where[0].stop]], head.check)
+        return Survey(head.stamp, _meta(meta), head.rows[1:], where[1:], head.trusted, head.check)
+
+    def _verified(self, key: str, raw: Bytes) -> _Head:
+        """What an envelope says of itself, once it is clear who says so."""
         if len(raw) < HEAD.size:
             raise UnreadableEntry("too short to be an entry")
         magic, version, flags, token_bytes, count, beside, *times, tag = HEAD.unpack_from(raw)
@@ -232,14 +333,15 @@ class Sealer:
         rows: list[Row] = list(form.iter_unpack(view[at:end])) if digested else [
             (*row, b"") for row in form.iter_unpack(view[at:end])
         ]  # fmt: skip
-        held = rows[:1] if beside else rows
-        if end + sum([row[3] for row in held]) != len(raw):
-            raise UnreadableEntry("truncated")
-        if sum([row[2] for row in rows]) > LARGEST:
-            raise UnreadableEntry("it claims to be larger than a value can be")
+        claimed = 0
         for _, _, size, stored, _ in rows:
+            claimed += size
             if size > EXPANSION * stored:
                 raise UnreadableEntry("a segment claims to be larger than it can be")
+        if end + rows[0][3] > len(raw):
+            raise UnreadableEntry("truncated")
+        if claimed > LARGEST:
+            raise UnreadableEntry("it claims to be larger than a value can be")
         signed = bool(flags & SIGNED)
         if signed != bool(self._secrets):
             raise UnreadableEntry("signed, but there is no secret here" if signed else "not signed")
@@ -255,22 +357,14 @@ class Sealer:
         trusted = signed or self._unsigned_pickle
         if flags & PICKLED and not trusted:
             raise UnreadableEntry("holds a pickle, and there is no secret to verify it with")
-        lying: list[memoryview] = _lying(held, view, end)
-        stored_bytes = len(raw)
-        if beside:
-            found = list(_chunked(rows))
-            chunks = envelope.take_chunks() if isinstance(envelope, Large) else []
-            if [size for _, _, size in found] != list(map(len, chunks)) or len(found) != beside:
-                raise UnreadableEntry("a chunk is missing")
-            for first, last, size in found:
-                lying += _lying(rows[first:last], memoryview(chunks.pop(0)), 0)
-                stored_bytes += size
-        buffers = _buffers(rows, lying, functools.partial(_digest, known[0]))
-        try:
-            meta = buffers[0].read() if isinstance(buffers[0], Packed) else buffers[0]
-        except MemoryError:
-            raise UnreadableEntry("there is not enough memory to read it") from None
-        return Entry(Stamp(*times), meta, buffers[1:], trusted, stored_bytes)
+        return _Head(Stamp(*times), rows, end, beside, digested, trusted, functools.partial(_digest, known[0]))
+
+
+def _meta(first: Bytes | Packed) -> Bytes:
+    try:
+        return first.read() if isinstance(first, Packed) else first
+    except MemoryError:
+        raise UnreadableEntry("there is not enough memory to read it") from None
 
 
 def _lying(rows: Sequence[Row], view: memoryview, at: int) -> list[memoryview]:

@@ -21,6 +21,7 @@ from ._events import CacheInfo, Stats
 from ._identity import function_identity, key_prefix, version_part
 from ._source import qualified_name
 from ._spec import Look, Standing
+from ._survey import FIRST, Columns
 from ._tags import Tags, tag_tokens
 from .errors import (
     ComputeTimeout,
@@ -34,7 +35,7 @@ from .errors import (
 from .ttl import Call, TTLPolicy, as_policy, duration, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
 
     from ._config import Compression, OnError
 
@@ -200,6 +201,7 @@ def _decorated_again(function: Callable[..., Any], options: dict[str, Any], pref
 class Invocation:
     """One call: the `core.Spec` of its flow."""
 
+    first = FIRST
     __slots__ = ("ages", "args", "digest", "kwargs", "lease", "limit", "max_wait", "memo", "patience", "values")
 
     def __init__(self, memo: Memo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -261,22 +263,35 @@ class Invocation:
         memo = self.memo
         opened = memo.cache.sealer.open(entry, envelope)
         stamp = opened.stamp
+        standing = self.standing(stamp, now, chance)
+        if standing is Standing.OVER:
+            return Look(None, standing, stale=True, rest=0.0, envelope=envelope, seconds=0.0)
+        value = loads(opened.meta, opened.buffers, trusted=opened.trusted)
+        # A function that fails is not asked more often than one that does not.
+        rest = min(max(stamp.fresh_until - stamp.created, 0.1), REST_MOST)
+        return Look(value, standing, now >= stamp.fresh_until, rest, envelope, stamp.compute)
+
+    def standing(self, stamp: Stamp, now: float, chance: float) -> Standing:
+        """What an entry is good for, by its age."""
+        memo = self.memo
         past = now - stamp.fresh_until
         if past < 0:
             # XFetch (Vattani, Chierichetti, Lowenstein, "Optimal Probabilistic Cache Stampede Prevention", VLDB '15),
             # begun by one compute time sooner: it runs behind the callers and is to be done before the expiry.
             soon = memo.early and past + stamp.compute * (1.0 - memo.early * math.log(chance)) >= 0
-            standing = Standing.DUE if soon else Standing.FRESH
-        elif past < memo.stale:
-            standing = Standing.DUE
-        elif past < memo.stale_if_error:
-            standing = Standing.FALLBACK
-        else:
-            return Look(None, Standing.OVER, stale=True, rest=0.0, envelope=envelope, seconds=0.0)
-        value = loads(opened.meta, opened.buffers, trusted=opened.trusted)
-        # A function that fails is not asked more often than one that does not.
-        rest = min(max(stamp.fresh_until - stamp.created, 0.1), REST_MOST)
-        return Look(value, standing, past >= 0, rest, envelope, stamp.compute)
+            return Standing.DUE if soon else Standing.FRESH
+        if past < memo.stale:
+            return Standing.DUE
+        return Standing.FALLBACK if past < memo.stale_if_error else Standing.OVER
+
+    def columns(self, entry: str, start: ops.Bytes, names: Sequence[object]) -> Columns:
+        """An entry that is read in parts, for some columns."""
+        return Columns(self.memo.cache.sealer, entry, start, names)
+
+    def whole(self, value: Any, names: Sequence[object]) -> Any:
+        """Some columns of a frame that is here."""
+        payload = dumps(value, allow_pickle=True)
+        return loads(payload.meta, payload.buffers, trusted=True, columns=names)
 
     def serve(self, look: Look) -> Any:
         """Its value, counted as a hit."""

@@ -23,7 +23,7 @@ from ._tags import some_tags
 from .errors import ConfigurationError, KeyingError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Hashable, Sequence
     from typing import Self
 
 __all__ = ["METHODS", "MISSING", "AsyncMemoized", "Handle", "Memoized", "Missing"]
@@ -37,7 +37,7 @@ S = TypeVar("S")
 
 METHODS = (
     "cache_info", "cache_clear", "cache_key", "cache_parameters", "explain", "invalidate", "invalidate_tags", "peek",
-    "refresh", "store",
+    "peek_columns", "refresh", "store",
 )  # fmt: skip
 
 # Until 3.12, classmethod asked what it wraps to bind itself; since then it makes a bound method of it.
@@ -80,6 +80,9 @@ class Handle:
             self._bind(of, *bound)
             return
         functools.update_wrapper(self, of.function)  # type: ignore[arg-type]
+        for name in METHODS:
+            # What other decorators have hung on the function (lru_cache's cache_clear, dogpile's invalidate) is theirs.
+            self.__dict__.pop(name, None)
         self._memo = of
         self._binds = "instance"
         self._placed = False  # whether a class has taken it, or a function stands before it
@@ -341,6 +344,25 @@ class Memoized(Handle, Generic[F]):
         call = self._invocation(args, kwargs)
         return self._memo.cache.run(core.peek(call, call.entry, MISSING))  # type: ignore[no-any-return]
 
+    def peek_columns(
+        self: Memoized[Callable[P, R]], columns: Sequence[Hashable], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R | Missing:
+        """As `peek`, with some columns of the frame; of a large one only their bytes are read from Redis.
+
+        Args:
+            columns: Their names, in the order in which they are wanted.
+            *args: As of a call.
+            **kwargs: As of a call.
+
+        Returns:
+            What ``peek(...)[list(columns)]`` would be, or `MISSING`.
+
+        Raises:
+            NoSuchColumn: The frame has no column of such a name, or what is stored is no pandas frame.
+        """
+        call = self._invocation(args, kwargs)
+        return self._memo.cache.run(core.peek_columns(call, call.entry, columns, MISSING))  # type: ignore[no-any-return]
+
     def store(self: Memoized[Callable[P, R]], value: R, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Store ``value`` as the result of a call; what is being computed for it is superseded.
 
@@ -422,6 +444,17 @@ class AsyncMemoized(Handle, Generic[F]):
         """As `Memoized.peek`."""
         call = self._invocation(args, kwargs)
         return await self._memo.cache.arun(core.peek(call, call.entry, MISSING))  # type: ignore[no-any-return]
+
+    async def peek_columns(
+        self: AsyncMemoized[Callable[P, Awaitable[R]]],
+        columns: Sequence[Hashable],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R | Missing:
+        """As `Memoized.peek_columns`."""
+        call = self._invocation(args, kwargs)
+        return await self._memo.cache.arun(core.peek_columns(call, call.entry, columns, MISSING))  # type: ignore[no-any-return]
 
     async def store(
         self: AsyncMemoized[Callable[P, Awaitable[R]]], value: R, /, *args: P.args, **kwargs: P.kwargs

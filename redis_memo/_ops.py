@@ -18,6 +18,7 @@ __all__ = [
     "Acquire",
     "Await",
     "Busy",
+    "Bytes",
     "Chance",
     "Clock",
     "Compute",
@@ -49,6 +50,7 @@ __all__ = [
     "Raised",
     "Rally",
     "Read",
+    "ReadParts",
     "Release",
     "Renew",
     "Resting",
@@ -146,6 +148,19 @@ class Read:
     """Get the entry: `Envelope` or None."""
 
     entry: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadParts:
+    """Get parts of an entry: a list of as many strings; shorter ones where there is no more, empty where it is gone.
+
+    Each is of the string at the entry's key (chunk None) or of a chunk beside it, which ``start`` names: the first
+    bytes of that string, empty for parts of that string only.
+    """
+
+    entry: str
+    start: Bytes
+    spans: tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,7 +425,7 @@ class Await:
 
 
 Op: TypeAlias = (
-    Read | Acquire | Seize | Renew | Fill | Release | Put | Drop | DropMatching | Revoke | Count | Inspect
+    Read | ReadParts | Acquire | Seize | Renew | Fill | Release | Put | Drop | DropMatching | Revoke | Count | Inspect
     | NoteWait | FollowWait | Enroll | Enrolled | Strike | Tidy | Held
     | Clock | Chance | TakeToken | Compute | Join | Listen | Wait | Land | Rally | Spawn | Await
 )  # fmt: skip

@@ -7,10 +7,12 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from ._ops import Computed, Envelope, Place, Sealed
+    from collections.abc import Sequence
+
+    from ._ops import Bytes, Computed, Envelope, Place, Sealed
     from .errors import StoreError, UnreadableEntry
 
-__all__ = ["Look", "Spec", "Standing"]
+__all__ = ["Look", "Reading", "Spec", "Standing"]
 
 
 class Standing(Enum):
@@ -43,6 +45,17 @@ class Look:
     seconds: float
 
 
+class Reading(Protocol):
+    """An entry that is being read in parts."""
+
+    needs: tuple[Any, ...]
+    stamp: Any
+    value: Any
+
+    def take(self, pieces: Sequence[Bytes]) -> None:
+        """Go on with the parts that were needed. Raises UnreadableEntry."""
+
+
 class Spec(Protocol):
     """What the flows need to know of one decorated function; all of it is free of I/O."""
 
@@ -50,6 +63,7 @@ class Spec(Protocol):
     max_wait: float
     ages: bool  # whether entries have a soft expiry, or are computed anew before it
     patience: float | None  # seconds a caller gives the function where there is an entry to fall back on
+    first: int  # bytes of an entry that are read first, where it is to be read in parts
     limit: float | None  # seconds a caller gives the function in any case
 
     def hit(self, entry: str, envelope: Envelope) -> Any:
@@ -57,6 +71,15 @@ class Spec(Protocol):
 
     def look(self, entry: str, envelope: Envelope, now: float, chance: float) -> Look:
         """An envelope opened, and what it is good for. Raises UnreadableEntry."""
+
+    def columns(self, entry: str, start: Bytes, names: Sequence[object]) -> Reading:
+        """The entry that begins so, to be read in parts. Raises UnreadableEntry."""
+
+    def whole(self, value: Any, names: Sequence[object]) -> Any:
+        """Those columns of a frame that was read as a whole."""
+
+    def standing(self, stamp: Any, now: float, chance: float) -> Standing:
+        """What an entry with such a stamp is good for."""
 
     def serve(self, look: Look) -> Any:
         """Its value, counted as a hit."""

@@ -7,14 +7,15 @@
     ├── KeyingError             an argument cannot become part of a key (also a TypeError)
     ├── SerializationError      a value cannot be stored, or stored bytes cannot be read
     │   ├── UnsupportedType     no codec for this type, and pickle is not allowed or failed
-    │   └── UnreadableEntry     damaged, foreign, newer or wrongly signed bytes
+    │   ├── UnreadableEntry     damaged, foreign, newer or wrongly signed bytes
+    │   └── NoSuchColumn        peek_columns was asked for one that the stored frame has not (also a LookupError)
     ├── StoreError              Redis did not do what was asked
     │   ├── StoreUnavailable    it could not be reached, or gave no answer in time
     │   └── StoreRefused        it answered with an error (out of memory, read-only, no permission)
     └── ComputeTimeout          the function took longer than hard_timeout= (also a TimeoutError)
 
 ``ConfigurationError`` and ``KeyingError`` are the caller's to fix and always reach the caller;
-``ComputeTimeout`` reaches who asked for it. The other
+``ComputeTimeout`` and ``NoSuchColumn`` reach who asked for it. The other
 two kinds never do on a plain call, unless it was decorated with ``on_error="raise"``: an entry that cannot be
 read is a miss, and a store that fails costs the caching, not the result.
 No message contains an argument, a cached value or a secret.
@@ -26,6 +27,7 @@ __all__ = [
     "ComputeTimeout",
     "ConfigurationError",
     "KeyingError",
+    "NoSuchColumn",
     "RedisMemoError",
     "SerializationError",
     "StoreError",
@@ -94,6 +96,10 @@ class UnsupportedType(SerializationError, TypeError):
 
 class UnreadableEntry(SerializationError):
     """Stored bytes that are damaged, truncated, foreign, of a newer version or wrongly signed."""
+
+
+class NoSuchColumn(SerializationError, LookupError):
+    """The stored frame has no column of that name, or what is stored is no frame."""
 
 
 class StoreError(RedisMemoError):

@@ -1588,3 +1588,22 @@ def test_a_function_of_a_script_goes_to_another_process_by_value(tmp_path, embed
     environment = dict(os.environ, REDIS_MEMO_URL=embedded_server.url)
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.split() == ["6", "6", "1", "6"], done.stdout
+
+
+def test_attributes_that_others_hung_on_the_function_do_not_stand_before_ours(cache: Cache, namespace: str) -> None:
+    """P3, P8: dogpile hangs an ``invalidate`` of its own on every function it decorates."""
+
+    def plain(x: int) -> int:
+        return x
+
+    def foreign(**_: object) -> str:
+        return "foreign"
+
+    plain.invalidate = plain.cache_info = foreign
+    plain.author = "me"
+    f = redis_cached(namespace=namespace, ttl=60, cache=cache)(plain)
+    f(1)
+    assert f.invalidate(x=1) == 1
+    assert invalidate(f) == 0
+    assert f.cache_info().misses == 1
+    assert f.author == "me"

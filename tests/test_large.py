@@ -18,6 +18,7 @@ from redis_memo import MISSING, _envelope, _segments, connect, redis_cached
 from redis_memo import _ops as ops
 from redis_memo._cache import Cache
 from redis_memo._commands import STAGED, dialogue
+from redis_memo.errors import NoSuchColumn
 
 from .conftest import SECRET, Server, leaked, until
 from .faults import Proxy
@@ -311,3 +312,108 @@ def test_a_lease_stands_while_a_large_value_is_sent(
     cache.clear(namespace)
     cache.close()
     proxy.close()
+
+
+# Some columns of a large frame.
+
+
+def wide(rows: int = 8_000) -> pd.DataFrame:
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame({f"f{number}": rng.random(rows) for number in range(20)}, index=pd.RangeIndex(5, rows + 5))
+    frame.index = pd.date_range("2026-01-01", periods=rows, freq="min", tz="Asia/Kolkata")
+    frame["n"] = rng.integers(0, 1 << 62, rows)
+    frame["name"] = [f"S{number}" for number in rng.integers(0, 1 << 60, rows)]
+    frame["kind"] = pd.Categorical(rng.choice(["EQ", "CE", "PE"], rows))
+    frame["object"] = pd.Series([f"{number}" for number in range(rows)], dtype=object, index=frame.index)
+    frame.attrs["source"] = {"name": "kite"}
+    return frame
+
+
+SELECTIONS = (["f3"], ["n", "f19", "f0"], ["kind", "name", "object", "f5"], list(wide(10)), [])
+
+
+@pytest.mark.usefixtures("_chunk")
+def test_some_columns_are_what_they_would_be_of_the_whole(cache: Cache, namespace: str) -> None:
+    frame = wide()
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, name="f")
+    def f() -> pd.DataFrame:
+        return frame
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, name="f")
+    async def g() -> pd.DataFrame:
+        return frame
+
+    assert f.peek_columns(["f3"]) is MISSING
+    for value in (frame, frame.head(3), frame.head(600)):
+        f.store(value)
+        for names in SELECTIONS:
+            found = f.peek_columns(names)
+            pd.testing.assert_frame_equal(found, value[names], check_freq=True)
+            assert found.attrs == value.attrs
+            pd.testing.assert_frame_equal(asyncio.run(g.peek_columns(names)), value[names])
+        with pytest.raises(NoSuchColumn, match="'close'"):
+            f.peek_columns(["f1", "close"])
+    assert f.cache_info().unreadable == 0
+
+
+def test_only_the_bytes_of_those_columns_are_read(valkey_server: Server, namespace: str) -> None:
+    cache = connect(valkey_server.url, secret=SECRET, timeout=5)
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache)
+    def f() -> pd.DataFrame:
+        return pd.DataFrame(np.random.default_rng(1).random((100_000, 40)))
+
+    f()
+
+    def sent(act: Any) -> int:
+        with valkey_server.client() as client:
+            before = client.info("stats")["total_net_output_bytes"]
+            act()
+            return client.info("stats")["total_net_output_bytes"] - before
+
+    assert sent(f.peek) > 32_000_000
+    assert sent(lambda: f.peek_columns([3, 17])) < 2_100_000
+    cache.clear(namespace)
+    cache.close()
+
+
+@pytest.mark.usefixtures("_chunk")
+def test_columns_of_what_is_replaced_are_of_one_value(cache: Cache, namespace: str) -> None:
+    """P2: its parts are read one after another, and each is held against what was read first."""
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, name="f")
+    def f() -> pd.DataFrame:
+        raise AssertionError
+
+    values = [pd.DataFrame(np.random.default_rng(seed).random((30_000, 3)), columns=list("abc")) for seed in range(2)]
+    f.store(values[0])
+    done = threading.Event()
+    wrong: list[object] = []
+
+    def read() -> None:
+        while not done.is_set():
+            found = f.peek_columns(["a", "c"])
+            if found is not MISSING and not any(found.equals(value[["a", "c"]]) for value in values):
+                wrong.append(found)
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for turn in range(20):
+        f.store(values[turn % 2])
+    done.set()
+    for reader in readers:
+        reader.join()
+    assert wrong == []
+
+
+def test_what_is_no_frame_has_no_columns(cache: Cache, namespace: str) -> None:
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, name="f")
+    def f(size: int) -> np.ndarray:
+        return np.random.default_rng(1).random(size)
+
+    for size in (3, 100_000):
+        f(size)
+        with pytest.raises(NoSuchColumn):
+            f.peek_columns(["x"], size)

@@ -37,6 +37,7 @@ LAYERS = [
     "_sessions, market > _sessions",
     "_segments > _planes > _zstd",
     "_envelope > _ops",
+    "_survey",
     "_spec, _drive, _commands",
     "_core",
     "_embedded > _launch > _folder > _keeper",
@@ -57,7 +58,7 @@ LATE = {
 }
 
 # Exceptions outside of the tree: signals within one module and its writer, which never reach a caller.
-SIGNALS = {"Cyclic", "TooDeep", "NotTyped", "_StartError"}
+SIGNALS = {"Cyclic", "TooDeep", "NotTyped", "Needs", "_StartError"}
 
 HEAVY = (
     "numpy", "pandas", "exchange_calendars", "pandas_market_calendars", "pytz", "dateutil", "cloudpickle", "zstandard",
