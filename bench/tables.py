@@ -1,0 +1,167 @@
+"""Tables of a run, as Markdown: who takes how many times what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from . import hits, keys, link_hits, memory, processes, stampede, values
+from .goals import GOALS
+from .results import OURS, Ratio, Record, Results, quartiles
+
+CHANGED = "†"  # marks a value that comes back as something else
+ASYNC = f"{OURS}, async"
+ON_A_LOOP = ("cashews", "aiocache")
+"""How the names of those begin who memoize coroutine functions only: where there is a choice, they meet our async side."""
+
+QUANTITIES: list[tuple[str, str]] = [
+    (values.PART, "stored bytes"),
+    (values.PART, "store"),
+    (values.PART, "hit"),
+    (link_hits.PART, "hit"),
+    (keys.PART, keys.QUANTITY),
+    (hits.PART, hits.MEDIAN),
+    (hits.PART, hits.SLOW),
+    (processes.PART, processes.QUANTITY),
+    (stampede.PART, stampede.RUNS),
+    (stampede.PART, stampede.LAST),
+    (memory.PART, f"store: {memory.ABOVE}"),
+    (memory.PART, f"hit: {memory.ABOVE}"),
+]
+"""What is compared, part by part: of all of these less is better."""
+
+
+def figure(number: float) -> str:
+    """Three digits at most, and never an exponent."""
+    for bound, digits in ((0.0995, 3), (9.95, 2), (99.5, 1)):
+        if number < bound:
+            return f"{number:.{digits}f}"
+    return f"{number:,.0f}"
+
+
+def spread(ratio: Ratio) -> str:
+    """The median, and the quartiles where they are not the same."""
+    middle, low, high = map(figure, ratio)
+    return middle if low == high else f"{middle} ({low}-{high})"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: which contest it shows, and how it says what a contestant did in it."""
+
+    title: str
+    part: str
+    case: str
+    quantity: str
+    say: Callable[[Record], str]
+
+
+def grid(results: Results, columns: Sequence[Column]) -> str:
+    """A row for each contestant."""
+    contests = [results.contest(column.part, column.case, column.quantity) for column in columns]
+    subjects = list(dict.fromkeys(subject for contest in contests for subject in contest))
+    rows = []
+    for subject in subjects:
+        records = [contest.get(subject) for contest in contests]
+        rows.append([subject, *("" if r is None else c.say(r) for c, r in zip(columns, records, strict=True))])
+    return table(["", *(column.title for column in columns)], rows)
+
+
+def times(results: Results, part: str, case: str, quantity: str, reference: str, title: str = "") -> Column:
+    """Figures as multiples of a contestant's; of ours, those that are less stand out."""
+
+    def say(record: Record) -> str:
+        ratio = results.ratio(part, case, quantity, record.subject, reference)
+        if ratio is None:
+            return record.note
+        mark = f" {CHANGED}" if record.note else ""
+        ahead = ratio.median < 1 and reference == OURS and record.kind in {"peer", "code"}
+        said = "1" if record.subject == reference else spread(ratio)
+        return f"**{said}**{mark}" if ahead else f"{said}{mark}"
+
+    return Column(title or case, part, case, quantity, say)
+
+
+def plain(part: str, case: str, quantity: str, title: str, unit: float = 1) -> Column:
+    """Figures as they are, in units."""
+
+    def say(record: Record) -> str:
+        return spread(quartiles([sample / unit for sample in record.samples])) if record.samples else record.note
+
+    return Column(title, part, case, quantity, say)
+
+
+def against(results: Results, part: str, quantity: str, reference: str) -> str:
+    """All cases of a part, as multiples of a contestant's figures."""
+    return grid(results, [times(results, part, case, quantity, reference) for case in results.cases(part, quantity)])
+
+
+def scaling(results: Results) -> str:
+    """How many times the hits of one process several get out of the server, by contestant."""
+    contests: dict[str, dict[str, list[str]]] = {}
+    numbers: list[int] = []
+    for case in processes.CASES:
+        first = results.contest(processes.PART, processes.named(case, 1), processes.QUANTITY)
+        for named in results.cases(processes.PART, processes.QUANTITY):
+            value, _, tail = named.rpartition(", ")
+            if value != case:
+                continue
+            numbers = list(dict.fromkeys([*numbers, int(tail.split()[0])]))
+            for subject, record in results.contest(processes.PART, named, processes.QUANTITY).items():
+                ratio = quartiles([a / b for a, b in zip(first[subject].samples, record.samples, strict=False)])
+                contests.setdefault(subject, {}).setdefault(case, []).append(figure(ratio.median))
+    head = ["", *(f"{case}, {number}" for case in processes.CASES for number in numbers)]
+    return table(head, ([subject, *(cell for case in by.values() for cell in case)] for subject, by in contests.items()))
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Somebody's figure that is less than ours."""
+
+    part: str
+    quantity: str
+    case: str
+    subject: str
+    ratio: Ratio
+
+
+def losses(results: Results) -> list[Loss]:
+    """Every figure in which another memoizer, or code by hand, is ahead of us."""
+    found = []
+    for part, quantity in QUANTITIES:
+        for case in results.cases(part, quantity):
+            contest = results.contest(part, case, quantity)
+            for record in contest.values():
+                on_a_loop = record.subject.startswith(ON_A_LOOP) and ASYNC in contest
+                ratio = results.ratio(part, case, quantity, record.subject, ASYNC if on_a_loop else OURS)
+                if record.kind in {"peer", "code"} and ratio is not None and ratio.median < 1:
+                    found.append(Loss(part, quantity, case, record.subject, ratio))
+    return found
+
+
+def lost(results: Results) -> str:
+    """A row for each case in which we are behind: by whom, and what part of ours theirs is."""
+    grouped: dict[tuple[str, str, str], list[Loss]] = {}
+    for loss in losses(results):
+        grouped.setdefault((loss.part, loss.quantity, loss.case), []).append(loss)
+    rows = []
+    for (part, quantity, case), ahead in grouped.items():
+        ahead.sort(key=lambda loss: loss.ratio.median)
+        said = (f"{loss.subject} {spread(loss.ratio)}{'' if loss.ratio.high < 1 else ' ~'}" for loss in ahead)
+        rows.append([f"{part}: {quantity}", case, "; ".join(said)])
+    return table(["", "case", "ahead of redis_memo, and its figure as a part of ours"], rows) if rows else "Nowhere in this run."
+
+
+def goals(results: Results) -> str:
+    """A row for each goal that this run has a figure for."""
+    rows = []
+    for goal in GOALS:
+        if (measured := goal.measured(results)) is not None:
+            rows.append([goal.text, figure(goal.bound), spread(measured), "yes" if measured.median <= goal.bound else "**no**"])
+    return table(["", "at most", "measured", "met"], rows)
