@@ -36,9 +36,11 @@ RESULTS = "results.json"
 
 def main() -> None:
     """Measure, print, and write down."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=bench.__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", choices=[*PARTS, []], help=f"measure these only, and just print: {', '.join(PARTS)}")
-    parser.add_argument("--quick", action="store_true", help="tiny values, one turn: shows that it runs, and nothing else")
+    as_written = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m bench", description=bench.__doc__, formatter_class=as_written)
+    only = f"measure these only, and just print: {', '.join(PARTS)}"
+    parser.add_argument("parts", nargs="*", metavar="PART", choices=[*PARTS, []], help=only)
+    parser.add_argument("--quick", action="store_true", help="tiny values, one turn: that it runs, and nothing else")
     parser.add_argument("--page", action="store_true", help="measure nothing, make the page of the last results")
     parser.add_argument("--output", type=Path, help="folder for results and page, instead of this checkout's")
     given = parser.parse_args()
@@ -68,8 +70,8 @@ def versions(running: Server) -> dict[str, str]:
     """What was compared."""
     with redis.Redis(port=running.port) as client:
         found = {"Python": platform.python_version(), "Valkey": client.info("server")["valkey_version"]}
-    names = ["redis_memo", "redis", "hiredis", "pandas", "numpy", *(kind.distribution for kind in PEERS if kind.distribution)]
-    return found | {name: version(name) for name in names}
+    peers = [kind.distribution for kind in PEERS if kind.distribution]
+    return found | {name: version(name) for name in ("redis_memo", "redis", "hiredis", "pandas", "numpy", *peers)}
 
 
 def write(results: Results, folder: Path | None) -> None:

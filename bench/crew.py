@@ -57,10 +57,9 @@ class Crew:
             if not pipe.poll(max(0.0, begin + PATIENCE - time.monotonic())):
                 raise StuckError
             answers.append(pipe.recv())
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise RuntimeError(str(answer)) from answer
-        return answers
+        if failed := [error for error, _ in answers if error]:
+            raise RuntimeError(failed[0])
+        return [answer for _, answer in answers]
 
     def close(self) -> None:
         """End them."""
@@ -102,7 +101,9 @@ class _Post:
         subject, memoized = self._subjects[kind]
         return subject.count(memoized[name], *args, begin=begin, seconds=seconds)
 
-    def rush(self, begin: float, kind: type[Subject], name: str, args: tuple[Any, ...], callers: int) -> tuple[float, int]:
+    def rush(
+        self, begin: float, kind: type[Subject], name: str, args: tuple[Any, ...], callers: int
+    ) -> tuple[float, int]:
         """Call from many threads or tasks at once: seconds until the last has its result, and errors."""
         subject, memoized = self._subjects[kind]
         end, errors = subject.rush(memoized[name], *args, callers=callers, begin=begin)
@@ -121,6 +122,7 @@ def _member(pipe: Connection) -> None:
         except EOFError:
             return
         try:
-            pipe.send(getattr(post, name)(begin, *args))
+            answer = "", getattr(post, name)(begin, *args)
         except Exception as error:
-            pipe.send(RuntimeError(f"{type(error).__name__}: {error}"))
+            answer = f"{type(error).__name__}: {error}", None
+        pipe.send(answer)

@@ -31,7 +31,7 @@ def goog(size: float) -> pd.DataFrame:
     """Real prices of 2,148 days, which the backtesting package ships."""
     from backtesting.test import GOOG as FRAME
 
-    return FRAME.head(max(50, int(len(FRAME) * size))).copy()
+    return pd.DataFrame(FRAME.head(max(50, int(len(FRAME) * size))))
 
 
 def _prices(rows: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -69,9 +69,7 @@ def candles(size: float) -> list[dict[str, Any]]:
         name: [int(figure) if figure == int(figure) else figure for figure in column]
         for name, column in columns.items()
     }
-    return [
-        dict(zip(("date", *columns), row, strict=True)) for row in zip(dates, *columns.values(), strict=True)
-    ]
+    return [dict(zip(("date", *columns), row, strict=True)) for row in zip(dates, *columns.values(), strict=True)]
 
 
 def _words(number: int, letters: int, rng: np.random.Generator) -> list[str]:

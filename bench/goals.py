@@ -66,17 +66,17 @@ GOALS = [
         goal
         for case in (data.GOOG, data.MINUTES)
         for goal in (
-            _value("time to store, of gzip -6 of its pickle", case, _STORE, 1 / 30, Gzip.name),
-            _value("time of a hit, of to_dict and gzip -6", case, _HIT, 0.1, Records.name),
-            _value("time of a hit on loopback, of the best of all others", case, _HIT, 1.3, EVERYBODY),
-            Goal(f"{case}: time of a hit over the link, of the best of all others", link_hits.PART, case, _HIT, 1, EVERYBODY),
+            _value("store, of gzip -6 of its pickle", case, _STORE, 1 / 30, Gzip.name),
+            _value("hit, of to_dict and gzip -6", case, _HIT, 0.1, Records.name),
+            _value("hit on loopback, of the best of all others", case, _HIT, 1.3, EVERYBODY),
+            Goal(f"{case}: hit over the link, of the best of all others", link_hits.PART, case, _HIT, 1, EVERYBODY),
         )
     ),
     _value("bytes, of those in memory", data.FLOATS, _BYTES, 1.01, "in memory"),
-    _value("time to store, of pickle 5", data.FLOATS, _STORE, 1.25, Pickle.name),
-    _value("time of a hit, of pickle 5", data.FLOATS, _HIT, 1.25, Pickle.name),
+    _value("store, of pickle 5", data.FLOATS, _STORE, 1.25, Pickle.name),
+    _value("hit, of pickle 5", data.FLOATS, _HIT, 1.25, Pickle.name),
     _value("bytes, of zstd -3 of its pickle", data.INSTRUMENTS, _BYTES, 0.35, Zstd.name),
-    _value("time of a hit, of zstd -3 of its pickle", data.INSTRUMENTS, _HIT, 1.2, Zstd.name),
+    _value("hit, of zstd -3 of its pickle", data.INSTRUMENTS, _HIT, 1.2, Zstd.name),
     Goal("peak memory of a hit, in frames", memory.PART, memory.CASE, f"hit: {memory.ABOVE}", 2.2, None),
     Goal("peak memory of storing, in frames", memory.PART, memory.CASE, f"store: {memory.ABOVE}", 1.6, None),
     Goal("small hit, of a bare redis-py GET", hits.PART, hits.CASE, hits.MEDIAN, 1.2, hits.BareGet.name),
@@ -84,7 +84,7 @@ GOALS = [
     Goal("key of four scalars, of joblib.hash", keys.PART, "four scalars", keys.QUANTITY, 0.5, keys.JOBLIB),
     *(
         Goal(f"key of an {case}, of joblib.hash", keys.PART, case, keys.QUANTITY, 0.2, keys.JOBLIB)
-        for case in ("80 MB frame, one block", "80 MB frame, by column")
+        for case in ("80 MB frame, by row", "80 MB frame, by column")
     ),
-    Goal("market_aware() after the close, of an empty function", hits.PART, hits.POLICY, "policy", 40, "empty function"),
+    Goal("market_aware() when closed, of an empty function", hits.PART, hits.POLICY, "policy", 40, "empty function"),
 ]

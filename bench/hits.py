@@ -15,7 +15,7 @@ from redis_memo import Call, market_aware
 from .functions import PAIRS
 from .measure import Bench, batched, turns
 from .peers import PEERS
-from .results import OURS, Kind
+from .results import OURS, Kind, Record
 from .subjects import AsyncSubject, ByHand, Ours, OursAsync, OursEmbedded, OursSigned, Pickle, Subject
 
 PART = "hits"
@@ -30,7 +30,7 @@ class BareGet(ByHand):
     name = "bare GET"
     kind = "limit"
 
-    def decorate(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def decorate(self, function: Callable[..., Any], name: str) -> Any:
         keys = _Stored(self, function, name)
         return lambda *args: self.client.get(keys[args])
 
@@ -44,7 +44,7 @@ class BareGetAsync(AsyncSubject):
     def open(self) -> None:
         self.client = redis.asyncio.Redis(port=self.place.port, db=self.place.db)
 
-    def decorate(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:  # noqa: ARG002
+    def decorate(self, function: Callable[..., Any], name: str) -> Any:  # noqa: ARG002
         keys = _Stored(self, PAIRS[name][0], name)
 
         async def get(*args: Any) -> Any:
@@ -77,7 +77,7 @@ class LruCache(Subject):
     def open(self) -> None:
         """There is nothing to connect to."""
 
-    def decorate(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:  # noqa: ARG002
+    def decorate(self, function: Callable[..., Any], name: str) -> Any:  # noqa: ARG002
         return functools.lru_cache(maxsize=1024)(function)
 
 
@@ -91,8 +91,9 @@ def measure(bench: Bench) -> None:
     subjects = [kind(bench.place(db)) for db, kind in enumerate(SUBJECTS)]
     said = turns({subject.name: _spread(subject, bench.scale.calls) for subject in subjects}, bench.scale.longer(4))
     for subject in subjects:
-        for place, quantity in enumerate((MEDIAN, SLOW)):
-            bench.add(PART, CASE, quantity, subject.name, subject.kind, [both[place] for both in said[subject.name]])
+        for nth, quantity in enumerate((MEDIAN, SLOW)):
+            samples = [both[nth] for both in said[subject.name]]
+            bench.add(Record(PART, CASE, quantity, subject.name, subject.kind, samples))
         subject.close()
     _policy(bench)
 
@@ -115,4 +116,4 @@ def _policy(bench: Bench) -> None:
     contest: dict[str, Callable[[], object]] = {OURS: lambda: policy(call), "empty function": lambda: None}
     kinds: dict[str, Kind] = {OURS: "ours", "empty function": "limit"}
     for name, samples in turns({name: batched(one, bench.scale) for name, one in contest.items()}, bench.scale).items():
-        bench.add(PART, POLICY, "policy", name, kinds[name], samples)
+        bench.add(Record(PART, POLICY, "policy", name, kinds[name], samples))

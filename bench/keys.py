@@ -13,7 +13,7 @@ import pandas as pd
 
 from . import functions
 from .measure import Bench, batched, turns
-from .results import OURS, Kind
+from .results import OURS, Kind, Record
 from .subjects import Ours
 
 PART = "keys"
@@ -29,13 +29,14 @@ def measure(bench: Bench) -> None:
     for case, argument in _arguments(bench.scale.size).items():
         memoized, given = (quote, argument) if isinstance(argument, tuple) else (size, (argument,))
         contest: dict[str, Callable[[], object]] = {
-            OURS: lambda: memoized.cache_key(*given),  # type: ignore[attr-defined]
+            OURS: lambda: memoized.cache_key(*given),
             JOBLIB: lambda: joblib.hash(argument),
             PICKLED: lambda: blake3.blake3(pickle.dumps(argument, protocol=5)).digest(),
             DIGEST: _digest(argument),
         }
-        for name, samples in turns({name: batched(one, bench.scale) for name, one in contest.items()}, bench.scale).items():
-            bench.add(PART, case, QUANTITY, name, KINDS[name], samples)
+        batches = {name: batched(function, bench.scale) for name, function in contest.items()}
+        for name, samples in turns(batches, bench.scale).items():
+            bench.add(Record(PART, case, QUANTITY, name, KINDS[name], samples))
     ours.close()
 
 
@@ -49,16 +50,18 @@ def _arguments(scale: float) -> dict[str, Any]:
     }
     for megabytes in (8, 80):
         matrix = rng.random((int(megabytes * 12_500 * scale), 10))
-        by_row = pd.DataFrame(matrix, columns=list("abcdefghij"), copy=False)
-        arguments[f"{megabytes} MB frame, one block"] = by_row
-        arguments[f"{megabytes} MB frame, by column"] = pd.DataFrame({name: by_row[name].to_numpy().copy() for name in by_row})
+        frame = pd.DataFrame(matrix, columns=list("abcdefghij"), copy=False)
+        arguments[f"{megabytes} MB frame, by row"] = frame
+        arguments[f"{megabytes} MB frame, by column"] = pd.DataFrame(
+            {name: frame[name].to_numpy().copy() for name in frame}
+        )
     return arguments
 
 
 def _digest(argument: Any) -> Callable[[], object]:
     """Blake3 alone, over bytes that are made beforehand: a frame's memory, another argument's pickle."""
     if isinstance(argument, pd.DataFrame):
-        held = memoryview(np.ascontiguousarray(argument.to_numpy())).cast("B")
+        held = np.ascontiguousarray(argument.to_numpy()).reshape(-1).view(np.uint8).data
     else:
         held = memoryview(argument if isinstance(argument, bytes) else pickle.dumps(argument, protocol=5))
     return lambda: blake3.blake3(held).digest()

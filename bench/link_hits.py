@@ -5,13 +5,14 @@ from __future__ import annotations
 from . import data, functions
 from .measure import Bench, turns
 from .peers import PEERS
+from .results import Record
 from .servers import paced
 from .subjects import BY_HAND, Ours, Subject
 from .values import CannotError, hit, hits_or_why
 
 PART = "link"
 CASES = (data.GOOG, data.MINUTES, data.INSTRUMENTS, data.FLOATS, data.DICT)
-KINDS: list[type[Subject]] = [kind for kind in (Ours, *PEERS, *BY_HAND) if kind.on_server]
+KINDS: list[type[Subject]] = [Ours, *(kind for kind in PEERS if kind.on_server), *BY_HAND]
 
 
 def measure(bench: Bench) -> None:
@@ -26,12 +27,12 @@ def measure(bench: Bench) -> None:
                 try:
                     notes[subject.name] = hits_or_why(subject, memoized[subject], case)
                 except CannotError as why:
-                    bench.add(PART, case, "hit", subject.name, subject.kind, [], str(why))
+                    bench.add(Record(PART, case, "hit", subject.name, subject.kind, [], str(why)))
                 else:
                     contest[subject.name] = hit(subject, memoized[subject], case, bench.scale)
             kinds = {subject.name: subject.kind for subject in subjects}
             for name, samples in turns(contest, bench.scale).items():
-                bench.add(PART, case, "hit", name, kinds[name], samples, notes[name])
+                bench.add(Record(PART, case, "hit", name, kinds[name], samples, notes[name]))
             for subject in subjects:
                 subject.forget(memoized[subject], case)
         for subject in subjects:

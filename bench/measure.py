@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from .results import Kind, Record, Results
+from .results import Record, Results
 from .servers import Place, Server
 
 T = TypeVar("T")
@@ -59,11 +59,9 @@ class Bench:
         """A database of the server and a folder, for one contestant alone."""
         return self.server.place(db, self.folder)
 
-    def add(
-        self, part: str, case: str, quantity: str, subject: str, kind: Kind, samples: list[float], note: str = ""
-    ) -> None:
+    def add(self, *found: Record) -> None:
         """Note what was found."""
-        self.results.records.append(Record(part, case, quantity, subject, kind, tuple(samples), note))
+        self.results.records.extend(found)
 
 
 def turns(contestants: Mapping[str, Callable[[], T]], scale: Scale) -> dict[str, list[T]]:

@@ -14,6 +14,7 @@ from . import data, functions
 from .crew import CONTEXT
 from .measure import Bench
 from .peers import PEERS
+from .results import Record
 from .servers import Place
 from .subjects import Ours, Pickle, Subject
 
@@ -31,7 +32,7 @@ def measure(bench: Bench) -> None:
         for step in ("store", "hit"):
             peaks, note = _child(kind, step, place, bench.scale.frame)
             for nth, quantity in enumerate((ABOVE, WHOLE)):
-                bench.add(PART, CASE, f"{step}: {quantity}", kind.name, kind.kind, peaks[nth : nth + 1], note)
+                bench.add(Record(PART, CASE, f"{step}: {quantity}", kind.name, kind.kind, peaks[nth : nth + 1], note))
         with place.client() as client:
             client.flushdb()
 

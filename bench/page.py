@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 
 from . import hits, keys, link_hits, memory, processes, stampede, values
@@ -19,26 +20,33 @@ def text(results: Results) -> str:
 
 
 def _sections(results: Results) -> Iterator[str]:
-    yield _HEAD.format(**results.machine, versions=", ".join(f"{name} {version}" for name, version in results.versions.items()))
+    versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
+    yield _HEAD.format(**results.machine, versions=textwrap.fill(versions, 120))
     yield f"## What it aims at\n\n{goals(results)}"
     yield f"## Where {OURS} loses\n\n{_LOST}\n\n{lost(results)}"
     if results.cases(values.PART, "hit"):
         yield f"## Values\n\n{_VALUES}"
-        for title, quantity, plot in (("Bytes stored", "stored bytes", "stored"), ("Time to store", "store", "store"), ("Time of a hit", "hit", "hit")):
-            yield f"### {title}\n\n{_plot(plot, title)}\n\n{against(results, values.PART, quantity, OURS)}"
+        for plot, quantity in (("stored", "stored bytes"), ("store", "store"), ("hit", "hit")):
+            yield f"### {quantity.capitalize()}\n\n{_shown(results, plot, values.PART, quantity)}"
     if results.cases(link_hits.PART, "hit"):
-        yield f"## A link of 1 Gbit/s\n\n{_LINK}\n\n{_plot('link', 'Time of a hit over the link')}\n\n{against(results, link_hits.PART, 'hit', OURS)}"
+        yield f"## A link of 1 Gbit/s\n\n{_LINK}\n\n{_shown(results, 'link', link_hits.PART, 'hit')}"
     if results.cases(keys.PART, keys.QUANTITY):
-        yield f"## Keys\n\n{_KEYS}\n\n{_plot('keys', 'Time to make a key')}\n\n{against(results, keys.PART, keys.QUANTITY, OURS)}"
+        yield f"## Keys\n\n{_KEYS}\n\n{_shown(results, 'keys', keys.PART, keys.QUANTITY)}"
     if results.cases(hits.PART, hits.MEDIAN):
-        yield f"## A small hit\n\n{_HITS}\n\n{_plot('small', 'Time of a small hit')}\n\n{_small(results)}"
+        yield f"## A small hit\n\n{_HITS}\n\n{_plot('small', 'Small hits')}\n\n{_small(results)}"
     if results.cases(processes.PART, processes.QUANTITY):
-        yield f"## Several processes\n\n{_PROCESSES}\n\n{_plot('processes', 'Time a hit')}\n\n{against(results, processes.PART, processes.QUANTITY, OURS)}"
+        shown = _shown(results, "processes", processes.PART, processes.QUANTITY)
+        yield f"## Several processes\n\n{_PROCESSES}\n\n{shown}"
         yield f"{_SCALING}\n\n{scaling(results)}"
     if results.cases(stampede.PART, stampede.RUNS):
         yield f"## Stampede\n\n{_STAMPEDE}\n\n{_rushes(results)}"
     if results.cases(memory.PART, f"hit: {memory.ABOVE}"):
         yield f"## Memory\n\n{_MEMORY}\n\n{_peaks(results)}"
+
+
+def _shown(results: Results, plot: str, part: str, quantity: str) -> str:
+    """A plot, and the table that it draws."""
+    return f"{_plot(plot, quantity.capitalize())}\n\n{against(results, part, quantity, OURS)}"
 
 
 def _plot(name: str, title: str) -> str:
@@ -47,8 +55,11 @@ def _plot(name: str, title: str) -> str:
 
 def _small(results: Results) -> str:
     titles = {hits.MEDIAN: "median", hits.SLOW: "99 %"}
-    bare = hits.BareGet.name
-    return grid(results, [times(results, hits.PART, hits.CASE, what, bare, title) for what, title in titles.items()])
+    columns = [
+        times(results, hits.PART, hits.CASE, what, reference=hits.BareGet.name, title=title)
+        for what, title in titles.items()
+    ]
+    return grid(results, columns)
 
 
 def _rushes(results: Results) -> str:
@@ -78,7 +89,8 @@ All figures are ratios within that run. Who is compared takes turns, a short bat
 machine whose speed drifts slows all of them alike. `2.31 (2.20-2.42)` is the median of the ratios of all turns, with
 their quartiles.
 
-Measured on a machine of {cores} cores, which the server, the callers and, where there is one, the link shared: {versions}.
+Measured on a machine of {cores} cores, which the server, the callers and, where there is one, the link shared:
+{versions}.
 Everybody uses one Valkey on TCP over loopback, with the defaults of the library; where a library's user has to set
 something, `bench/peers.py` says what and why. joblib and diskcache keep files on this machine and need no server.
 

@@ -30,7 +30,7 @@ class Cashews(AsyncSubject):
         self.cache = cashews.Cache()
         self.cache.setup(self.place.url)
 
-    def decorate(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:  # noqa: ARG002
+    def decorate(self, function: Callable[..., Any], name: str) -> Any:  # noqa: ARG002
         return self.cache(ttl=TTL)(function)
 
     async def aclose(self) -> None:
@@ -42,7 +42,7 @@ class CashewsLock(Cashews):
 
     name = "cashews, lock=True"
 
-    def decorate(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:  # noqa: ARG002
+    def decorate(self, function: Callable[..., Any], name: str) -> Any:  # noqa: ARG002
         return self.cache(ttl=TTL, lock=True)(function)
 
 
@@ -55,7 +55,7 @@ class Aiocache(AsyncSubject):
     def open(self) -> None:
         self.memoized: list[Any] = []
 
-    def decorate(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:  # noqa: ARG002
+    def decorate(self, function: Callable[..., Any], name: str) -> Any:  # noqa: ARG002
         where = urlsplit(self.place.url)
         found = type(self).decorator(
             ttl=TTL,
@@ -66,7 +66,7 @@ class Aiocache(AsyncSubject):
             serializer=aiocache.serializers.PickleSerializer(),
         )(function)
         self.memoized.append(found)
-        return found  # type: ignore[no-any-return]
+        return found
 
     async def aclose(self) -> None:
         for one in self.memoized:
@@ -91,7 +91,7 @@ class Dogpile(Subject):
             "dogpile.cache.redis", expiration_time=TTL, arguments={"url": self.place.url, **self.arguments}
         )
 
-    def decorate(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:  # noqa: ARG002
+    def decorate(self, function: Callable[..., Any], name: str) -> Any:  # noqa: ARG002
         @functools.wraps(function)
         def own(*args: Any) -> Any:  # it hangs methods on the function that it is given, which others are given too
             return function(*args)
@@ -114,7 +114,7 @@ class Cachier(Subject):
     def open(self) -> None:
         self.client = self.place.client()
 
-    def decorate(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:  # noqa: ARG002
+    def decorate(self, function: Callable[..., Any], name: str) -> Any:  # noqa: ARG002
         return cachier.cachier(backend="redis", redis_client=self.client)(function)
 
     def close(self) -> None:
@@ -132,7 +132,7 @@ class PythonRedisCache(Subject):
             redis_client=self.client, serializer=pickle.dumps, deserializer=pickle.loads, key_serializer=json.dumps
         )
 
-    def decorate(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:  # noqa: ARG002
+    def decorate(self, function: Callable[..., Any], name: str) -> Any:  # noqa: ARG002
         return self.cache.cache(ttl=TTL)(function)
 
     def close(self) -> None:
@@ -149,11 +149,11 @@ class Joblib(Subject):
     def open(self) -> None:
         self.memory = joblib.Memory(self.place.folder, verbose=0)
 
-    def decorate(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:  # noqa: ARG002
-        return self.memory.cache(function)  # type: ignore[no-any-return]
+    def decorate(self, function: Callable[..., Any], name: str) -> Any:  # noqa: ARG002
+        return self.memory.cache(function)
 
-    def forget(self, memoized: Callable[..., Any], *args: Any) -> None:
-        memoized.call_and_shelve(*args).clear()  # type: ignore[attr-defined]
+    def forget(self, memoized: Any, *args: Any) -> None:
+        memoized.call_and_shelve(*args).clear()
 
     def stored(self) -> int:
         return sum(path.stat().st_size for path in self.place.folder.rglob("output.pkl"))
@@ -168,11 +168,11 @@ class Diskcache(Subject):
     def open(self) -> None:
         self.cache = diskcache.Cache(str(self.place.folder))
 
-    def decorate(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:  # noqa: ARG002
-        return self.cache.memoize(expire=TTL)(function)  # type: ignore[no-any-return]
+    def decorate(self, function: Callable[..., Any], name: str) -> Any:  # noqa: ARG002
+        return self.cache.memoize(expire=TTL)(function)
 
-    def forget(self, memoized: Callable[..., Any], *args: Any) -> None:
-        self.cache.delete(memoized.__cache_key__(*args))  # type: ignore[attr-defined]
+    def forget(self, memoized: Any, *args: Any) -> None:
+        self.cache.delete(memoized.__cache_key__(*args))
 
     def stored(self) -> int:
         return sum(path.stat().st_size for path in self.place.folder.rglob("*") if path.suffix == ".val")

@@ -9,6 +9,7 @@ from .crew import Crew, crew
 from .hits import BareGet
 from .measure import Bench, turns
 from .peers import PEERS
+from .results import Record
 from .subjects import Ours, Pickle, Subject
 
 PART = "processes"
@@ -28,10 +29,10 @@ def measure(bench: Bench) -> None:
             for db, kind in enumerate(KINDS):
                 members.order(most, "open", kind, bench.place(db), name, args)
             for number in bench.scale.processes:
-                contest = {kind.name: _hits(members, number, kind, name, args, seconds) for kind in KINDS}
+                contest = {kind.name: _hits(members, number, (kind, name, args, seconds)) for kind in KINDS}
                 kinds = {kind.name: kind.kind for kind in KINDS}
                 for subject, samples in turns(contest, bench.scale.longer(0)).items():
-                    bench.add(PART, named(case, number), QUANTITY, subject, kinds[subject], samples)
+                    bench.add(Record(PART, named(case, number), QUANTITY, subject, kinds[subject], samples))
 
 
 def named(case: str, number: int) -> str:
@@ -39,10 +40,10 @@ def named(case: str, number: int) -> str:
     return f"{case}, {number} process{'es' * (number > 1)}"
 
 
-def _hits(
-    members: Crew, number: int, kind: type[Subject], name: str, args: tuple[str, ...], seconds: float
-) -> Callable[[], float]:
+def _hits(members: Crew, number: int, order: tuple[type[Subject], str, tuple[str, ...], float]) -> Callable[[], float]:
+    seconds = order[-1]
+
     def measure() -> float:
-        return seconds / max(1, sum(members.order(number, "count", kind, name, args, seconds)))
+        return seconds / max(1, int(sum(members.order(number, "count", *order))))
 
     return measure

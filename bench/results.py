@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import statistics
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -41,7 +42,7 @@ class Record:
     quantity: str
     subject: str
     kind: Kind
-    samples: tuple[float, ...]
+    samples: Sequence[float]
     note: str = ""
 
 
@@ -57,17 +58,26 @@ class Results:
     def load(cls, path: Path) -> Results:
         """Read what `save` wrote."""
         raw = json.loads(path.read_text())
-        records = [Record(**{**one, "samples": tuple(one["samples"])}) for one in raw["records"]]
+        records = [
+            Record(contest["part"], contest["case"], contest["quantity"], *who)
+            for contest in raw["contests"]
+            for who in contest["who"]
+        ]
         return cls(raw["machine"], raw["versions"], records)
 
     def save(self, path: Path) -> None:
-        """Write all of it, a record a line; figures to four digits."""
-        lines = []
+        """Write all of it, a contestant a line; figures to four digits."""
+        contests: dict[tuple[str, str, str], list[str]] = {}
         for record in self.records:
-            fields = asdict(record) | {"samples": [float(f"{sample:.4g}") for sample in record.samples]}
-            lines.append(json.dumps({name: value for name, value in fields.items() if name != "note" or value}))
-        head = json.dumps({"machine": self.machine, "versions": self.versions}, indent=1)
-        path.write_text(head[:-2] + ',\n "records": [\n' + ",\n".join(lines) + "\n ]\n}\n")
+            samples = [float(f"{sample:.4g}") for sample in record.samples]
+            who = json.dumps([record.subject, record.kind, samples, *([record.note] if record.note else [])])
+            contests.setdefault((record.part, record.case, record.quantity), []).append(who)
+        head = json.dumps({"machine": self.machine, "versions": self.versions})[:-1]
+        lines = []
+        for (part, case, quantity), whoever in contests.items():
+            contest = json.dumps({"part": part, "case": case, "quantity": quantity})[:-1]
+            lines.append(contest + ', "who": [\n' + ",\n".join(whoever) + "\n]}")
+        path.write_text(head + ', "contests": [\n' + ",\n".join(lines) + "\n]}\n")
 
     def cases(self, part: str, quantity: str) -> list[str]:
         """The cases of a part in which a quantity was measured, in order."""
@@ -87,7 +97,7 @@ class Results:
         return quartiles([a / b for a, b in zip(above.samples, below.samples, strict=False)])
 
 
-def quartiles(figures: list[float]) -> Ratio:
+def quartiles(figures: Sequence[float]) -> Ratio:
     """Median, lower and upper quartile."""
     if len(figures) == 1:
         return Ratio(figures[0], figures[0], figures[0])

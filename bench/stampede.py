@@ -10,6 +10,7 @@ from .crew import Crew, StuckError
 from .functions import SECONDS
 from .measure import Bench
 from .peers import GUARDED, PEERS
+from .results import Record
 from .subjects import Ours, OursAsync, Subject
 
 PART = "stampede"
@@ -35,8 +36,8 @@ def measure(bench: Bench) -> None:
         for kind in KINDS:
             one = found[kind]
             for quantity, samples in ((RUNS, one.runs), (LAST, one.last), (ERRORS, one.errors)):
-                bench.add(PART, case, quantity, kind.name, kind.kind, samples, one.note)
-        bench.add(PART, case, LAST, "the function alone", "limit", [SECONDS] * rounds)
+                bench.add(Record(PART, case, quantity, kind.name, kind.kind, samples, one.note))
+        bench.add(Record(PART, case, LAST, "the function alone", "limit", [SECONDS] * rounds))
 
 
 class _Rushes:

@@ -44,18 +44,18 @@ class Subject:
         """Connect."""
         raise NotImplementedError
 
-    def decorate(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def decorate(self, function: Callable[..., Any], name: str) -> Any:
         """Memoize a function."""
         raise NotImplementedError
 
     def close(self) -> None:
         """Disconnect."""
 
-    def memoize(self, name: str) -> Callable[..., Any]:
+    def memoize(self, name: str) -> Any:
         """Memoize one of `bench.functions`."""
         return self.decorate(PAIRS[name][0], name)
 
-    def forget(self, memoized: Callable[..., Any], *args: Any) -> None:  # noqa: ARG002
+    def forget(self, memoized: Any, *args: Any) -> None:  # noqa: ARG002
         """Delete the entry of a call; here: all there is."""
         with self.place.client() as client:
             client.flushdb()
@@ -71,18 +71,18 @@ class Subject:
                     total += sum(map(len, client.hvals(key)))
         return total
 
-    def call(self, memoized: Callable[..., Any], *args: Any) -> Any:
+    def call(self, memoized: Any, *args: Any) -> Any:
         """Call once and return the result."""
         return memoized(*args)
 
-    def time(self, memoized: Callable[..., Any], *args: Any, number: int = 1) -> float:
+    def time(self, memoized: Any, *args: Any, number: int = 1) -> float:
         """Seconds that a call takes, on average over several in a row."""
         began = time.perf_counter()
         for _ in range(number):
             memoized(*args)
         return (time.perf_counter() - began) / number
 
-    def latencies(self, memoized: Callable[..., Any], *args: Any, number: int) -> list[float]:
+    def latencies(self, memoized: Any, *args: Any, number: int) -> list[float]:
         """Seconds that each of several calls takes."""
         clock, found = time.perf_counter, []
         for _ in range(number):
@@ -91,7 +91,7 @@ class Subject:
             found.append(clock() - began)
         return found
 
-    def count(self, memoized: Callable[..., Any], *args: Any, begin: float, seconds: float) -> int:
+    def count(self, memoized: Any, *args: Any, begin: float, seconds: float) -> int:
         """How many calls fit into a time that begins at a moment of the monotonic clock."""
         calls = 0
         _sleep_until(begin)
@@ -100,7 +100,7 @@ class Subject:
             calls += 1
         return calls
 
-    def rush(self, memoized: Callable[..., Any], *args: Any, callers: int, begin: float) -> tuple[float, int]:
+    def rush(self, memoized: Any, *args: Any, callers: int, begin: float) -> tuple[float, int]:
         """Call at one moment from many threads: when the last has its result, and how many got an error."""
         errors: list[Exception] = []
 
@@ -126,7 +126,7 @@ class AsyncSubject(Subject):
         self.loop = asyncio.new_event_loop()
         super().__init__(place)
 
-    def memoize(self, name: str) -> Callable[..., Any]:
+    def memoize(self, name: str) -> Any:
         return self.decorate(PAIRS[name][1], name)
 
     def close(self) -> None:
@@ -136,10 +136,10 @@ class AsyncSubject(Subject):
     async def aclose(self) -> None:
         """Disconnect."""
 
-    def call(self, memoized: Callable[..., Any], *args: Any) -> Any:
+    def call(self, memoized: Any, *args: Any) -> Any:
         return self.loop.run_until_complete(memoized(*args))
 
-    def time(self, memoized: Callable[..., Any], *args: Any, number: int = 1) -> float:
+    def time(self, memoized: Any, *args: Any, number: int = 1) -> float:
         async def batch() -> float:
             began = time.perf_counter()
             for _ in range(number):
@@ -148,7 +148,7 @@ class AsyncSubject(Subject):
 
         return self.loop.run_until_complete(batch())
 
-    def latencies(self, memoized: Callable[..., Any], *args: Any, number: int) -> list[float]:
+    def latencies(self, memoized: Any, *args: Any, number: int) -> list[float]:
         async def batch() -> list[float]:
             clock, found = time.perf_counter, []
             for _ in range(number):
@@ -159,7 +159,7 @@ class AsyncSubject(Subject):
 
         return self.loop.run_until_complete(batch())
 
-    def count(self, memoized: Callable[..., Any], *args: Any, begin: float, seconds: float) -> int:
+    def count(self, memoized: Any, *args: Any, begin: float, seconds: float) -> int:
         async def hits() -> int:
             calls = 0
             _sleep_until(begin)
@@ -170,7 +170,7 @@ class AsyncSubject(Subject):
 
         return self.loop.run_until_complete(hits())
 
-    def rush(self, memoized: Callable[..., Any], *args: Any, callers: int, begin: float) -> tuple[float, int]:
+    def rush(self, memoized: Any, *args: Any, callers: int, begin: float) -> tuple[float, int]:
         async def all_at_once() -> list[Any]:
             await asyncio.sleep(begin - time.monotonic())
             return await asyncio.gather(*(memoized(*args) for _ in range(callers)), return_exceptions=True)
@@ -197,12 +197,12 @@ class Ours(Subject):
         """Where its entries are."""
         return self.place.url
 
-    def decorate(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def decorate(self, function: Callable[..., Any], name: str) -> Any:
         return redis_memo.redis_cached(namespace="bench", name=name, ttl=TTL, cache=self.cache)(function)
 
-    def forget(self, memoized: Callable[..., Any], *args: Any) -> None:
+    def forget(self, memoized: Any, *args: Any) -> None:
         call = inspect.signature(memoized).bind(*args)
-        self.call(lambda: memoized.invalidate(**call.arguments))  # type: ignore[attr-defined]
+        self.call(lambda: memoized.invalidate(**call.arguments))
 
     def close(self) -> None:
         self.cache.close()
@@ -237,7 +237,7 @@ class OursAsync(AsyncSubject, Ours):
 class ByHand(Subject):
     """Code around redis-py: a key, a GET, and a SET after a miss."""
 
-    kind = "code"
+    kind: ClassVar[Kind] = "code"
 
     def open(self) -> None:
         self.client: redis.Redis = self.place.client()
@@ -255,7 +255,7 @@ class ByHand(Subject):
         """Make a value of bytes."""
         raise NotImplementedError
 
-    def decorate(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def decorate(self, function: Callable[..., Any], name: str) -> Any:
         def wrapper(*args: Any) -> Any:
             key = f"cache:{name}:{hashlib.md5(repr(args).encode(), usedforsecurity=False).hexdigest()}"
             found = self.client.get(key)
@@ -277,7 +277,9 @@ class Pickle(ByHand):
     def dumps(value: Any) -> bytes:
         return pickle.dumps(value, protocol=5)
 
-    loads = staticmethod(pickle.loads)
+    @staticmethod
+    def loads(data: bytes) -> Any:
+        return pickle.loads(data)
 
 
 class Zstd(ByHand):

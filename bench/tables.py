@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -32,11 +33,11 @@ QUANTITIES: list[tuple[str, str]] = [
 
 
 def figure(number: float) -> str:
-    """Three digits at most, and never an exponent."""
-    for bound, digits in ((0.0995, 3), (9.95, 2), (99.5, 1)):
-        if number < bound:
-            return f"{number:.{digits}f}"
-    return f"{number:,.0f}"
+    """Three digits, two where it is less than one, and never an exponent."""
+    if number == int(number) or number >= 99.5:
+        return f"{number:,.0f}"
+    digits = 2 if number < 0.995 else 3
+    return f"{number:.{max(0, digits - 1 - math.floor(math.log10(number)))}f}"
 
 
 def spread(ratio: Ratio) -> str:
@@ -73,7 +74,7 @@ def grid(results: Results, columns: Sequence[Column]) -> str:
     return table(["", *(column.title for column in columns)], rows)
 
 
-def times(results: Results, part: str, case: str, quantity: str, reference: str, title: str = "") -> Column:
+def times(results: Results, part: str, case: str, quantity: str, *, reference: str, title: str) -> Column:
     """Figures as multiples of a contestant's; of ours, those that are less stand out."""
 
     def say(record: Record) -> str:
@@ -85,7 +86,7 @@ def times(results: Results, part: str, case: str, quantity: str, reference: str,
         said = "1" if record.subject == reference else spread(ratio)
         return f"**{said}**{mark}" if ahead else f"{said}{mark}"
 
-    return Column(title or case, part, case, quantity, say)
+    return Column(title, part, case, quantity, say)
 
 
 def plain(part: str, case: str, quantity: str, title: str, unit: float = 1) -> Column:
@@ -99,7 +100,8 @@ def plain(part: str, case: str, quantity: str, title: str, unit: float = 1) -> C
 
 def against(results: Results, part: str, quantity: str, reference: str) -> str:
     """All cases of a part, as multiples of a contestant's figures."""
-    return grid(results, [times(results, part, case, quantity, reference) for case in results.cases(part, quantity)])
+    cases = results.cases(part, quantity)
+    return grid(results, [times(results, part, case, quantity, reference=reference, title=case) for case in cases])
 
 
 def scaling(results: Results) -> str:
@@ -117,7 +119,9 @@ def scaling(results: Results) -> str:
                 ratio = quartiles([a / b for a, b in zip(first[subject].samples, record.samples, strict=False)])
                 contests.setdefault(subject, {}).setdefault(case, []).append(figure(ratio.median))
     head = ["", *(f"{case}, {number}" for case in processes.CASES for number in numbers)]
-    return table(head, ([subject, *(cell for case in by.values() for cell in case)] for subject, by in contests.items()))
+    return table(
+        head, ([subject, *(cell for case in by.values() for cell in case)] for subject, by in contests.items())
+    )
 
 
 @dataclass(frozen=True)
@@ -155,13 +159,19 @@ def lost(results: Results) -> str:
         ahead.sort(key=lambda loss: loss.ratio.median)
         said = (f"{loss.subject} {spread(loss.ratio)}{'' if loss.ratio.high < 1 else ' ~'}" for loss in ahead)
         rows.append([f"{part}: {quantity}", case, "; ".join(said)])
-    return table(["", "case", "ahead of redis_memo, and its figure as a part of ours"], rows) if rows else "Nowhere in this run."
+    return (
+        table(["", "case", "ahead of redis_memo, and its figure as a part of ours"], rows)
+        if rows
+        else "Nowhere in this run."
+    )
 
 
 def goals(results: Results) -> str:
     """A row for each goal that this run has a figure for."""
-    rows = []
-    for goal in GOALS:
-        if (measured := goal.measured(results)) is not None:
-            rows.append([goal.text, figure(goal.bound), spread(measured), "yes" if measured.median <= goal.bound else "**no**"])
+    found = [(goal, goal.measured(results)) for goal in GOALS]
+    rows = (
+        [goal.text, figure(goal.bound), spread(measured), "yes" if measured.median <= goal.bound else "**no**"]
+        for goal, measured in found
+        if measured is not None
+    )
     return table(["", "at most", "measured", "met"], rows)

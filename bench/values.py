@@ -14,7 +14,7 @@ import pandas as pd
 from . import data, functions
 from .measure import Bench, Scale, batched, turns
 from .peers import PEERS
-from .results import OURS
+from .results import OURS, Record
 from .subjects import BY_HAND, Ours, Subject
 
 PART = "values"
@@ -31,7 +31,7 @@ def measure(bench: Bench) -> None:
 
 
 @contextmanager
-def opened(bench: Bench, kinds: list[type[Subject]]) -> Iterator[dict[Subject, Callable[..., Any]]]:
+def opened(bench: Bench, kinds: list[type[Subject]]) -> Iterator[dict[Subject, Any]]:
     """Contestants with ``produce`` memoized, each in a database of its own."""
     subjects = [kind(bench.place(db)) for db, kind in enumerate(kinds)]
     try:
@@ -41,7 +41,7 @@ def opened(bench: Bench, kinds: list[type[Subject]]) -> Iterator[dict[Subject, C
             subject.close()
 
 
-def hits_or_why(subject: Subject, memoized: Callable[..., Any], case: str) -> str:
+def hits_or_why(subject: Subject, memoized: Any, case: str) -> str:
     """Store a value and read it: the note on what comes back; raises `CannotError` where nothing does."""
     value = functions.values[case]
     try:
@@ -72,49 +72,50 @@ def same(returned: Any, value: Any) -> bool:
     return True
 
 
-def _one_value(bench: Bench, case: str, subjects: dict[Subject, Callable[..., Any]]) -> None:
-    able: dict[str, tuple[Subject, Callable[..., Any]]] = {}
+def _one_value(bench: Bench, case: str, subjects: dict[Subject, Any]) -> None:
+    able: dict[str, tuple[Subject, Any]] = {}
     notes: dict[str, str] = {}
     for subject, memoized in subjects.items():
         try:
             notes[subject.name] = hits_or_why(subject, memoized, case)
         except CannotError as why:
             for quantity in ("stored bytes", "hit", "store"):
-                bench.add(PART, case, quantity, subject.name, subject.kind, [], str(why))
+                bench.add(Record(PART, case, quantity, subject.name, subject.kind, [], str(why)))
         else:
             able[subject.name] = subject, memoized
     _stored_bytes(bench, case, able)
 
-    limits = _Limits(bench, case, able[OURS][0])
+    limits = _Limits(bench, case, able[OURS][0].stored())
     kinds = {name: subject.kind for name, (subject, _) in able.items()}
     hits = {name: hit(subject, memoized, case, bench.scale) for name, (subject, memoized) in able.items()}
     for name, samples in turns(hits | limits.hits(), bench.scale).items():
-        bench.add(PART, case, "hit", name, kinds.get(name, "limit"), samples, notes.get(name, ""))
+        bench.add(Record(PART, case, "hit", name, kinds.get(name, "limit"), samples, notes.get(name, "")))
     stores = {name: _store(subject, memoized, case, bench.scale) for name, (subject, memoized) in able.items()}
     for name, samples in turns(stores | limits.stores(), bench.scale).items():
-        bench.add(PART, case, "store", name, kinds.get(name, "limit"), samples)
+        bench.add(Record(PART, case, "store", name, kinds.get(name, "limit"), samples))
 
+    limits.close()
     for subject, memoized in subjects.items():
         with suppress(Exception):
             subject.forget(memoized, case)
 
 
-def _stored_bytes(bench: Bench, case: str, able: dict[str, tuple[Subject, Callable[..., Any]]]) -> None:
+def _stored_bytes(bench: Bench, case: str, able: dict[str, tuple[Subject, Any]]) -> None:
     for name, (subject, _) in able.items():
         stored = subject.stored()
         note = "" if stored else "within its database file"
-        bench.add(PART, case, "stored bytes", name, subject.kind, [stored] if stored else [], note)
+        bench.add(Record(PART, case, "stored bytes", name, subject.kind, [stored] if stored else [], note))
     if (raw := data.in_memory(functions.values[case])) is not None:
-        bench.add(PART, case, "stored bytes", "in memory", "limit", [raw])
+        bench.add(Record(PART, case, "stored bytes", "in memory", "limit", [raw]))
 
 
-def hit(subject: Subject, memoized: Callable[..., Any], case: str, scale: Scale) -> Callable[[], float]:
+def hit(subject: Subject, memoized: Any, case: str, scale: Scale) -> Callable[[], float]:
     """Measure hits, in batches."""
     number = _number(subject.time(memoized, case), scale)
     return lambda: subject.time(memoized, case, number=number)
 
 
-def _store(subject: Subject, memoized: Callable[..., Any], case: str, scale: Scale) -> Callable[[], float]:
+def _store(subject: Subject, memoized: Any, case: str, scale: Scale) -> Callable[[], float]:
     def once() -> float:
         subject.forget(memoized, case)
         return subject.time(memoized, case)
@@ -130,14 +131,14 @@ def _number(took: float, scale: Scale) -> int:
 class _Limits:
     """What bounds everybody: moving our bytes and no more, and a copy and a digest of the value's memory."""
 
-    def __init__(self, bench: Bench, case: str, ours: Subject) -> None:
+    def __init__(self, bench: Bench, case: str, stored: int) -> None:
         self._scale = bench.scale
         self._client = bench.place(31).client()
-        self._bytes = b"\1" * ours.stored()
+        self._bytes = b"\1" * stored
         self._client.set("limit", self._bytes)
         value = functions.values[case]
         if data.in_memory(value) is not None:
-            self._memory = np.ascontiguousarray(value.to_numpy(np.float64))
+            self._memory = np.ascontiguousarray(value.to_numpy(np.float64)).reshape(-1).view(np.uint8)
         else:
             self._memory = np.frombuffer(pickle.dumps(value), np.uint8)
 
@@ -145,8 +146,12 @@ class _Limits:
         return {
             BARE: batched(lambda: self._client.get("limit"), self._scale),
             "memory copied": batched(self._memory.copy, self._scale),
-            "blake3": batched(lambda: blake3.blake3(memoryview(self._memory).cast("B")).digest(), self._scale),
+            "blake3": batched(lambda: blake3.blake3(self._memory.data).digest(), self._scale),
         }
 
     def stores(self) -> dict[str, Callable[[], float]]:
         return {BARE: batched(lambda: self._client.set("limit", self._bytes), self._scale)}
+
+    def close(self) -> None:
+        self._client.delete("limit")
+        self._client.close()
