@@ -36,7 +36,7 @@ types: $(STAMP)  ## mypy --strict and pyright
 	$(BIN)/pyright
 
 bench: $(STAMP)  ## ratios against peers and limits, in one run
-	$(BIN)/python bench/spine.py
+	$(BIN)/python -m bench
 
 clean:           ## remove what was set up
 	rm -rf $(VENV)

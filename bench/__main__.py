@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import platform
 import sys
@@ -57,6 +58,7 @@ def measure(parts: list[str], scale: Scale) -> Results:
     """Run parts against one server."""
     for name in [name for name in os.environ if name.startswith("REDIS")]:
         del os.environ[name]  # nobody's settings but the defaults
+    logging.disable()  # of what peers log, the page says what matters: that a value is not stored
     with tempfile.TemporaryDirectory(prefix="redis_memo_bench") as folder, server(Path(folder)) as running:
         run = Bench(running, Path(folder), scale, Results({"cores": os.cpu_count()}, versions(running)))
         for part in parts:
@@ -76,8 +78,9 @@ def versions(running: Server) -> dict[str, str]:
 
 def write(results: Results, folder: Path | None) -> None:
     """Write results, page and plots, into the checkout or into a folder."""
-    docs = folder or HERE.parent / "docs"
-    results.save((folder or HERE) / RESULTS)
+    docs, kept = folder or HERE.parent / "docs", (folder or HERE) / RESULTS
+    results.save(kept)
+    results = Results.load(kept)  # with as many digits as are kept, so that the page can be made again
     (docs / "benchmarks.md").write_text(page.text(results))
     plots.draw(results, docs / page.PLOTS)
 

@@ -6,11 +6,13 @@ left behind, and none spends its first second on imports.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 from . import functions
@@ -24,6 +26,20 @@ SOON = 0.05  # seconds from an order to its moment: all have heard it by then
 PATIENCE = 30.0  # seconds after which whoever has not answered hangs
 
 
+def beside(target: Callable[..., None], *args: Any) -> tuple[ForkServerProcess, Connection]:
+    """Start a process that runs ``target(pipe, *args)``, and return it with the other end of the pipe."""
+    ours, theirs = CONTEXT.Pipe()
+    process = CONTEXT.Process(target=_quietly, args=(target, theirs, *args), daemon=True)
+    process.start()
+    theirs.close()
+    return process, ours
+
+
+def _quietly(target: Callable[..., None], pipe: Connection, *args: Any) -> None:
+    logging.disable()
+    target(pipe, *args)
+
+
 class StuckError(Exception):
     """A process does not answer; the crew is of no use any more."""
 
@@ -32,13 +48,7 @@ class Crew:
     """Processes that wait for orders."""
 
     def __init__(self, size: int) -> None:
-        self._members = []
-        for _ in range(size):
-            ours, theirs = CONTEXT.Pipe()
-            process = CONTEXT.Process(target=_member, args=(theirs,), daemon=True)
-            process.start()
-            theirs.close()
-            self._members.append((process, ours))
+        self._members = [beside(_member) for _ in range(size)]
         self.order(size, "ready")
 
     def order(self, size: int, name: str, *args: Any) -> list[Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -12,6 +14,8 @@ from .results import Record, Results
 from .servers import Place, Server
 
 T = TypeVar("T")
+
+PATIENCE = 2.0  # seconds of one measurement, beyond which repeating it is not worth the wait
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,11 @@ class Scale:
         """The same with more time for a contest."""
         return replace(self, seconds=self.seconds * times)
 
+    def in_rounds(self) -> Scale:
+        """The same with five turns for a contest, however long they take; one where one is the least."""
+        rounds = 5 if self.least > 1 else 1
+        return replace(self, least=rounds, most=rounds)
+
 
 QUICK = Scale(seconds=0.0, least=1, most=1, batch=0.0005, size=0.01, calls=10, processes=(1, 2), frame=8e6)
 
@@ -68,39 +77,68 @@ def turns(contestants: Mapping[str, Callable[[], T]], scale: Scale) -> dict[str,
     """Let each measure itself once, again and again, and return what they said, turn by turn.
 
     A turn before the first one warms up and is not counted. Who begins changes from turn to turn, so that what one
-    leaves behind (a warm cache, freed memory) does not always help or hurt the same neighbour.
+    leaves behind (a warm cache, freed memory) does not always help or hurt the same neighbour. Who is slow beyond all
+    comparison takes part in the first turn only.
     """
     names = list(contestants)
-    for name in names:
-        contestants[name]()
     said: dict[str, list[T]] = {name: [] for name in names}
-    end = time.monotonic() + scale.seconds
-    for turn in range(scale.most):
-        if turn >= scale.least and time.monotonic() > end:
-            break
-        first = turn % len(names)
-        for name in names[first:] + names[:first]:
-            said[name].append(contestants[name]())
+    with _own_garbage() as clean:
+        slow = {name for name in names if _takes_long(contestants[name])}
+        end = time.monotonic() + scale.seconds
+        for turn in range(scale.most):
+            if turn >= scale.least and time.monotonic() > end:
+                break
+            first = turn % len(names)
+            for name in names[first:] + names[:first]:
+                if turn == 0 or name not in slow:
+                    clean()
+                    said[name].append(contestants[name]())
     return said
+
+
+def _takes_long(measure: Callable[[], object]) -> bool:
+    began = time.monotonic()
+    measure()
+    return time.monotonic() - began > PATIENCE
+
+
+@contextmanager
+def _own_garbage() -> Iterator[Callable[[], object]]:
+    """Yield what to call before each measurement, so that nobody pays for collecting the garbage of another one.
+
+    What was there before is kept out of it: else each collection would look at all modules and values anew.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield gc.collect
+    finally:
+        gc.unfreeze()
+
+
+def fitted(batch: Callable[[int], float], scale: Scale) -> Callable[[], float]:
+    """Measure in batches: what takes a number of calls and says how long one took finds out itself how many to make."""
+    number = 0
+
+    def measure() -> float:
+        nonlocal number
+        if number:
+            return batch(number)
+        took = batch(1)
+        number = max(1, min(200_000, int(scale.batch / max(took, 1e-7))))
+        return took
+
+    return measure
 
 
 def batched(function: Callable[[], object], scale: Scale) -> Callable[[], float]:
     """Measure a plain function: seconds a call, in batches that last long enough for the clock."""
-    number = fitting(function, scale)
 
-    def measure() -> float:
+    def batch(number: int) -> float:
         began = time.perf_counter()
         for _ in range(number):
             function()
         return (time.perf_counter() - began) / number
 
-    return measure
-
-
-def fitting(function: Callable[[], object], scale: Scale) -> int:
-    """How many calls make a batch."""
     function()
-    began = time.perf_counter()
-    function()
-    took = time.perf_counter() - began
-    return max(1, min(10_000, int(scale.batch / max(took, 1e-7))))
+    return fitted(batch, scale)

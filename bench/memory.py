@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from . import data, functions
-from .crew import CONTEXT
+from .crew import beside
 from .measure import Bench
 from .peers import PEERS
 from .results import Record
@@ -21,12 +21,15 @@ from .subjects import Ours, Pickle, Subject
 PART = "memory"
 CASE = "500 MB of random floats"
 ABOVE, WHOLE = "peak above the interpreter", "peak of the process"
-PATIENCE = 60
+STATUS = Path("/proc/self/status")
+PATIENCE = 60  # seconds for one step
 KINDS: list[type[Subject]] = [Ours, *PEERS, Pickle]
 
 
 def measure(bench: Bench) -> None:
-    """Store and hit with each; what one stored is gone before the next begins."""
+    """Store and hit with each; what one stored is gone before the next begins. Only Linux tells a high-water mark."""
+    if not STATUS.exists():
+        return
     for db, kind in enumerate(KINDS):
         place = bench.place(db)
         for step in ("store", "hit"):
@@ -39,12 +42,9 @@ def measure(bench: Bench) -> None:
 
 def _child(kind: type[Subject], step: str, place: Place, size: float) -> tuple[list[float], str]:
     """Peaks of a step in frames, above the interpreter and on the whole; or none, and why."""
-    ours, theirs = CONTEXT.Pipe()
-    process = CONTEXT.Process(target=_step, args=(theirs, kind, step, place, size), daemon=True)
-    process.start()
-    theirs.close()
+    process, pipe = beside(_step, kind, step, place, size)
     try:
-        answer: tuple[list[float], str] = ours.recv() if ours.poll(PATIENCE) else ([], "takes too long")
+        answer: tuple[list[float], str] = pipe.recv() if pipe.poll(PATIENCE) else ([], "takes too long")
     except EOFError:
         answer = [], "its process dies"
     process.kill()
@@ -54,7 +54,7 @@ def _child(kind: type[Subject], step: str, place: Place, size: float) -> tuple[l
 
 def _figure(name: str) -> int:
     """Bytes, as the kernel counts them for this process."""
-    found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    found = re.search(rf"{name}:\s+(\d+) kB", STATUS.read_text())
     assert found is not None
     return int(found[1]) * 1024
 

@@ -6,9 +6,8 @@ import textwrap
 from collections.abc import Iterator
 
 from . import hits, keys, link_hits, memory, processes, stampede, values
-from .functions import SECONDS
 from .results import OURS, Results
-from .tables import against, goals, grid, lost, plain, scaling, times
+from .tables import against, count, goals, grid, lost, plain, times
 
 PLOTS = "benchmarks"
 """The folder of the plots, beside the page."""
@@ -37,7 +36,6 @@ def _sections(results: Results) -> Iterator[str]:
     if results.cases(processes.PART, processes.QUANTITY):
         shown = _shown(results, "processes", processes.PART, processes.QUANTITY)
         yield f"## Several processes\n\n{_PROCESSES}\n\n{shown}"
-        yield f"{_SCALING}\n\n{scaling(results)}"
     if results.cases(stampede.PART, stampede.RUNS):
         yield f"## Stampede\n\n{_STAMPEDE}\n\n{_rushes(results)}"
     if results.cases(memory.PART, f"hit: {memory.ABOVE}"):
@@ -66,9 +64,9 @@ def _rushes(results: Results) -> str:
     part, shown = stampede.PART, []
     for case in results.cases(part, stampede.RUNS):
         columns = [
-            plain(part, case, stampede.RUNS, f"{case}: runs"),
-            plain(part, case, stampede.LAST, "the last has it, in times of the function", SECONDS),
-            plain(part, case, stampede.ERRORS, "errors"),
+            plain(part, case, stampede.RUNS, f"{case}: runs", count),
+            times(results, part, case, stampede.LAST, reference=stampede.ALONE, title="the last has it"),
+            plain(part, case, stampede.ERRORS, "errors", count),
         ]
         shown.append(grid(results, columns))
     return "\n\n".join(shown)
@@ -87,7 +85,7 @@ one would write by hand, and against what the machine can do at best, it is meas
 
 All figures are ratios within that run. Who is compared takes turns, a short batch of each, in changing order, so that a
 machine whose speed drifts slows all of them alike. `2.31 (2.20-2.42)` is the median of the ratios of all turns, with
-their quartiles.
+their quartiles; without quartiles it was measured once, because it takes so long or does not vary.
 
 Measured on a machine of {cores} cores, which the server, the callers and, where there is one, the link shared:
 {versions}.
@@ -123,10 +121,8 @@ entry, with the median of single calls and with the slow end, each in its turn."
 _PROCESSES = """Each process calls again and again; all hit one entry. Multiples of redis_memo's wall time a hit, over all processes
 together: more than 1 is less throughput."""
 
-_SCALING = """And how many times the hits of one process several get, by contestant:"""
-
 _STAMPEDE = """A key that is missing, a function of 50 ms, and callers (threads, or tasks on a loop) in one moment: how often the function
-runs, and when the last caller has its value. Those with `lock=True` and the like have a guard that is not their
+runs, and when the last caller has its value, in multiples of the function's own time. Those with `lock=True` and the like have a guard that is not their
 default."""
 
 _MEMORY = """A frame of 500 MB of random floats is stored by one fresh process and hit by another: the highest its memory rises, in

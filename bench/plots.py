@@ -23,7 +23,7 @@ STYLE: dict[Any, Any] = {
     "axes.spines.left": False,
 }
 COLOURS = {"ours": "#c6302b", "peer": "#2f6db3", "code": "#3c8d5a", "limit": "#8a8a8a"}
-MARKERS = "osD^vPX<>*hd8"
+MARKERS = "osD^vPX<>*hdp|x"
 
 
 def draw(results: Results, folder: Path) -> None:

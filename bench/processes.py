@@ -22,7 +22,7 @@ KINDS: list[type[Subject]] = [BareGet, Ours, *PEERS, Pickle]
 def measure(bench: Bench) -> None:
     """Measure both values with every number of processes."""
     most = max(bench.scale.processes)
-    seconds = 0.2 if bench.scale.least > 1 else 0.02
+    seconds = 0.15 if bench.scale.least > 1 else 0.02
     with crew(most) as members:
         members.order(most, "learn", FRAME, data.minutes(2_083 / 93_750))
         for case, (name, args) in CASES.items():
@@ -31,7 +31,7 @@ def measure(bench: Bench) -> None:
             for number in bench.scale.processes:
                 contest = {kind.name: _hits(members, number, (kind, name, args, seconds)) for kind in KINDS}
                 kinds = {kind.name: kind.kind for kind in KINDS}
-                for subject, samples in turns(contest, bench.scale.longer(0)).items():
+                for subject, samples in turns(contest, bench.scale.in_rounds()).items():
                     bench.add(Record(PART, named(case, number), QUANTITY, subject, kinds[subject], samples))
 
 

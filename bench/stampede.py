@@ -15,6 +15,7 @@ from .subjects import Ours, OursAsync, Subject
 
 PART = "stampede"
 RUNS, LAST, ERRORS = "runs", "until the last has it", "callers that got an error"
+ALONE = "the function alone"
 KINDS: list[type[Subject]] = [Ours, OursAsync, *PEERS, *GUARDED]
 
 
@@ -28,7 +29,7 @@ class _Found:
 
 def measure(bench: Bench) -> None:
     """One process with 50 threads (or tasks), then eight with 25 each."""
-    rounds = 5 if bench.scale.least > 1 else 1
+    rounds = bench.scale.in_rounds().most
     most = max(bench.scale.processes)
     for number, callers in ((1, 50), (most, 25)) if rounds > 1 else ((1, 4), (most, 2)):
         case = f"{number} process{'es' * (number > 1)}, {number * callers} callers"
@@ -37,7 +38,7 @@ def measure(bench: Bench) -> None:
             one = found[kind]
             for quantity, samples in ((RUNS, one.runs), (LAST, one.last), (ERRORS, one.errors)):
                 bench.add(Record(PART, case, quantity, kind.name, kind.kind, samples, one.note))
-        bench.add(Record(PART, case, LAST, "the function alone", "limit", [SECONDS] * rounds))
+        bench.add(Record(PART, case, LAST, ALONE, "limit", [SECONDS] * rounds))
 
 
 class _Rushes:

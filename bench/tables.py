@@ -33,16 +33,22 @@ QUANTITIES: list[tuple[str, str]] = [
 
 
 def figure(number: float) -> str:
-    """Three digits, two where it is less than one, and never an exponent."""
-    if number == int(number) or number >= 99.5:
+    """Two or three digits, and never an exponent."""
+    if number == 0 or number >= 99.5:
         return f"{number:,.0f}"
-    digits = 2 if number < 0.995 else 3
-    return f"{number:.{max(0, digits - 1 - math.floor(math.log10(number)))}f}"
+    if number >= 0.0995:
+        return f"{number:.{2 if number < 9.995 else 1}f}"
+    return f"{number:.{1 - math.floor(math.log10(number))}f}"
 
 
-def spread(ratio: Ratio) -> str:
+def count(number: float) -> str:
+    """A whole number."""
+    return f"{number:.0f}"
+
+
+def spread(ratio: Ratio, say: Callable[[float], str] = figure) -> str:
     """The median, and the quartiles where they are not the same."""
-    middle, low, high = map(figure, ratio)
+    middle, low, high = map(say, ratio)
     return middle if low == high else f"{middle} ({low}-{high})"
 
 
@@ -89,39 +95,19 @@ def times(results: Results, part: str, case: str, quantity: str, *, reference: s
     return Column(title, part, case, quantity, say)
 
 
-def plain(part: str, case: str, quantity: str, title: str, unit: float = 1) -> Column:
-    """Figures as they are, in units."""
+def plain(part: str, case: str, quantity: str, title: str, say: Callable[[float], str] = figure) -> Column:
+    """Figures as they are."""
 
-    def say(record: Record) -> str:
-        return spread(quartiles([sample / unit for sample in record.samples])) if record.samples else record.note
+    def said(record: Record) -> str:
+        return spread(quartiles(record.samples), say) if record.samples else record.note
 
-    return Column(title, part, case, quantity, say)
+    return Column(title, part, case, quantity, said)
 
 
 def against(results: Results, part: str, quantity: str, reference: str) -> str:
     """All cases of a part, as multiples of a contestant's figures."""
     cases = results.cases(part, quantity)
     return grid(results, [times(results, part, case, quantity, reference=reference, title=case) for case in cases])
-
-
-def scaling(results: Results) -> str:
-    """How many times the hits of one process several get out of the server, by contestant."""
-    contests: dict[str, dict[str, list[str]]] = {}
-    numbers: list[int] = []
-    for case in processes.CASES:
-        first = results.contest(processes.PART, processes.named(case, 1), processes.QUANTITY)
-        for named in results.cases(processes.PART, processes.QUANTITY):
-            value, _, tail = named.rpartition(", ")
-            if value != case:
-                continue
-            numbers = list(dict.fromkeys([*numbers, int(tail.split()[0])]))
-            for subject, record in results.contest(processes.PART, named, processes.QUANTITY).items():
-                ratio = quartiles([a / b for a, b in zip(first[subject].samples, record.samples, strict=False)])
-                contests.setdefault(subject, {}).setdefault(case, []).append(figure(ratio.median))
-    head = ["", *(f"{case}, {number}" for case in processes.CASES for number in numbers)]
-    return table(
-        head, ([subject, *(cell for case in by.values() for cell in case)] for subject, by in contests.items())
-    )
 
 
 @dataclass(frozen=True)
@@ -170,7 +156,7 @@ def goals(results: Results) -> str:
     """A row for each goal that this run has a figure for."""
     found = [(goal, goal.measured(results)) for goal in GOALS]
     rows = (
-        [goal.text, figure(goal.bound), spread(measured), "yes" if measured.median <= goal.bound else "**no**"]
+        [goal.text, f"{goal.bound:.2g}", spread(measured), "yes" if measured.median <= goal.bound else "**no**"]
         for goal, measured in found
         if measured is not None
     )

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from . import data, functions
-from .measure import Bench, Scale, batched, turns
+from .measure import Bench, Scale, batched, fitted, turns
 from .peers import PEERS
 from .results import OURS, Record
 from .subjects import BY_HAND, Ours, Subject
@@ -111,21 +111,18 @@ def _stored_bytes(bench: Bench, case: str, able: dict[str, tuple[Subject, Any]])
 
 def hit(subject: Subject, memoized: Any, case: str, scale: Scale) -> Callable[[], float]:
     """Measure hits, in batches."""
-    number = _number(subject.time(memoized, case), scale)
-    return lambda: subject.time(memoized, case, number=number)
+    return fitted(lambda number: subject.time(memoized, case, number=number), scale)
 
 
 def _store(subject: Subject, memoized: Any, case: str, scale: Scale) -> Callable[[], float]:
-    def once() -> float:
-        subject.forget(memoized, case)
-        return subject.time(memoized, case)
+    def batch(number: int) -> float:
+        took = 0.0
+        for _ in range(number):
+            subject.forget(memoized, case)
+            took += subject.time(memoized, case)
+        return took / number
 
-    number = _number(once(), scale)
-    return lambda: sum(once() for _ in range(number)) / number
-
-
-def _number(took: float, scale: Scale) -> int:
-    return max(1, min(200, int(scale.batch / took)))
+    return fitted(batch, scale)
 
 
 class _Limits:
