@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import platform
 import sys
@@ -17,6 +16,7 @@ import redis
 import bench
 
 from . import hits, keys, link_hits, memory, page, plots, processes, stampede, values
+from .crew import silence
 from .measure import QUICK, Bench, Scale
 from .peers import PEERS
 from .results import Results
@@ -58,7 +58,7 @@ def measure(parts: list[str], scale: Scale) -> Results:
     """Run parts against one server."""
     for name in [name for name in os.environ if name.startswith("REDIS")]:
         del os.environ[name]  # nobody's settings but the defaults
-    logging.disable()  # of what peers log, the page says what matters: that a value is not stored
+    silence()
     with tempfile.TemporaryDirectory(prefix="redis_memo_bench") as folder, server(Path(folder)) as running:
         run = Bench(running, Path(folder), scale, Results({"cores": os.cpu_count()}, versions(running)))
         for part in parts:

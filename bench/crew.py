@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -35,8 +36,14 @@ def beside(target: Callable[..., None], *args: Any) -> tuple[ForkServerProcess, 
     return process, ours
 
 
-def _quietly(target: Callable[..., None], pipe: Connection, *args: Any) -> None:
+def silence() -> None:
+    """Hide what peers log and warn of: the page says what matters of it, that a value is not stored."""
     logging.disable()
+    warnings.simplefilter("ignore")
+
+
+def _quietly(target: Callable[..., None], pipe: Connection, *args: Any) -> None:
+    silence()
     target(pipe, *args)
 
 

@@ -156,7 +156,7 @@ def goals(results: Results) -> str:
     """A row for each goal that this run has a figure for."""
     found = [(goal, goal.measured(results)) for goal in GOALS]
     rows = (
-        [goal.text, f"{goal.bound:.2g}", spread(measured), "yes" if measured.median <= goal.bound else "**no**"]
+        [goal.text, f"{goal.bound:.3g}", spread(measured), "yes" if measured.median <= goal.bound else "**no**"]
         for goal, measured in found
         if measured is not None
     )
