@@ -41,7 +41,7 @@ types: $(STAMP)  ## mypy --strict and pyright
 	$(BIN)/pyright
 
 bench: $(STAMP)  ## ratios against peers and limits, in one run
-	$(BIN)/python bench/spine.py
+	$(BIN)/python -m bench
 
 clean:           ## remove what was set up
 	rm -rf $(VENV)
