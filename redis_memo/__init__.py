@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import market
+from ._as_of import as_of
 from ._cache import Cache, configure, connect
 from ._codecs import register_type
 from ._events import CacheInfo
@@ -20,6 +21,7 @@ __all__ = [
     "Call",
     "RedisMemoError",
     "TTLPolicy",
+    "as_of",
     "cache_info",
     "clear",
     "configure",

@@ -13,11 +13,8 @@ from .errors import ConfigurationError
 if TYPE_CHECKING:
     from datetime import tzinfo
 
-    from ._policy import Call
+__all__ = ["Arg", "arg", "candle_seconds", "checked_interval", "instant_in"]
 
-__all__ = ["ABSENT", "Arg", "arg", "candle_seconds", "checked_interval", "instant_in"]
-
-ABSENT = object()
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "M": 2592000}
 # As Kite ("minute", "5minute", "day"), yfinance ("1m", "1h", "1d", "1wk", "1mo"), pandas ("5min", "1D") and Binance
 # ("1M" is a month) write them.
@@ -39,10 +36,6 @@ class Arg:
     name: str
     default: object = None
 
-    def of(self, call: Call) -> object:
-        """What the call was given, the function's own default included; `ABSENT` where there is no such parameter."""
-        return call.arguments.get(self.name, ABSENT)
-
     def __repr__(self) -> str:
         return f"arg({self.name!r})" if self.default is None else f"arg({self.name!r}, {self.default!r})"
 
@@ -57,7 +50,8 @@ def arg(name: str, default: object = None) -> Arg:
     Raises:
         ConfigurationError: It is no name of a parameter.
     """
-    if not isinstance(name, str) or not name.isidentifier():
+    given: object = name
+    if not isinstance(given, str) or not given.isidentifier():
         msg = "arg takes the name of a parameter of the function, as in arg('exchange')"
         raise ConfigurationError(msg)
     return Arg(name, default)
@@ -101,7 +95,7 @@ def instant_in(given: object, where: tzinfo) -> float | None:
     None where it cannot be told, which counts as "up to now".
     """
     try:
-        return _instant_in(given, where)  # type: ignore[arg-type]
+        return _instant_in(given, where)
     except (TypeError, ValueError, OverflowError, OSError):
         return None
 

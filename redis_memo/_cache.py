@@ -23,6 +23,7 @@ from . import _core as core
 from . import _ops as ops
 from ._backend import Backend
 from ._background import Job, Workers
+from ._clock import now
 from ._config import Settings
 from ._drive import adrive, drive
 from ._envelope import Sealer
@@ -59,7 +60,7 @@ class Cache:
     ) -> None:
         self.settings = settings
         self.backend: Backend = backend or Backend(settings)
-        self._now = clock or _wall_clock
+        self._now = clock or now
         self._sealer: Sealer | None = None
         self._sealed_by: bytes | None = None
         self._fresh_start()
@@ -371,10 +372,6 @@ class Cache:
     def close(self) -> None:
         """Close the connections; a later call opens new ones."""
         self.backend.close()
-
-
-def _wall_clock() -> float:
-    return time.time()  # looked up at each call, so that tests that replace it are heeded
 
 
 def _ended(job: Job) -> Any:

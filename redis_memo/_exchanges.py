@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import logging
+import functools
 from importlib import resources
 from typing import TYPE_CHECKING
 
@@ -15,9 +15,7 @@ from .errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["TABLES", "calendar_of", "canonical", "overlaid", "set_overlays"]
-
-_log = logging.getLogger("redis_memo.market")
+__all__ = ["TABLES", "calendar_if_known", "calendar_of", "canonical", "lookup", "overlaid", "set_overlays"]
 
 # As Kite names its segments; NFO and BFO are the derivatives of NSE and BSE, CDS and BCD their currency segments.
 TABLES = {
@@ -38,6 +36,8 @@ _NAMES = frozenset(
 )
 # A calendar under every name by which it was asked for.
 _calendars: dict[str, Calendar] = {}
+lookup = _calendars.get
+"""The calendar that was built for a name, or None: what a policy asks at each call."""
 _overlays: Mapping[str, Overlay] = {}
 # Reads what the environment names, once; None when it was read or something else was set.
 _unread: Callable[[], Mapping[str, Overlay]] | None = None
@@ -92,6 +92,20 @@ def calendar_of(exchange: object) -> Calendar:
         if len(_calendars) > 1000:  # names come from arguments, too, in any spelling
             return calendar
         return _calendars.setdefault(str(exchange), calendar)
+
+
+def calendar_if_known(exchange: str) -> Calendar | None:
+    """Return the calendar of an exchange that a call names, or None where no source knows it."""
+    return calendar_of(exchange) if _is_known(exchange) else None
+
+
+@functools.lru_cache(maxsize=256)
+def _is_known(exchange: str) -> bool:
+    try:
+        canonical(exchange)
+    except ConfigurationError:
+        return False
+    return True
 
 
 def overlaid() -> Mapping[str, Overlay]:

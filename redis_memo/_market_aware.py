@@ -14,11 +14,11 @@ import math
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from random import Random
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from ._arguments import ABSENT, Arg, arg, candle_seconds, checked_interval, instant_in
+from ._arguments import Arg, arg, candle_seconds, checked_interval, instant_in
 from ._durations import duration, format_duration
-from ._exchanges import calendar_of, canonical
+from ._exchanges import calendar_if_known, calendar_of, canonical, lookup
 from ._policy import SOON, Call, Fixed, Policy, TTLPolicy, as_policy, check_spread, resolve, said_until
 from .errors import ConfigurationError
 
@@ -35,18 +35,8 @@ _LONGEST_GRACE = 7 * 86400.0
 _DAY = 86400.0
 
 
-class _Verdict(NamedTuple):
-    seconds: float
-    rule: str
-    calendar: Calendar | None = None
-    slot: Slot | None = None
-
-
-class _Times(NamedTuple):
-    opened: float
-    end: float
-    began: float
-    now: float
+# Seconds, the rule that decided, and what it decided by. A plain tuple, as it is made at each call.
+_Verdict: TypeAlias = "tuple[float, str, Calendar | None, Slot | None]"
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
@@ -69,95 +59,69 @@ class _MarketAware(Policy):
         return seconds * (1.0 - self.jitter * self.random()) if self.jitter else seconds
 
     def _judge(self, call: Call) -> _Verdict:
-        calendar = self._calendar(call)
+        calendar = _calendar_for(self.exchange, call)
         if calendar is None:
-            return _Verdict(min(resolve(self.open, call), SOON), "unknown exchange")
+            return min(resolve(self.open, call), SOON), "unknown exchange", None, None
         now = call.now.timestamp()
-        began = now if call.started is None else call.started.timestamp()
         slot = calendar.slot(now)
         start, end, phase, closed_at = slot
         end -= self.skew
-        size = self._size(call)
-        to = self._range_end(call, calendar)
-        if to is not None and to < self._final_before(calendar, slot, began, size):
-            return _Verdict(self._immutable(call, calendar, began, now), "immutable", calendar, slot)
-        moving = phase != "closed" or now < calendar.known_from()
-        rule = phase if phase != "closed" else "closed" if not moving else "before the table"
-        if not moving and (self.grace or self.skew):
-            settled = max(closed_at + self.grace, start + self.skew)
-            if now < settled:
-                moving, end, rule = True, min(end, settled), "grace"
-            else:
-                start = max(start, settled)
-        if not moving and began < start:
-            # It began while prices still moved: what it saw is not what a call would see now.
-            moving, rule = True, "began before"
+        arguments = call.arguments
+        size: float | None = None
+        to: float | None = None
+        if arguments:
+            interval, upto = self.interval, self.to
+            if type(interval) is Arg:
+                interval = arguments.get(interval.name, interval.default)
+            if interval is not None:
+                size = candle_seconds(interval)
+            if upto is not None and upto.name in arguments:
+                to = _range_end(arguments[upto.name], calendar)
+        began = now
+        if call.started is not None and (phase == "closed" or size is not None or to is not None):
+            began = call.started.timestamp()
+        if to is not None and to < began and to < self._final_before(calendar, slot, began, size):
+            return self._immutable(call, calendar, began, now), "immutable", calendar, slot
+        if size is not None and size < _DAY and phase == "open":
+            opened, rule = start, "candle"
+            running = opened + (began - self.delay - opened) // size * size
+            complete = running + size + self.delay  # when the one that the call saw running is published
+            if complete <= now:
+                rule = "candle ended meanwhile"
+                complete = opened + ((now - self.delay - opened) // size + 1) * size + self.delay
+            elif to is not None:
+                rule = "running candle" if to >= running else "complete candles"
+            life = end if rule == "complete candles" else complete
+            if rule in _SHORT:
+                life = min(life, now + resolve(self.open, call))
+            return max(min(life, end) - now, 0.0), rule, calendar, slot
+        moving, rule = phase != "closed", phase
         if not moving:
-            left = end - now
-            seconds = left if self.closed is None else min(resolve(self.closed, call), left)
-            return _Verdict(max(seconds, 0.0), "closed", calendar, slot)
-        if phase == "open" and size is not None and size < _DAY:
-            rule, seconds = self._candle(call, size, to, _Times(slot.start, end, began, now))
-            return _Verdict(max(min(seconds, end - now), 0.0), rule, calendar, slot)
-        chosen = self.open
-        seconds = chosen.seconds if type(chosen) is Fixed else resolve(chosen, call)
-        return _Verdict(max(min(seconds, end - now), 0.0), rule, calendar, slot)
-
-    def _candle(self, call: Call, size: float, to: float | None, times: _Times) -> tuple[str, float]:
-        """While trading, how long candles shorter than a day are good. They are counted from the session's open."""
-        opened, end, began, now = times
-        running = opened + math.floor((began - self.delay - opened) / size) * size
-        complete = running + size + self.delay  # when the one that the call saw running is published
-        if complete <= now:
-            ahead = math.floor((now - self.delay - opened) / size) + 1
-            return "candle ended meanwhile", min(resolve(self.open, call), opened + ahead * size + self.delay - now)
-        if to is None:
-            return "candle", complete - now
-        if to >= running:
-            return "running candle", min(resolve(self.open, call), complete - now)
-        return "complete candles", end - now
-
-    def _calendar(self, call: Call) -> Calendar | None:
-        """The exchange's calendar; None where the argument names none, which is no reason to fail a call."""
-        exchange = self.exchange
-        if type(exchange) is not str:
-            given = call.arguments.get(exchange.name)  # type: ignore[union-attr]
-            exchange = given if isinstance(given, str) else exchange.default  # type: ignore[union-attr, assignment]
-            if not isinstance(exchange, str) or not _is_exchange(exchange):
-                _complain_once(call.function)
-                return None
-        return calendar_of(exchange)
-
-    def _size(self, call: Call) -> float | None:
-        interval = self.interval
-        if type(interval) is Arg:
-            interval = call.arguments.get(interval.name, interval.default)
-        return None if interval is None else candle_seconds(interval)
-
-    def _range_end(self, call: Call, calendar: Calendar) -> float | None:
-        """The end of the range that was asked for; infinity for "up to now", None if the function takes no range."""
-        if self.to is None:
-            return None
-        given = call.arguments.get(self.to.name, ABSENT)
-        if given is ABSENT:
-            return None
-        if given is None:
-            return math.inf
-        found = instant_in(given, calendar.zone)
-        return math.inf if found is None else found
+            if now < calendar.known_from:
+                moving, rule = True, "before the table"
+            elif (self.grace or self.skew) and now < (settled := max(closed_at + self.grace, start + self.skew)):
+                moving, rule, end = True, "grace", min(end, settled)
+            elif began < start or began < closed_at + self.grace:
+                # It began while prices still moved: what it saw is not what a call would see now.
+                moving, rule = True, "began before"
+        left = max(end - now, 0.0)
+        if moving:
+            chosen = self.open
+            return min(chosen.seconds if type(chosen) is Fixed else resolve(chosen, call), left), rule, calendar, slot
+        return (left if self.closed is None else min(resolve(self.closed, call), left)), rule, calendar, slot
 
     def _final_before(self, calendar: Calendar, slot: Slot, began: float, size: float | None) -> float:
         """The first instant whose data may still change: a range that ends before it is final."""
-        day = calendar.local_day(began)
+        final = calendar.day_start(began)
         if slot.phase != "closed":  # MCX is still open after midnight, CME began yesterday
-            day = min(day, calendar.local_day(max(slot.start, began - _DAY)))
+            final = min(final, calendar.day_start(max(slot.start, began - _DAY)))
         if slot.closed_at + self.grace > began - self.skew:
-            day = min(day, calendar.local_day(slot.closed_at))
+            final = min(final, calendar.day_start(slot.closed_at))
         if size is not None and size > _DAY:
-            day -= timedelta(days=day.weekday())
-            if size > 7 * _DAY:
-                day = day.replace(day=1)
-        return calendar.midnight(day)
+            day = calendar.local_day(final)
+            day = day.replace(day=1) if size > 7 * _DAY else day - timedelta(days=day.weekday())
+            return calendar.midnight(day)
+        return final
 
     def _immutable(self, call: Call, calendar: Calendar, began: float, now: float) -> float:
         seconds = resolve(self.immutable, call)
@@ -229,18 +193,31 @@ _REASONS = {
     "began before": "the call began before the market settled, and may have seen prices that moved",
     "closed": "nothing changes until the next session's pre-open",
 }
+_SHORT = ("running candle", "candle ended meanwhile")
 _INTERVAL, _TO, _EXCHANGE = arg("interval"), arg("to_date"), arg("exchange", "NSE")
 _IMMUTABLE = as_policy("1w")
 _DELAY = 2.0
 
 
-@functools.lru_cache(maxsize=256)
-def _is_exchange(name: str) -> bool:
-    try:
-        canonical(name)
-    except ConfigurationError:
-        return False
-    return True
+def _calendar_for(exchange: str | Arg, call: Call) -> Calendar | None:
+    """The exchange's calendar; None where the argument names none, which is no reason to fail a call."""
+    if isinstance(exchange, str):
+        return lookup(exchange) or calendar_of(exchange)
+    given = call.arguments.get(exchange.name)
+    named = given if isinstance(given, str) else exchange.default
+    if not isinstance(named, str):
+        calendar = None
+    else:
+        calendar = lookup(named) or calendar_if_known(named)
+    if calendar is None:
+        _complain_once(call.function)
+    return calendar
+
+
+def _range_end(given: object, calendar: Calendar) -> float:
+    """The end of the range that was asked for: infinity for "up to now", and for what cannot be told."""
+    found = None if given is None else instant_in(given, calendar.zone)
+    return math.inf if found is None else found
 
 
 @functools.lru_cache(maxsize=1000)  # once for each function
@@ -345,7 +322,7 @@ class _Boundary(Policy):
     last: list[tuple[Calendar | None, float, float, float]] = field(compare=False)
 
     def __call__(self, call: Call, /) -> float:
-        calendar = self._calendar(call)
+        calendar = _calendar_for(self.exchange, call)
         if calendar is None:
             return SOON
         now = call.now.timestamp()
@@ -356,13 +333,11 @@ class _Boundary(Policy):
             return min(SOON, until - now)  # it began before the last such moment
         return until - now
 
-    _calendar = _MarketAware._calendar  # noqa: SLF001
-
     def _around(self, calendar: Calendar, now: float) -> tuple[float, float, float]:
         """Since when, and until when, and the slot's end: never beyond the start of a stretch that is uncertain."""
         slot = calendar.slot(now)
         since, changed = slot.start, False
-        if slot.phase == "uncertain" or now < calendar.known_from():
+        if slot.phase == "uncertain" or now < calendar.known_from:
             return now, min(now + SOON, slot.end), slot.end
         ends = self.what == "session_end"
         was_open, end = slot.phase == "open", slot.end
@@ -380,7 +355,7 @@ class _Boundary(Policy):
         return f"{self.what}({self.exchange!r})"
 
     def _lines(self, call: Call) -> list[str]:
-        calendar = self._calendar(call)
+        calendar = _calendar_for(self.exchange, call)
         local = call.now if calendar is None else call.now.astimezone(calendar.zone)
         why = "trading ends" if self.what == "session_end" else "prices begin to move, with the pre-open"
         return [said_until(self(call), local), f"  because then {why}, or may", f"  ttl={self!r}"]

@@ -291,7 +291,8 @@ def until(at: str | time, *, tz: str = "Asia/Kolkata") -> Policy:
     if not isinstance(given, time) or given.tzinfo is not None:
         msg = "until takes a time of day, as in until('08:30', tz='Asia/Kolkata')"
         raise ConfigurationError(msg)
-    if not isinstance(tz, str):
+    named: object = tz
+    if not isinstance(named, str):
         msg = f"tz= takes the name of a zone, as in 'Asia/Kolkata', not a {type(tz).__name__}"
         raise ConfigurationError(msg)
     return _Until(given, zone(tz), tz, [(math.inf, -math.inf)])

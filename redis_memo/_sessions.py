@@ -134,6 +134,9 @@ class Calendar:
         library: Its name in the calendar libraries, if they have it.
         table: Our own facts, if there are any.
         overlay: The user's facts, if there are any.
+
+    Attributes:
+        known_from: Epoch second from which on sessions are known.
     """
 
     def __init__(self, name: str, library: str | None, table: Table | None, overlay: Overlay | None = None) -> None:
@@ -144,9 +147,11 @@ class Calendar:
         self._library: Listing | None = None
         self._months: dict[tuple[int, int], _Month] = {}
         self._last = Slot(math.inf, -math.inf, "closed", -math.inf)
+        self._today = (math.inf, -math.inf)
         self._warned = False
         # Epoch seconds between which nothing is guessed; narrow until the library is read.
         self._known = (math.inf, -math.inf)
+        self.known_from = math.inf
         if table is None:
             self._read_library(max(_today(), _RECENT))
         else:
@@ -158,10 +163,6 @@ class Calendar:
         source = self._table or self._library
         assert source is not None  # without a table, __init__ read the library
         return source.zone
-
-    def known_from(self) -> float:
-        """Return the epoch second from which on sessions are known."""
-        return self._known[0]
 
     def known_until(self) -> float:
         """Return the epoch second up to which sessions are known, by whatever source; this reads the library."""
@@ -197,6 +198,14 @@ class Calendar:
     def local_day(self, t: float) -> date:
         """Return the exchange's date at ``t``."""
         return datetime.fromtimestamp(t, self.zone).date()
+
+    def day_start(self, t: float) -> float:
+        """Return when the exchange's day of ``t`` began."""
+        start, end = self._today
+        if not start <= t < end:
+            day = self.local_day(t)
+            start, end = self._today = (self.midnight(day), self.midnight(day + _DAY))
+        return start
 
     def midnight(self, day: date) -> float:
         """Return when ``day`` begins, in epoch seconds."""
@@ -392,6 +401,7 @@ class Calendar:
             if since <= last + _DAY:
                 last = max(last, until)
         self._known = (self.midnight(first), self.midnight(last + _DAY))
+        self.known_from = self._known[0]
 
     def _warn(self, *, early: bool) -> None:
         with _lock:

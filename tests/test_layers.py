@@ -33,7 +33,7 @@ LAYERS = [
     "_call, _policy, _facts, _libraries",
     "_tags, _sessions, _arguments",
     "_exchanges",
-    "_market_aware, _calendar_file",
+    "_market_aware",
     "_presets, market, _as_of",
     "ttl, testing",
     "_envelope, _ops",

@@ -68,9 +68,13 @@ def libraries():
 
 
 @pytest.fixture
-def fresh(monkeypatch):
+def fresh():
     """No calendar is loaded yet."""
-    monkeypatch.setattr(_exchanges, "_calendars", {})
+    before = dict(_exchanges._calendars)
+    _exchanges._calendars.clear()
+    yield
+    _exchanges._calendars.clear()
+    _exchanges._calendars.update(before)
 
 
 # Instant, phase, next open, next close; None where the row is about something else.
