@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import math
 import re
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -13,7 +15,7 @@ from .errors import ConfigurationError
 if TYPE_CHECKING:
     from datetime import tzinfo
 
-__all__ = ["Arg", "arg", "candle_seconds", "checked_interval", "instant_in"]
+__all__ = ["Arg", "arg", "candle_seconds", "checked_interval", "range_end"]
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "M": 2592000}
 # As Kite ("minute", "5minute", "day"), yfinance ("1m", "1h", "1d", "1wk", "1mo"), pandas ("5min", "1D") and Binance
@@ -58,23 +60,21 @@ def arg(name: str, default: object = None) -> Arg:
 
 
 @functools.lru_cache(maxsize=256)
-def _candle_seconds(text: str) -> float | None:
-    found = _INTERVAL.fullmatch(text.strip())
-    if found is None:
-        return None
-    unit = _WORDS.get(found[2]) or _WORDS.get(found[2].lower())
-    count = int(found[1] or 1)
-    return float(count * _SECONDS[unit]) if unit is not None and count else None
-
-
 def candle_seconds(interval: object) -> float | None:
-    """The length of a candle in seconds, or None where that cannot be told; a month has 30 days here."""
-    if isinstance(interval, str):
-        return _candle_seconds(interval) if len(interval) <= 20 else None
+    """The length of a candle in seconds, or None where that cannot be told; a month has 30 days here.
+
+    Raises:
+        TypeError: What was given cannot be hashed, and so is no interval.
+    """
     if isinstance(interval, timedelta):
         seconds = interval.total_seconds()
         return seconds if seconds > 0 else None
-    return None  # a bare number may be seconds or minutes
+    found = _INTERVAL.fullmatch(interval.strip()) if isinstance(interval, str) and len(interval) <= 20 else None
+    if found is None:
+        return None  # a bare number may be seconds or minutes
+    unit = _WORDS.get(found[2], _WORDS.get(found[2].lower(), ""))
+    count = int(found[1] or 1)
+    return float(count * _SECONDS[unit]) if unit and count else None
 
 
 def checked_interval(interval: object) -> object:
@@ -83,30 +83,31 @@ def checked_interval(interval: object) -> object:
     Raises:
         ConfigurationError: It cannot.
     """
-    if interval is None or isinstance(interval, Arg) or candle_seconds(interval) is not None:
-        return interval
+    with contextlib.suppress(TypeError):
+        if interval is None or isinstance(interval, Arg) or candle_seconds(interval) is not None:
+            return interval
     msg = "interval= takes a candle's length such as 'day', '5minute' or '1h', or arg('interval'), or None"
     raise ConfigurationError(msg)
 
 
-def instant_in(given: object, where: tzinfo) -> float | None:
+@functools.lru_cache(maxsize=256)
+def range_end(given: object, where: tzinfo) -> float:
     """The end of a range as seconds since 1970: a naive one is in the exchange's zone, a date lasts to its midnight.
 
-    None where it cannot be told, which counts as "up to now".
+    Infinity, which is "up to now", where it cannot be told.
+
+    Raises:
+        TypeError: What was given cannot be hashed.
     """
     try:
-        return _instant_in(given, where)
-    except (TypeError, ValueError, OverflowError, OSError):
-        return None
-
-
-@functools.lru_cache(maxsize=256)
-def _instant_in(given: object, where: tzinfo) -> float | None:
-    if isinstance(given, str):
-        text = given.strip()
-        given = date.fromisoformat(text) if len(text) <= 10 else datetime.fromisoformat(text)
-    if isinstance(given, datetime):
-        return (given if given.utcoffset() is not None else given.replace(tzinfo=where)).timestamp()
-    if isinstance(given, date):
-        return datetime.combine(given + timedelta(days=1), time(), where).timestamp() - 0.001
-    return None
+        if isinstance(given, str):
+            text = given.strip()
+            given = date.fromisoformat(text) if len(text) <= 10 else datetime.fromisoformat(text)
+        if isinstance(given, datetime):
+            found = (given if given.utcoffset() is not None else given.replace(tzinfo=where)).timestamp()
+            return found if found == found else math.inf  # noqa: PLR0124 - not pandas' NaT
+        if isinstance(given, date):
+            return datetime.combine(given + timedelta(days=1), time(), where).timestamp() - 0.001
+    except (ValueError, OverflowError, OSError):
+        pass
+    return math.inf

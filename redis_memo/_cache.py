@@ -31,10 +31,13 @@ from ._identity import namespace_prefix
 from ._leases import Leases
 from ._push import until, until_async
 from ._tags import some_tags
+from ._user_calendar import use_calendar
 from .errors import ConfigurationError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
+
+    from ._user_calendar import Source
 
 __all__ = ["Cache", "configure", "connect", "default_cache"]
 
@@ -422,12 +425,14 @@ def connect(url: str | None = None, **settings: Any) -> Cache:
     """
     fields = {*Settings.__dataclass_fields__, "secret"} - {"url", "secrets"}
     for name in settings:
+        if name == "calendar":
+            raise ConfigurationError("calendar= is for the whole process, not for one cache: configure(calendar=...)")
         if name not in fields:
             raise ConfigurationError(f"unknown setting {name!r}; known: {', '.join(sorted(fields))}")
     return Cache(Settings.build(url, **settings))
 
 
-def configure(url: str | None = None, **settings: Any) -> Cache:
+def configure(url: str | None = None, *, calendar: Source | None = None, **settings: Any) -> Cache:
     """Choose the process-wide default cache; functions decorated earlier follow.
 
     Args:
@@ -443,6 +448,9 @@ def configure(url: str | None = None, **settings: Any) -> Cache:
         max_wait: Seconds that a call waits for another's computation before it computes itself (default 60).
         workers: How many computations may run behind their callers at once (default 8).
         on_event: A function that is told what happens to the server: one of the events in `redis_memo.events`.
+        calendar: Sessions and holidays of your own, which come before those that the package knows: a path to a TOML,
+            CSV or ICS file or to a circular's table, a mapping of exchanges, a function of exchange and date, or
+            several of these (docs/calendar.md). For the whole process. Default: ``REDIS_MEMO_CALENDAR``.
         **settings: These settings; all of them are keywords.
 
     Returns:
@@ -453,6 +461,7 @@ def configure(url: str | None = None, **settings: Any) -> Cache:
     """
     global _default
     cache = connect(url, **settings)
+    use_calendar(calendar)
     with _default_lock:
         old, _default = _default, cache
     if old is not None:

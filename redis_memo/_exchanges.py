@@ -13,7 +13,7 @@ from ._sessions import Calendar, building
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 __all__ = ["TABLES", "calendar_if_known", "calendar_of", "canonical", "lookup", "overlaid", "set_overlays"]
 
@@ -38,9 +38,9 @@ _NAMES = frozenset(
 _calendars: dict[str, Calendar] = {}
 lookup = _calendars.get
 """The calendar that was built for a name, or None: what a policy asks at each call."""
-_overlays: Mapping[str, Overlay] = {}
-# Reads what the environment names, once; None when it was read or something else was set.
-_unread: Callable[[], Mapping[str, Overlay]] | None = None
+# What the user says of an exchange, by its canonical name; None: it is still to be read.
+_overlay_of: Callable[[str], Overlay | None] | None = None
+_read: Callable[[], Callable[[str], Overlay | None]] | None = None
 
 
 def canonical(exchange: object) -> str:
@@ -88,7 +88,7 @@ def calendar_of(exchange: object) -> Calendar:
                 text = (resources.files("redis_memo") / "data" / TABLES[name]).read_text(encoding="utf-8")
                 table = Table.parse(text, name)
             library = _LIBRARY_NAMES.get(name, None if table is not None else name)
-            calendar = _calendars[name] = Calendar(name, library, table, overlaid().get(name))
+            calendar = _calendars[name] = Calendar(name, library, table, overlaid(name))
         if len(_calendars) > 1000:  # names come from arguments, too, in any spelling
             return calendar
         return _calendars.setdefault(str(exchange), calendar)
@@ -108,29 +108,28 @@ def _is_known(exchange: str) -> bool:
     return True
 
 
-def overlaid() -> Mapping[str, Overlay]:
-    """What the user says, by canonical exchange.
+def overlaid(exchange: str) -> Overlay | None:
+    """What the user says of an exchange, by its canonical name.
 
     Raises:
-        ConfigurationError: The file that the environment names cannot be read.
+        ConfigurationError: What the user says cannot be read.
     """
-    global _overlays, _unread
+    global _overlay_of  # noqa: PLW0603 - one process has one calendar
     with building():
-        if _unread is not None:
-            _overlays, _unread = _unread(), None
-        return _overlays
+        if _overlay_of is None:
+            if _read is None:
+                return None
+            _overlay_of = _read()
+        return _overlay_of(exchange)
 
 
-def set_overlays(read: Mapping[str, Overlay] | Callable[[], Mapping[str, Overlay]]) -> None:
+def set_overlays(read: Callable[[], Callable[[str], Overlay | None]]) -> None:
     """Let another calendar of the user's be in force; what was built with the last one is built anew.
 
     Args:
-        read: The facts, or a function that reads them when an exchange is first asked for.
+        read: Reads it, when an exchange is first asked for.
     """
-    global _overlays, _unread
+    global _overlay_of, _read
     with building():
-        if callable(read):
-            _overlays, _unread = {}, read
-        else:
-            _overlays, _unread = read, None
+        _overlay_of, _read = None, read
         _calendars.clear()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import tzinfo
 
-__all__ = ["CLOSED", "Day", "Fact", "Hours", "Overlay", "Table", "clock_time", "minutes"]
+__all__ = ["CLOSED", "Day", "Fact", "Hours", "Overlay", "Table", "clock_time", "minutes", "session_day"]
 
 _TIME = re.compile(r"(\d{1,2}):(\d\d)", re.ASCII)
 _AFTER, _SETTLED = 10, 30  # minutes after a special session's close that its end of day is given, where none is stated
@@ -199,14 +199,18 @@ def _day(entry: dict[str, Any], regular: Day | None) -> Day:
         (minutes(pre), minutes(begin), closes if end == "close" else minutes(end))
         for pre, begin, end in entry["windows"]
     )
-    usual = regular is not None and windows[-1][2] == closes
+    day = session_day(windows, _span(entry["may_open"]) if "may_open" in entry else None)
+    if "post_close" in entry:
+        return replace(day, post_close=minutes(entry["post_close"]), settled=minutes(entry["settled"]))
+    if regular is not None and windows[-1][2] == closes:
+        return replace(day, post_close=regular.post_close, settled=regular.settled)
+    return day
+
+
+def session_day(windows: tuple[tuple[int, int, int], ...], may_open: tuple[int, int] | None = None) -> Day:
+    """A session day of these windows, with as much time after its close as any special session has had."""
     close = windows[-1][2]
-    post = minutes(entry["post_close"]) if "post_close" in entry else close + _AFTER
-    settled = minutes(entry["settled"]) if "settled" in entry else close + _SETTLED
-    if usual and regular is not None and "post_close" not in entry:
-        post, settled = regular.post_close, regular.settled
-    may_open = _span(entry["may_open"]) if "may_open" in entry else None
-    return Day(windows, post, settled, may_open)
+    return Day(windows, close + _AFTER, close + _SETTLED, may_open)
 
 
 Teller: TypeAlias = "Callable[[date], Fact | None]"

@@ -16,7 +16,8 @@ from datetime import date, datetime, timedelta
 from random import Random
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from ._arguments import Arg, arg, candle_seconds, checked_interval, instant_in
+from ._arguments import Arg, arg, candle_seconds, checked_interval, range_end
+from ._clock import instant
 from ._durations import duration, format_duration
 from ._exchanges import calendar_if_known, calendar_of, canonical, lookup
 from ._policy import SOON, Call, Fixed, Policy, TTLPolicy, as_policy, check_spread, resolve, said_until
@@ -71,12 +72,16 @@ class _MarketAware(Policy):
         to: float | None = None
         if arguments:
             interval, upto = self.interval, self.to
-            if type(interval) is Arg:
-                interval = arguments.get(interval.name, interval.default)
-            if interval is not None:
-                size = candle_seconds(interval)
-            if upto is not None and upto.name in arguments:
-                to = _range_end(arguments[upto.name], calendar)
+            try:
+                if type(interval) is Arg:
+                    interval = arguments.get(interval.name, interval.default)
+                if interval is not None:
+                    size = candle_seconds(interval)
+                if upto is not None and upto.name in arguments:
+                    to = math.inf  # should it not be hashable
+                    to = range_end(arguments[upto.name], calendar.zone)
+            except TypeError:
+                pass
         began = now
         if call.started is not None and (phase == "closed" or size is not None or to is not None):
             began = call.started.timestamp()
@@ -128,12 +133,10 @@ class _MarketAware(Policy):
         if self.corporate_actions is not None:
             due = self.corporate_actions(call)
             if due is not None:
-                rewritten = instant_in(due, calendar.zone)
                 if isinstance(due, date) and not isinstance(due, datetime):
                     rewritten = calendar.midnight(due)
-                if rewritten is None:
-                    msg = "corporate_actions= answers with an aware datetime or a date, or None"
-                    raise ConfigurationError(msg)
+                else:
+                    rewritten = instant(due)
                 if rewritten > began:  # at or before now: what the call saw is history rewritten since
                     seconds = max(min(seconds, rewritten - now), 0.0)
         return seconds
@@ -205,19 +208,10 @@ def _calendar_for(exchange: str | Arg, call: Call) -> Calendar | None:
         return lookup(exchange) or calendar_of(exchange)
     given = call.arguments.get(exchange.name)
     named = given if isinstance(given, str) else exchange.default
-    if not isinstance(named, str):
-        calendar = None
-    else:
-        calendar = lookup(named) or calendar_if_known(named)
+    calendar = lookup(named) or calendar_if_known(named) if isinstance(named, str) else None
     if calendar is None:
         _complain_once(call.function)
     return calendar
-
-
-def _range_end(given: object, calendar: Calendar) -> float:
-    """The end of the range that was asked for: infinity for "up to now", and for what cannot be told."""
-    found = None if given is None else instant_in(given, calendar.zone)
-    return math.inf if found is None else found
 
 
 @functools.lru_cache(maxsize=1000)  # once for each function

@@ -13,9 +13,10 @@ from typing import Any
 
 from ._clock import instant, market_now
 from ._clock import moment as _frozen
-from ._exchanges import calendar_of
+from ._exchanges import calendar_of, set_overlays
 from ._market_aware import market_aware
 from ._sessions import Calendar, Phase, Tier
+from ._user_calendar import from_environment
 from .errors import ConfigurationError
 
 __all__ = [
@@ -183,3 +184,6 @@ def _date(calendar: Calendar, given: object) -> date:
 
 def _local(calendar: Calendar, t: float) -> datetime:
     return datetime.fromtimestamp(t, calendar.zone)
+
+
+set_overlays(from_environment)

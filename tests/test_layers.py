@@ -31,9 +31,9 @@ LAYERS = [
     "_keys_arrow, _keys_polars, _codecs_pandas, _codecs",
     "_keys_pandas, _identity",
     "_call, _policy, _facts, _libraries",
-    "_tags, _sessions, _arguments",
+    "_tags, _sessions, _arguments, _calendar_file",
     "_exchanges",
-    "_market_aware",
+    "_market_aware, _user_calendar",
     "_presets, market, _as_of",
     "ttl, testing",
     "_envelope, _ops",
@@ -48,6 +48,8 @@ LAYERS = [
     "_memoized",
     "_memo",
     "__init__",
+    "_console",
+    "_cli > _cli_calendar",
 ]
 
 # Modules of the standard library that are imported inside of a function, each with its reason.
