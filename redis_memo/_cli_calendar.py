@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     read.add_argument("--force", action="store_true", help="replace an OUTPUT that is there")
     read.add_argument("--source", metavar="TEXT", help="where it comes from, as the circular's number")
     read.add_argument(
-        "--partial", action="store_true", help="the list does not name all holidays of its year: say nothing of other days"
+        "--partial", action="store_true", help="the list is not complete: say nothing of the other days of its year"
     )
     read.add_argument("--json", action="store_true", help="say what was read for machines")
 

@@ -313,7 +313,7 @@ class Calendar:
         if session is None:
             # The library has no weekend or Muhurat sessions: any of its closed days may hold one.
             if self._table is not None:
-                yield self._uncertain(day, self._table.may_open)
+                yield self._uncertain(day, self._table.may_open, trades=True)
             return
         if self._table is not None:
             regular = self._table.regular(day)
@@ -326,15 +326,19 @@ class Calendar:
     def _guessed(self, day: date) -> Iterator[Span]:
         weekday = day.weekday() < 5
         if self._table is not None:
-            # A weekday may be Diwali, whose session is in the evening.
-            yield self._uncertain(day, self._table.may_open)
+            begins, ends = self._table.may_open
             if weekday:
-                yield from self._local(day, self._table.regular(day))
+                regular = self._table.regular(day)
+                yield from self._local(day, regular)
+                # It may be Diwali, whose session is in the evening.
+                yield self._uncertain(day, (begins, regular.settled))
+                begins = regular.settled
+            yield self._uncertain(day, (begins, max(begins, ends)), trades=True)
             return
-        starts, ends = self._likely(day)
-        yield Span(starts - _AUCTION, ends + _AUCTION, "uncertain")
+        starts, closes = self._likely(day)
+        yield Span(starts - _AUCTION, closes + _AUCTION, "uncertain", trades=not weekday)
         if weekday:
-            yield Span(starts, ends, "open", trades=True)
+            yield Span(starts, closes, "open", trades=True)
 
     def _likely(self, day: date) -> tuple[float, float]:
         """The hours of the nearest session known: the pattern of a summer or winter week, if not its holidays."""

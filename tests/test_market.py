@@ -445,7 +445,8 @@ def test_p7_days_that_only_the_library_lists_may_still_hold_an_evening_session(f
     assert lifetime(policy, ist("2023-11-10 17:00")) == 16 * 3600  # Friday evening to Saturday morning, no further
     assert lifetime(policy, ist("2023-11-12 18:15")) <= 60  # Muhurat, which it does not know
     assert phase("NSE", ist("2023-11-14 12:00")) == "uncertain"  # a holiday it lists
-    assert next_open("NSE", ist("2023-11-13 16:00")) == ist("2023-11-15 09:15")
+    assert next_open("NSE", ist("2023-11-13 16:00")) == ist("2023-11-14 09:00")  # the earliest possible
+    assert next_open("NSE", ist("2023-11-14 21:00")) == ist("2023-11-15 09:15")
 
 
 def test_p8_a_machine_without_zone_data_knows_india():
