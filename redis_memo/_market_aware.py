@@ -20,7 +20,18 @@ from ._arguments import Arg, arg, candle_seconds, checked_interval, range_end
 from ._clock import instant
 from ._durations import duration, format_duration
 from ._exchanges import calendar_if_known, calendar_of, canonical, lookup
-from ._policy import SOON, Call, Fixed, Policy, TTLPolicy, as_policy, check_spread, resolve, said_until
+from ._policy import (
+    SOON,
+    Call,
+    Fixed,
+    Policy,
+    TTLPolicy,
+    as_policy,
+    check_spread,
+    checked_function,
+    resolve,
+    said_until,
+)
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -274,7 +285,7 @@ def market_aware(
         ConfigurationError: The exchange or a lifetime is wrong.
     """
     if corporate_actions is not None:
-        as_policy(corporate_actions)  # that it takes one argument and is not awaited
+        checked_function("corporate_actions=", corporate_actions)
     found: object = to
     if found is not None and not isinstance(found, Arg):
         msg = "to= names an argument: to=arg('to_date'), or None"

@@ -32,6 +32,7 @@ __all__ = [
     "as_policy",
     "by_value",
     "check_spread",
+    "checked_function",
     "jittered",
     "resolve",
     "said_until",
@@ -230,8 +231,16 @@ def by_value(choose: Callable[[object], object]) -> Policy:
     Raises:
         ConfigurationError: It is no plain function of one argument.
     """
-    as_policy(choose)
+    checked_function("by_value", choose)
     return _ByValue(choose)
+
+
+def checked_function(what: str, given: object) -> None:
+    """Raise :class:`ConfigurationError` unless it is a plain function of one argument."""
+    if not callable(given):
+        msg = f"{what} takes a function of one argument, not a {type(given).__name__}"
+        raise ConfigurationError(msg)
+    as_policy(given)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
