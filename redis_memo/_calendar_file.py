@@ -114,7 +114,10 @@ def _toml(text: str, name: str) -> File:
     source = str(data.get("source", name))
     entries = []
     for kind in _KINDS:
-        for number, raw in enumerate(data.get(kind, []), 1):
+        listed = data.get(kind, [])
+        if not isinstance(listed, list):
+            raise ConfigurationError(f"{name}: {kind} is written as a table, [[{kind}]]")
+        for number, raw in enumerate(listed, 1):
             which = f"{name}, {kind} {number}"
             _known(raw, _ENTRY, which)
             entries.append(_toml_entry(raw, kind, which, source))
@@ -150,7 +153,7 @@ def _known(found: Any, allowed: set[str], which: str) -> None:
 
 
 def _names(given: Any, which: str) -> tuple[str, ...]:
-    names = [given] if isinstance(given, str) else list(given)
+    names = [given] if isinstance(given, str) else list(given) if isinstance(given, (list, tuple)) else [None]
     if not all(isinstance(name, str) and name for name in names):
         raise ConfigurationError(f'{which}: exchanges are named by strings, as in ["NSE", "BSE"]')
     return tuple(names)
@@ -170,9 +173,9 @@ def windows_of(given: Any, which: str) -> tuple[tuple[int, int, int], ...]:
         ConfigurationError: They are none, or not in order.
     """
     found = []
-    for window in [given] if isinstance(given, str) else given:
-        times = re.split(r"\s*-\s*", window) if isinstance(window, str) else list(window)
-        if len(times) not in (2, 3):
+    for window in given if isinstance(given, (list, tuple)) else [given]:
+        times = re.split(r"\s*-\s*", window) if isinstance(window, str) else window
+        if not isinstance(times, (list, tuple)) or len(times) not in (2, 3):
             raise ConfigurationError(f'{which}: a window is ("open", "close") or ("pre-open", "open", "close")')
         *pre, opens, closes = map(minutes, times)
         found.append((pre[0] if pre else max(opens - _PRE_OPEN, 0), opens, closes))
@@ -231,7 +234,10 @@ def _rows(text: str) -> Iterator[list[str]]:
         yield from ([cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines)
     else:
         delimiter = "\t" if "\t" in text else ";" if text.count(";") > text.count(",") else ","
-        yield from csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
+        try:
+            yield from csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+        except csv.Error as error:
+            raise ConfigurationError(f"the calendar is no table: {error}") from error
 
 
 class _Cells(HTMLParser):

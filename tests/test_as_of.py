@@ -16,7 +16,18 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from redis_memo import MISSING, Call, as_of, invalidate, invalidate_tags, market, market_aware, redis_cached, testing, ttl
+from redis_memo import (
+    MISSING,
+    Call,
+    as_of,
+    invalidate,
+    invalidate_tags,
+    market,
+    market_aware,
+    redis_cached,
+    testing,
+    ttl,
+)
 from redis_memo.errors import ConfigurationError
 
 from .conftest import until
