@@ -36,6 +36,7 @@ _PRE_OPEN = 15  # minutes before a window whose pre-open is not stated
 _MORNING, _EVENING = ("08:45", "09:00", "17:00"), ("16:45", "17:00", "23:55")
 _MONTHS = {name: n for n, name in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}  # noqa: SIM905
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_SHORT_WEEKDAYS = {name[:3] for name in _WEEKDAYS}
 _DATE = re.compile(
     r"(?P<iso>\d{4}-\d\d-\d\d)"
     r"|(?P<day>\d{1,2})(?:st|nd|rd|th)?[-/ .](?P<month>[A-Za-z]{3,9}|\d{1,2})[-/ .,]{1,2}(?P<year>\d{4})"
@@ -288,6 +289,8 @@ def _by_columns(rows: list[list[str]], head: int, name: str) -> list[Entry] | No
         cells = {what: cell.strip() for what, cell in zip(heads, row, strict=False) if what}
         day = _read_date(cells.get("date", ""))
         if day is None:
+            if cells.get("weekday", "").lower()[:3] in _SHORT_WEEKDAYS and not _has_date(row):
+                raise ConfigurationError(f"{name}, line {number}: {cells.get('date', '')[:30]!r} is no date")
             if any(_head(cell) == "date" for cell in row) or not _has_date(row):
                 continue  # the heads of a second table, or a note
             return None
@@ -340,7 +343,7 @@ def _by_lines(text: str, name: str) -> Iterator[Entry]:
 
 def _check_weekday(day: date, said: str, which: str) -> None:
     named = said.strip().lower()[:3]
-    if named and named in {each[:3] for each in _WEEKDAYS} and _WEEKDAYS[day.weekday()][:3] != named:
+    if named in _SHORT_WEEKDAYS and _WEEKDAYS[day.weekday()][:3] != named:
         really = _WEEKDAYS[day.weekday()].title()
         raise ConfigurationError(f"{which}: {day} is a {really}, and the line says {said[:10]}")
 

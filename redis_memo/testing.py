@@ -71,7 +71,8 @@ def at(moment: datetime | str) -> Iterator[Clock]:
     It stands still; the clock that the block gets moves it. `redis_memo.market` answers for that time where it is not
     told another; policies see calls at it; entries are stored with the lifetime that the policy answers, and whether
     one is still fresh is judged by it: past its expiry by this clock it is not served, though the server may still
-    hold it. The server's own clock is not moved: it drops an entry when that lifetime has passed in real time.
+    hold it, and set back before an entry was made it is not served either. The server's own clock is not moved: it
+    drops an entry when that lifetime has passed in real time, and holds it until then when the block has ended.
     ``time.time`` and ``datetime.now`` of your own code go on as they do, and so do other processes.
 
     ::

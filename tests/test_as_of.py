@@ -273,6 +273,8 @@ def test_p7_a_tests_clock_decides_what_has_expired(cache, namespace):
         assert quote.cache_info().hits == 3
         clock.move("1s")
         assert quote("INFY") == 4
+        clock.set("2026-11-09 11:00 IST")
+        assert quote.peek("INFY") is MISSING, "at that time it had not been made"
     assert quote.cache_info().misses == 4
     cache.clear(namespace)
 
