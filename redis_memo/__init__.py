@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import market
+from . import market, testing, ttl
 from ._as_of import as_of
 from ._cache import Cache, configure, connect
 from ._codecs import register_type
@@ -34,6 +34,8 @@ __all__ = [
     "redis_cached",
     "register_key",
     "register_type",
+    "testing",
+    "ttl",
 ]
 
 __version__ = "0.1.0"
