@@ -175,6 +175,15 @@ def test_later_sources_come_before_earlier_ones(toml):
     assert phase("NSE", ist("2026-07-10 12:00")) == "closed"
 
 
+def test_what_is_said_of_one_exchange_and_of_all_is_put_together(toml):
+    use_calendar([
+        {"NSE": {"2026-07-13": "closed"}, "NFO": {"2026-07-13": "open", "2026-07-15": "closed"}},
+        lambda exchange, day: "closed" if day == date(2026, 7, 14) else None,
+    ])  # fmt: skip
+    closed = {name: [day for day in (13, 14, 15) if phase(name, ist(f"2026-07-{day} 12:00")) == "closed"] for name in ("NSE", "NFO", "BSE")}
+    assert closed == {"NSE": [13, 14], "NFO": [14, 15], "BSE": [14]}
+
+
 @pytest.mark.parametrize(
     "wrong",
     [5, b"x.toml", {"NSEE": {}}, {"NSE": 5}, {"NSE": {"tomorrow": "closed"}}, {"NSE": {"2026-07-10": "shut"}}, {"NSE": {5: "closed"}},
