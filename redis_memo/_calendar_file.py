@@ -11,10 +11,8 @@ import csv
 import difflib
 import io
 import re
-import tomllib
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +105,8 @@ def _text(path: Path) -> str:
 
 
 def _toml(text: str, name: str) -> File:
+    import tomllib  # noqa: PLC0415
+
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -226,9 +226,7 @@ def read_circular(text: str, name: str) -> File:
 
 def _rows(text: str) -> Iterator[list[str]]:
     if re.search(r"<t[dhr][\s>]", text, re.IGNORECASE):
-        parser = _Cells()
-        parser.feed(text)
-        yield from parser.rows
+        yield from _html_rows(text)
         return
     lines = [line for line in text.splitlines() if line.strip()]
     if sum("|" in line for line in lines) * 2 > len(lines):
@@ -241,27 +239,34 @@ def _rows(text: str) -> Iterator[list[str]]:
             raise ConfigurationError(f"the calendar is no table: {error}") from error
 
 
-class _Cells(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.rows: list[list[str]] = []
-        self._inside = False
+def _html_rows(text: str) -> list[list[str]]:
+    """The cells of all tables, row by row."""
+    from html.parser import HTMLParser  # noqa: PLC0415
 
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        del attrs
-        if tag == "tr":
-            self.rows.append([])
-        elif tag in ("td", "th") and self.rows:
-            self.rows[-1].append("")
-            self._inside = True
+    rows: list[list[str]] = []
+    inside = False
 
-    def handle_endtag(self, tag: str) -> None:
-        if tag in ("td", "th", "tr"):
-            self._inside = False
+    class Cells(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: object) -> None:
+            nonlocal inside
+            del attrs
+            if tag == "tr":
+                rows.append([])
+            elif tag in ("td", "th") and rows:
+                rows[-1].append("")
+                inside = True
 
-    def handle_data(self, data: str) -> None:
-        if self._inside:
-            self.rows[-1][-1] = f"{self.rows[-1][-1]} {data.strip()}".strip()
+        def handle_endtag(self, tag: str) -> None:
+            nonlocal inside
+            if tag in ("td", "th", "tr"):
+                inside = False
+
+        def handle_data(self, data: str) -> None:
+            if inside:
+                rows[-1][-1] = f"{rows[-1][-1]} {data.strip()}".strip()
+
+    Cells().feed(text)
+    return rows
 
 
 _HEADS = {

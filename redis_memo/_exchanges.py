@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
-from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ._facts import Overlay, Table
@@ -85,7 +85,7 @@ def calendar_of(exchange: object) -> Calendar:
         if calendar is None:
             table = None
             if name in TABLES:
-                text = (resources.files("redis_memo") / "data" / TABLES[name]).read_text(encoding="utf-8")
+                text = Path(__file__).with_name("data").joinpath(TABLES[name]).read_text(encoding="utf-8")
                 table = Table.parse(text, name)
             library = _LIBRARY_NAMES.get(name, None if table is not None else name)
             calendar = _calendars[name] = Calendar(name, library, table, overlaid(name))

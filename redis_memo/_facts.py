@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import re
-import tomllib
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -134,6 +133,8 @@ class Table:
     @classmethod
     def parse(cls, text: str, exchange: str) -> Table:
         """Read from TOML text what it says of one exchange; an entry without ``exchanges`` is about all of them."""
+        import tomllib  # noqa: PLC0415
+
         data = tomllib.loads(text)
 
         def about(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -71,12 +71,16 @@ class _MarketAware(Policy):
         return seconds * (1.0 - self.jitter * self.random()) if self.jitter else seconds
 
     def _judge(self, call: Call) -> _Verdict:
-        calendar = _calendar_for(self.exchange, call)
+        exchange = self.exchange
+        calendar = lookup(exchange) if type(exchange) is str else None
         if calendar is None:
-            return min(resolve(self.open, call), SOON), "unknown exchange", None, None
+            calendar = _calendar_for(exchange, call)
+            if calendar is None:
+                return min(resolve(self.open, call), SOON), "unknown exchange", None, None
         now = call.now.timestamp()
-        slot = calendar.slot(now)
-        start, end, phase, closed_at = slot
+        start, end, phase, closed_at = slot = calendar.last  # where slot() looks first, without a call
+        if not start <= now < end:
+            start, end, phase, closed_at = slot = calendar.slot(now)
         end -= self.skew
         arguments = call.arguments
         size: float | None = None
@@ -120,7 +124,7 @@ class _MarketAware(Policy):
             elif began < start or began < closed_at + self.grace:
                 # It began while prices still moved: what it saw is not what a call would see now.
                 moving, rule = True, "began before"
-        left = max(end - now, 0.0)
+        left = end - now if end > now else 0.0
         if moving:
             chosen = self.open
             return min(chosen.seconds if type(chosen) is Fixed else resolve(chosen, call), left), rule, calendar, slot

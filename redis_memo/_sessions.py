@@ -137,6 +137,7 @@ class Calendar:
 
     Attributes:
         known_from: Epoch second from which on sessions are known.
+        last: The stretch that was asked for last; what follows is mostly in it.
     """
 
     def __init__(self, name: str, library: str | None, table: Table | None, overlay: Overlay | None = None) -> None:
@@ -146,7 +147,7 @@ class Calendar:
         self._overlay = overlay
         self._library: Listing | None = None
         self._months: dict[tuple[int, int], _Month] = {}
-        self._last = Slot(math.inf, -math.inf, "closed", -math.inf)
+        self.last = Slot(math.inf, -math.inf, "closed", -math.inf)
         self._today = (math.inf, -math.inf)
         self._warned = False
         # Epoch seconds between which nothing is guessed; narrow until the library is read.
@@ -172,7 +173,7 @@ class Calendar:
 
     def slot(self, t: float) -> Slot:
         """Return the stretch of one phase that holds ``t``."""
-        last = self._last
+        last = self.last
         if last.start <= t < last.end:
             return last
         month = self._month(t)
@@ -184,7 +185,7 @@ class Calendar:
         if not self._warned and not self._known[0] <= t < self._known[1]:
             self._warn(early=t < self._known[0])
         # One tuple, replaced as a whole: another thread sees the old slot or the new one, never half of each.
-        self._last = found
+        self.last = found
         return found
 
     def next_open(self, t: float) -> float:
