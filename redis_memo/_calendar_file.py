@@ -30,6 +30,7 @@ LARGEST = 4 * 1024 * 1024
 _KINDS = ("session", "regular", CLOSED, "uncertain")
 _TOP = {"exchanges", "covers", "source", "timezone", *_KINDS}
 _ENTRY = {"date", "name", "source", "exchanges", "windows", "may_open"}
+_LONGEST_HOLIDAY = 40
 _PRE_OPEN = 15  # minutes before a window whose pre-open is not stated
 _MORNING, _EVENING = ("08:45", "09:00", "17:00"), ("16:45", "17:00", "23:55")
 _MONTHS = {name: n for n, name in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}  # noqa: SIM905
@@ -410,9 +411,11 @@ def _event(event: Mapping[str, tuple[str, str]], name: str, where: tzinfo) -> It
         windows = ((max(opens - _PRE_OPEN, 0), opens, closes),)
         yield Entry(local.date(), Fact("session", session_day(windows), said, name))
         return
-    last = ends if ends is not None and not isinstance(ends, datetime) else begins + timedelta(days=1)
+    days = 1 if ends is None or isinstance(ends, datetime) else max((ends - begins).days, 1)
+    if days > _LONGEST_HOLIDAY or begins.year > 9000:
+        raise ConfigurationError(f"{which}: a holiday has at most {_LONGEST_HOLIDAY} days")
     kind = "uncertain" if _MUHURAT.search(said) else CLOSED
-    for offset in range(max((last - begins).days, 1)):
+    for offset in range(days):
         yield Entry(begins + timedelta(days=offset), Fact(kind, None, said, name))
 
 

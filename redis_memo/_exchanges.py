@@ -61,7 +61,7 @@ def canonical(exchange: object) -> str:
     names = library_names()
     if upper in names or name in names:
         return upper if upper in names else name
-    near = difflib.get_close_matches(upper, sorted({*_NAMES, *TABLES, *_ALIASES, *names}), n=4, cutoff=0.4)
+    near = difflib.get_close_matches(upper[:20], sorted({*_NAMES, *TABLES, *_ALIASES, *names}), n=4, cutoff=0.4)
     hint = f"; near it: {', '.join(near)}" if near else ""
     msg = (
         f"unknown exchange {name[:20]!r}{hint}. Known are {', '.join(TABLES)} and the names of exchange_calendars "

@@ -73,8 +73,14 @@ def read_library(name: str, day: date, today: date) -> Listing:
         return _market_calendars(name, today)
 
 
-def library_names() -> set[str]:
+_names: frozenset[str] | None = None
+
+
+def library_names() -> frozenset[str]:
     """Every name that the installed libraries know; imports them."""
+    global _names  # noqa: PLW0603 - found once
+    if _names is not None:
+        return _names
     names: set[str] = set()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -86,8 +92,9 @@ def library_names() -> set[str]:
 
             names.update(pandas_market_calendars.get_calendar_names())
         except ImportError:
-            pass
-    return names
+            return frozenset(names)
+    _names = frozenset(names)
+    return _names
 
 
 def _exchange_calendars(library: Any, name: str, day: date) -> Listing:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redis_memo import _cli, configure, connect, market, testing
-from redis_memo._calendar_file import _toml, read_circular, read_file
+from redis_memo._calendar_file import _ics, _toml, read_circular, read_file
 from redis_memo._user_calendar import use_calendar
 from redis_memo.errors import ConfigurationError
 from redis_memo.market import known_until, next_open, phase, sessions
@@ -287,6 +287,20 @@ def test_p7_what_cannot_be_told_is_an_error_and_not_skipped(text, said):
 def test_p6_any_text_is_read_or_refused_never_anything_else(text):
     try:
         read_circular(text, "x")
+    except ConfigurationError:
+        pass
+
+
+@given(
+    st.lists(st.sampled_from([
+        "BEGIN:VEVENT", "END:VEVENT", "DTSTART:20260713", "DTSTART;VALUE=DATE:00010101", "DTEND:99991231", "DTSTART:99991231", "DTSTART:20260713T091500Z",
+        "DTEND:20260713T123000Z", "DTSTART;TZID=Nowhere/At/All:20260713T091500", "DTEND:20260714", "SUMMARY:x", "SUMMARY", "RRULE:x", " folded", "DTSTART:",
+    ])),
+)  # fmt: skip
+@settings(max_examples=300, deadline=None)
+def test_p6_any_icalendar_is_read_or_refused_never_anything_else(lines):
+    try:
+        assert len(_ics("\n".join(lines), "x.ics", IST).entries) < 5000
     except ConfigurationError:
         pass
 
