@@ -63,6 +63,9 @@ class Call:
         now: When it returned; aware, in UTC. Within `redis_memo.as_of`, its moment.
         started: When it began, if that is known. A value may be as old as that: a fetch that began before the close
             and ended after it is no closing price.
+
+    Raises:
+        ConfigurationError: One of the two is naive.
     """
 
     function: str = ""
@@ -70,6 +73,11 @@ class Call:
     value: object = None
     now: datetime = field(default_factory=_this_moment)
     started: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if self.now.tzinfo is None or (self.started is not None and self.started.tzinfo is None):
+            msg = "a Call's now and started are aware datetimes: a naive one names no instant"
+            raise ConfigurationError(msg)
 
 
 class TTLPolicy(Protocol):

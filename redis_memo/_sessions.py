@@ -392,7 +392,10 @@ class Calendar:
             except Exception as error:
                 # Nothing that a calendar library does may cost a caller his result, where we have an answer without it.
                 if self._table is None:
-                    msg = f"the calendar of {self.name} cannot be read; is exchange-calendars installed?"
+                    why = "is exchange-calendars installed?"
+                    if not isinstance(error, ImportError):
+                        why = f"the library raised {type(error).__name__}; another release of it or of pandas may not"
+                    msg = f"the calendar of {self.name} cannot be read: {why}"
                     raise ConfigurationError(msg) from error
                 _log.debug("the calendar library does not answer for %s", self.name, exc_info=True)
                 return

@@ -561,6 +561,23 @@ def test_p7_an_exchange_is_a_string(exchange):
             ask(exchange)
 
 
+def test_p5_a_calendar_that_fails_within_its_library_is_read_from_the_other_or_says_what_failed(fresh, monkeypatch):
+    import exchange_calendars
+    import pandas_market_calendars
+
+    def broken(*_, **__):
+        raise NotImplementedError("pandas took it away")
+
+    at = datetime(2026, 7, 8, 12, tzinfo=ZoneInfo("America/New_York"))
+    monkeypatch.setattr(exchange_calendars, "get_calendar", broken)
+    assert phase("NYSE", at) == "open"
+    assert market.sessions("NYSE", at, at)[0].source.startswith("pandas_market_calendars")
+    monkeypatch.setattr(pandas_market_calendars, "get_calendar", broken)
+    with pytest.raises(ConfigurationError, match="raised NotImplementedError"):
+        phase("XLON", at)
+    assert phase("NSE", ist("2027-03-01 12:00")) == "open"
+
+
 # --- the policy's settings ---
 
 

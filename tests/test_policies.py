@@ -413,6 +413,12 @@ def test_explain_without_a_call_is_about_now():
     assert market_aware("24/7").explain().startswith("lives 1m, until ")
 
 
+def test_p7_a_call_without_a_zone_is_refused():
+    for wrong in ({"now": datetime(2026, 7, 10, 11)}, {"now": ist("2026-07-10 11:00"), "started": datetime(2026, 7, 10, 11)}):
+        with pytest.raises(ConfigurationError, match="aware"):
+            Call(**wrong)
+
+
 # --- presets
 
 
