@@ -24,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import redis_memo
-from redis_memo import _exchanges, _sessions
+from redis_memo import _exchanges, _sessions, market
 from redis_memo.errors import ConfigurationError
 from redis_memo.market import known_until, market_aware, next_close, next_open, phase
 from redis_memo.ttl import Call, as_policy, jittered, resolve
