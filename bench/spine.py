@@ -83,8 +83,8 @@ def main() -> None:
             arguments={"symbol": "INFY", "exchange": "NSE", "interval": "5minute", "to_date": "2026-07-09"},
         )  # fmt: skip
         policy, aware = market_aware("NSE"), market_aware()
-        ratio(f"market_aware('NSE') while {title} / an empty function", lambda p=policy, c=plain: p(c), lambda: None, 5000, 40)  # type: ignore[misc]
-        ratio(f"market_aware() of a range while {title} / an empty function", lambda p=aware, c=candles: p(c), lambda: None, 5000, 80)  # type: ignore[misc]
+        ratio(f"market_aware('NSE') while {title} / an empty function", lambda p=policy, c=plain: p(c), lambda: None, 5000, 30)  # type: ignore[misc]
+        ratio(f"market_aware() of a range while {title} / an empty function", lambda p=aware, c=candles: p(c), lambda: None, 5000, 60)  # type: ignore[misc]
     morning = ttl.until("08:30")
     ratio("until('08:30') / an empty function", lambda: morning(plain), lambda: None, 5000, 20)
     ratio("import redis_memo / import redis", lambda: run("import redis_memo"), lambda: run("import redis"), 1, 2.0)

@@ -71,8 +71,12 @@ class _MarketAware(Policy):
         return seconds * (1.0 - self.jitter * self.random()) if self.jitter else seconds
 
     def _judge(self, call: Call) -> _Verdict:
-        exchange = self.exchange
-        calendar = lookup(exchange) if type(exchange) is str else None
+        exchange, arguments = self.exchange, call.arguments
+        named: object = exchange
+        if type(exchange) is Arg:
+            given = arguments.get(exchange.name)
+            named = given if type(given) is str else exchange.default
+        calendar = lookup(named) if type(named) is str else None
         if calendar is None:
             calendar = _calendar_for(exchange, call)
             if calendar is None:
@@ -82,7 +86,6 @@ class _MarketAware(Policy):
         if not start <= now < end:
             start, end, phase, closed_at = slot = calendar.slot(now)
         end -= self.skew
-        arguments = call.arguments
         size: float | None = None
         to: float | None = None
         if arguments:
@@ -100,8 +103,12 @@ class _MarketAware(Policy):
         began = now
         if call.started is not None and (phase == "closed" or size is not None or to is not None):
             began = call.started.timestamp()
-        if to is not None and to < began and to < self._final_before(calendar, slot, began, size):
-            return self._immutable(call, calendar, began, now), "immutable", calendar, slot
+        if to is not None and to < began and self._is_final(to, calendar, slot, began, size):
+            if self.corporate_actions is not None:
+                return self._until_rewritten(call, calendar, began, now), "immutable", calendar, slot
+            lasting = self.immutable
+            life = lasting.seconds if type(lasting) is Fixed else resolve(lasting, call)
+            return life, "immutable", calendar, slot
         if size is not None and size < _DAY and phase == "open":
             opened, rule = start, "candle"
             running = opened + (began - self.delay - opened) // size * size
@@ -130,8 +137,10 @@ class _MarketAware(Policy):
             return min(chosen.seconds if type(chosen) is Fixed else resolve(chosen, call), left), rule, calendar, slot
         return (left if self.closed is None else min(resolve(self.closed, call), left)), rule, calendar, slot
 
-    def _final_before(self, calendar: Calendar, slot: Slot, began: float, size: float | None) -> float:
-        """The first instant whose data may still change: a range that ends before it is final."""
+    def _is_final(self, to: float, calendar: Calendar, slot: Slot, began: float, size: float | None) -> bool:
+        """Whether a range ended before the first instant whose data may still change."""
+        if to < began - 3 * _DAY - self.skew and not self.grace and (size is None or size <= _DAY):
+            return True  # what follows goes back to the start of yesterday at most
         final = calendar.day_start(began)
         if slot.phase != "closed":  # MCX is still open after midnight, CME began yesterday
             final = min(final, calendar.day_start(max(slot.start, began - _DAY)))
@@ -140,21 +149,20 @@ class _MarketAware(Policy):
         if size is not None and size > _DAY:
             day = calendar.local_day(final)
             day = day.replace(day=1) if size > 7 * _DAY else day - timedelta(days=day.weekday())
-            return calendar.midnight(day)
-        return final
+            final = calendar.midnight(day)
+        return to < final
 
-    def _immutable(self, call: Call, calendar: Calendar, began: float, now: float) -> float:
+    def _until_rewritten(self, call: Call, calendar: Calendar, began: float, now: float) -> float:
+        """The life of history, which ends with the next corporate action."""
+        assert self.corporate_actions is not None
         seconds = resolve(self.immutable, call)
-        if self.corporate_actions is not None:
-            due = self.corporate_actions(call)
-            if due is not None:
-                if isinstance(due, date) and not isinstance(due, datetime):
-                    rewritten = calendar.midnight(due)
-                else:
-                    rewritten = instant(due)
-                if rewritten > began:  # at or before now: what the call saw is history rewritten since
-                    seconds = max(min(seconds, rewritten - now), 0.0)
-        return seconds
+        due = self.corporate_actions(call)
+        if due is None:
+            return seconds
+        whole_day = isinstance(due, date) and not isinstance(due, datetime)
+        rewritten = calendar.midnight(due) if whole_day else instant(due)  # type: ignore[arg-type]
+        # At or before its beginning: what the call saw is history rewritten since.
+        return seconds if rewritten <= began else max(min(seconds, rewritten - now), 0.0)
 
     def __repr__(self) -> str:
         parts = [repr(self.exchange), f"open={self.open!r}"]
