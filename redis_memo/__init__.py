@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from . import market
+from . import market, testing, ttl
+from ._as_of import as_of
 from ._cache import Cache, configure, connect
 from ._codecs import register_type
 from ._events import CacheInfo
@@ -20,6 +21,7 @@ __all__ = [
     "Call",
     "RedisMemoError",
     "TTLPolicy",
+    "as_of",
     "cache_info",
     "clear",
     "configure",
@@ -32,6 +34,8 @@ __all__ = [
     "redis_cached",
     "register_key",
     "register_type",
+    "testing",
+    "ttl",
 ]
 
 __version__ = "0.1.0"

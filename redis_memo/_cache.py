@@ -22,6 +22,7 @@ from . import _core as core
 from . import _ops as ops
 from ._backend import Backend
 from ._background import Job, Workers
+from ._clock import now
 from ._config import Settings
 from ._drive import adrive, drive
 from ._envelope import Sealer
@@ -30,10 +31,13 @@ from ._identity import namespace_prefix
 from ._leases import Leases
 from ._push import until, until_async
 from ._tags import some_tags
+from ._user_calendar import use_calendar
 from .errors import ConfigurationError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
+
+    from ._user_calendar import Source
 
 __all__ = ["Cache", "configure", "connect", "default_cache"]
 
@@ -59,7 +63,7 @@ class Cache:
     ) -> None:
         self.settings = settings
         self.backend: Backend = backend or Backend(settings)
-        self._now = clock or _wall_clock
+        self._now = clock or now
         self._sealer: Sealer | None = None
         self._sealed_by: bytes | None = None
         self._fresh_start()
@@ -143,7 +147,7 @@ class Cache:
                     self._leases.owe(op, self.settings.lease)
                     raise
             if kind is ops.Fill:
-                with self._sending(op):
+                with self._leases.sending(op, self.settings.lease):
                     return backend(op)
             if kind not in _WRITES:
                 return backend(op)
@@ -200,7 +204,7 @@ class Cache:
                 # A caller that is cancelled once more must not take the release with it.
                 return await asyncio.shield(asyncio.ensure_future(self._arelease(op)))
             if kind is ops.Fill:
-                with self._sending(op):
+                with self._leases.sending(op, self.settings.lease):
                     return await backend(op)
             if kind not in _WRITES:
                 return await backend(op)
@@ -261,12 +265,6 @@ class Cache:
 
     def _holding(self, _: ops.Held) -> frozenset[bytes]:
         return _held.get()
-
-    def _sending(self, op: ops.Fill) -> contextlib.AbstractContextManager[None]:
-        """Sending a gigabyte takes longer than a lease."""
-        if not isinstance(op.envelope, ops.Large):
-            return contextlib.nullcontext()
-        return self._leases.holding(ops.Renew(op.place, op.token, self.settings.lease))
 
     def _renewing(self, op: ops.Compute) -> contextlib.AbstractContextManager[None]:
         if op.place is None:
@@ -384,10 +382,6 @@ class Cache:
         self.backend.close()
 
 
-def _wall_clock() -> float:
-    return time.time()  # looked up at each call, so that tests that replace it are heeded
-
-
 def _ended(job: Job) -> Any:
     return ops.Finished(ops.Raised(asyncio.CancelledError())) if job.future.cancelled() else job.future.result()
 
@@ -436,12 +430,14 @@ def connect(url: str | None = None, **settings: Any) -> Cache:
     """
     fields = {*Settings.__dataclass_fields__, "secret"} - {"url", "secrets"}
     for name in settings:
+        if name == "calendar":
+            raise ConfigurationError("calendar= is for the whole process, not for one cache: configure(calendar=...)")
         if name not in fields:
             raise ConfigurationError(f"unknown setting {name!r}; known: {', '.join(sorted(fields))}")
     return Cache(Settings.build(url, **settings))
 
 
-def configure(url: str | None = None, **settings: Any) -> Cache:
+def configure(url: str | None = None, *, calendar: Source | None = None, **settings: Any) -> Cache:
     """Choose the process-wide default cache; functions decorated earlier follow.
 
     Args:
@@ -457,6 +453,9 @@ def configure(url: str | None = None, **settings: Any) -> Cache:
         max_wait: Seconds that a call waits for another's computation before it computes itself (default 60).
         workers: How many computations may run behind their callers at once (default 8).
         on_event: A function that is told what happens to the server: one of the events in `redis_memo.events`.
+        calendar: Sessions and holidays of your own, which come before those that the package knows: a path to a TOML,
+            CSV or ICS file or to a circular's table, a mapping of exchanges, a function of exchange and date, or
+            several of these (docs/calendar.md). For the whole process. Default: ``REDIS_MEMO_CALENDAR``.
         **settings: These settings; all of them are keywords.
 
     Returns:
@@ -467,6 +466,7 @@ def configure(url: str | None = None, **settings: Any) -> Cache:
     """
     global _default
     cache = connect(url, **settings)
+    use_calendar(calendar)
     with _default_lock:
         old, _default = _default, cache
     if old is not None:

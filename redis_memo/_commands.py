@@ -15,6 +15,7 @@ from redis.exceptions import NoScriptError
 from . import _ops as ops
 from ._bulk import Batch, Piece
 from ._envelope import CHUNKS, HEAD, MAGIC, TAG
+from ._large import Bytes, Envelope, Large
 from .errors import StoreRefused
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["dialogue"]
 
-Bytes: TypeAlias = bytes | bytearray | memoryview
 
 WAIT_NOTED = 3000  # ms; a waiter repeats its note at each recheck
 FORGOTTEN = 3_600_000  # ms without a write after which a function's index is looked after by others
@@ -54,9 +54,9 @@ RENEW, ENROLL, STRIKE = (Script(name, prelude=False) for name in ("renew", "enro
 Command: TypeAlias = "tuple[Script | None, tuple[Any, ...], tuple[Any, ...]]"
 
 
-def _small(envelope: ops.Envelope) -> Bytes:
+def _small(envelope: Envelope) -> Bytes:
     """What a script is given: a large envelope waits beside the entry, see `_staged`."""
-    return b"" if isinstance(envelope, ops.Large) else envelope
+    return b"" if isinstance(envelope, Large) else envelope
 
 
 def _four(place: ops.Place) -> tuple[str, str, str, str]:
@@ -72,7 +72,7 @@ def _command(op: object) -> Command:
     """The script (or None for a plain command), keys and arguments of an operation."""
     match op:
         case ops.Acquire(place, token, lease, known):
-            string = known.string if isinstance(known, ops.Large) else known or b""
+            string = known.string if isinstance(known, Large) else known or b""
             told = b"" if known is None else b"%d:%b" % (len(string), bytes(string[: HEAD.size]))
             return ACQUIRE, _four(place), (token, _ms(lease), place.tokens, told)
         case ops.Fill(place, token, envelope, ttl, tokens):
@@ -161,7 +161,7 @@ def dialogue(op: object) -> Generator[list[Piece], Any, Any]:
     script, keys, args = _command(op)
     if script is None:
         return _result(op, (yield _packed(keys)))
-    if isinstance(op, (ops.Fill, ops.Put)) and isinstance(op.envelope, ops.Large):
+    if isinstance(op, (ops.Fill, ops.Put)) and isinstance(op.envelope, Large):
         return _result(op, (yield from _staged(op.place.entry, op.envelope, script, keys, args)))
     reply = yield from _scripted(script, keys, args)
     if type(op) is ops.Acquire and reply == [b"stored"]:
@@ -196,7 +196,7 @@ def _chunk(entry: bytes, string: Bytes, number: int) -> bytes:
     return b"%b:%b:%d" % (entry, string[TAG].hex().encode(), number)
 
 
-def _whole(entry: bytes, string: bytes | memoryview | None) -> Generator[list[Piece], Any, ops.Envelope | None]:
+def _whole(entry: bytes, string: bytes | memoryview | None) -> Generator[list[Piece], Any, Envelope | None]:
     """An entry with the chunks beside it. One that is replaced meanwhile is read anew."""
     for _ in range(TRIES):
         if string is None or string[:4] != MAGIC:
@@ -209,16 +209,16 @@ def _whole(entry: bytes, string: bytes | memoryview | None) -> Generator[list[Pi
                 break
             chunks.append((chunk,))
         else:
-            return ops.Large((string,), chunks) if count else string
+            return Large((string,), chunks) if count else string
         again = yield _get(entry)
         if again == string:
             break
         string = again
-    return None if string is None else ops.Large((string,))  # unreadable without its chunks
+    return None if string is None else Large((string,))  # unreadable without its chunks
 
 
 def _staged(
-    entry: str, envelope: ops.Large, script: Script, keys: tuple[Any, ...], args: tuple[Any, ...]
+    entry: str, envelope: Large, script: Script, keys: tuple[Any, ...], args: tuple[Any, ...]
 ) -> Generator[list[Piece], Any, Any]:
     """Store what is large: it waits beside the entry until a script gives it the entry's name, if the fence lets it.
 

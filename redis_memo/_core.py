@@ -28,7 +28,6 @@ from ._ops import (
     Compute,
     Computed,
     DropMatching,
-    Envelope,
     Fill,
     Finished,
     Flow,
@@ -62,6 +61,8 @@ from .errors import StoreError, UnreadableEntry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
+    from ._large import Envelope
 
 __all__ = [
     "RECHECK",

@@ -42,7 +42,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from blake3 import blake3
 
-from ._ops import Large
+from ._large import Large
 from ._segments import EXPANSION, Packed, Part, Segment, pack
 from .errors import UnreadableEntry
 

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import _ops as ops
+from ._codecs import loads
 from ._keys import digest, encode
+from ._policy import Policy
 from .errors import KeyingError, StoreError, UnreadableEntry
 
 if TYPE_CHECKING:
+    from ._envelope import Entry
     from ._invocation import Invocation
 
 __all__ = ["Explanation", "Part", "explain"]
@@ -50,6 +53,7 @@ class Explanation:
         size: Bytes stored.
         lease_seconds: Seconds that a computation's lease has left before it must be renewed.
         fresh_for: Seconds until its soft expiry; below zero it is stale.
+        expiry: Why it was given the lifetime that it has; empty where the policy does not say.
     """
 
     function: str
@@ -64,6 +68,7 @@ class Explanation:
     size: int | None = None
     lease_seconds: float | None = None
     fresh_for: float | None = None
+    expiry: str = ""
 
     def __str__(self) -> str:
         lines = [self.function, f"  key      {self.key}", f"  server   {self.server}"]
@@ -79,7 +84,9 @@ class Explanation:
                 state += f", stale in {self.fresh_for:.0f} s" if self.fresh_for > 0 else ", stale"
         if self.lease_seconds is not None:
             state += f", being computed (lease renewed within {self.lease_seconds:.1f} s)"
-        return "\n".join([*lines, f"  entry    {state}"])
+        lines.append(f"  entry    {state}")
+        lines += [f"  {'' if number else 'expiry':8} {line}" for number, line in enumerate(self.expiry.splitlines())]
+        return "\n".join(lines)
 
 
 def _parts(call: Invocation) -> tuple[Part, ...]:
@@ -97,6 +104,16 @@ def _parts(call: Invocation) -> tuple[Part, ...]:
     return tuple(parts)
 
 
+def _expiry(call: Invocation, opened: Entry) -> str:
+    """What the policy says of the stored result; it is asked once more, with the times of then."""
+    with contextlib.suppress(Exception):  # the user's own policy, or a value that cannot be read: then nothing is said
+        policy = call.memo.lifetime()
+        if isinstance(policy, Policy):
+            value = loads(opened.meta, opened.buffers, trusted=opened.trusted)
+            return policy.explain(call.finished(value, opened.stamp.created, opened.stamp.compute))
+    return ""
+
+
 def explain(call: Invocation) -> ops.Flow:
     """The flow behind ``explain``."""
     place = call.locate()
@@ -112,7 +129,8 @@ def explain(call: Invocation) -> ops.Flow:
         if envelope is None:
             state = "absent" if standing.lease_ttl is None else "computing"
             return Explanation(**said, state=state, lease_seconds=standing.lease_ttl)
-        stamp = call.memo.cache.sealer.open(place.entry, envelope).stamp
+        opened = call.memo.cache.sealer.open(place.entry, envelope)
+        stamp = opened.stamp
     except UnreadableEntry as error:
         return Explanation(**said, state="unreadable", detail=str(error), lease_seconds=standing.lease_ttl)
     except StoreError as error:
@@ -127,4 +145,5 @@ def explain(call: Invocation) -> ops.Flow:
         compute_seconds=stamp.compute,
         size=len(envelope),
         lease_seconds=standing.lease_ttl,
+        expiry=_expiry(call, opened),
     )

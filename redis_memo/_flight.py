@@ -8,6 +8,7 @@ from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
 from . import _ops as ops
+from ._large import Large
 
 __all__ = ["Flight"]
 
@@ -36,7 +37,7 @@ class Flight:
 
     def land(self, result: ops.Sealed | ops.Raised | None) -> None:
         """End it."""
-        if isinstance(result, ops.Sealed) and isinstance(result.envelope, ops.Large):
+        if isinstance(result, ops.Sealed) and isinstance(result.envelope, Large):
             result = dataclasses.replace(result, envelope=result.envelope.settle()) if self._awaited else None
         with contextlib.suppress(InvalidStateError):
             self._future.set_result(result)

@@ -10,15 +10,20 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from . import _clock as clock
 from . import _core as core
 from . import _ops as ops
+from ._as_of import call_token, moment_digest, moment_token
 from ._cache import Cache, default_cache
 from ._call import CallKey
 from ._codecs import dumps, loads
 from ._config import is_plain_function
+from ._durations import duration
 from ._envelope import LARGEST, Stamp
 from ._events import CacheInfo, Stats
 from ._identity import function_identity, key_prefix, version_part
+from ._large import Bytes, Envelope, Large
+from ._policy import Call, TTLPolicy, as_policy, resolve
 from ._source import qualified_name
 from ._spec import Look, Standing
 from ._survey import FIRST, Columns
@@ -32,7 +37,6 @@ from .errors import (
     UnreadableEntry,
     UnsupportedType,
 )
-from .ttl import Call, TTLPolicy, as_policy, duration, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -202,18 +206,24 @@ class Invocation:
     """One call: the `core.Spec` of its flow."""
 
     first = FIRST
-    __slots__ = ("ages", "args", "digest", "kwargs", "lease", "limit", "max_wait", "memo", "patience", "values")
+    __slots__ = (
+        "ages", "args", "digest", "kwargs", "lease", "limit", "max_wait", "memo", "moment", "patience", "plain",
+        "values",
+    )  # fmt: skip
 
     def __init__(self, memo: Memo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.memo = memo
         self.args = args
         self.kwargs = kwargs
         self.values = memo.bind(*args, **kwargs)
-        self.digest = memo.callkey.digest(self.values, args, kwargs)
+        self.digest = self.plain = memo.callkey.digest(self.values, args, kwargs)
+        self.moment = clock.moment()
+        if self.moment is not None:
+            self.digest = moment_digest(self.plain, self.moment)
         settings = memo.cache.settings
         self.lease = settings.lease
         self.max_wait = settings.max_wait
-        self.ages = memo.ages
+        self.ages = memo.ages or clock.is_set()  # a test's clock goes ahead of the server's expiry
         self.patience = memo.patience
         self.limit = memo.limit
 
@@ -226,7 +236,8 @@ class Invocation:
         """Where the entry lives, with the tokens of the arguments and of the tags that are known beforehand."""
         memo = self.memo
         tags = (ops.UNTAGGED,) if callable(memo.tags) else memo.tags
-        return ops.Place(memo.prefix, self.digest, b"".join((*memo.callkey.tokens(self.values), *tags)))
+        own = () if self.moment is None else (moment_token(self.moment), call_token(self.plain))
+        return ops.Place(memo.prefix, self.digest, b"".join((*memo.callkey.tokens(self.values), *own, *tags)))
 
     def compute(self) -> Any:
         """Run the function; a coroutine where it is an ``async def``."""
@@ -251,14 +262,14 @@ class Invocation:
         if self.memo.policy is None:
             self.memo.lifetime()  # that there is none is said before the work is done, not after
 
-    def hit(self, entry: str, envelope: ops.Envelope) -> Any:
+    def hit(self, entry: str, envelope: Envelope) -> Any:
         """See `Spec`; so for those that follow."""
         opened = self.memo.cache.sealer.open(entry, envelope)
         value = loads(opened.meta, opened.buffers, trusted=opened.trusted)
         self.memo.stats.hit(opened.stamp.compute)
         return value
 
-    def look(self, entry: str, envelope: ops.Envelope, now: float, chance: float) -> Look:
+    def look(self, entry: str, envelope: Envelope, now: float, chance: float) -> Look:
         """An envelope opened, and what it is good for."""
         memo = self.memo
         opened = memo.cache.sealer.open(entry, envelope)
@@ -275,6 +286,8 @@ class Invocation:
         """What an entry is good for, by its age."""
         memo = self.memo
         past = now - stamp.fresh_until
+        if clock.is_set() and stamp.created > now:  # a test's clock was put back before it was made
+            return Standing.OVER
         if past < 0:
             # XFetch (Vattani, Chierichetti, Lowenstein, "Optimal Probabilistic Cache Stampede Prevention", VLDB '15),
             # begun by one compute time sooner: it runs behind the callers and is to be done before the expiry.
@@ -284,7 +297,7 @@ class Invocation:
             return Standing.DUE
         return Standing.FALLBACK if past < memo.stale_if_error else Standing.OVER
 
-    def columns(self, entry: str, start: ops.Bytes, names: Sequence[object]) -> Columns:
+    def columns(self, entry: str, start: Bytes, names: Sequence[object]) -> Columns:
         """An entry that is read in parts, for some columns."""
         return Columns(self.memo.cache.sealer, entry, start, names)
 
@@ -393,7 +406,7 @@ class Invocation:
         except MemoryError:
             self._not_stored("memory", None, "not enough memory to encode the result; it is returned, not stored")
             return None
-        if (envelope.size if isinstance(envelope, ops.Large) else len(envelope)) > LONGEST:
+        if (envelope.size if isinstance(envelope, Large) else len(envelope)) > LONGEST:
             # Its buffers lie in chunks of their own; what is left is a structure of very many small objects.
             self._not_stored("size", None, "the result is too large for one Redis string (512 MB) and is not stored")
             return ops.Sealed(envelope, 0.0)
@@ -413,13 +426,7 @@ class Invocation:
             if memo.cache_if is not None and not memo.cache_if(computed.value):
                 memo.stats.add("refused")
                 return 0.0, tokens
-            call = Call(
-                function=memo.shown,
-                arguments=memo.callkey.binder.arguments(self.values),
-                value=computed.value,
-                now=datetime.fromtimestamp(now, UTC),
-                started=datetime.fromtimestamp(now - computed.seconds, UTC),
-            )
+            call = self.finished(computed.value, now, computed.seconds)
             ttl = resolve(memo.lifetime(), call)
             if callable(memo.tags):
                 tags = memo.tags(call)
@@ -433,6 +440,19 @@ class Invocation:
         if ttl <= 0:
             memo.stats.add("refused")
         return ttl, tokens
+
+    def finished(self, value: object, now: float, seconds: float) -> Call:
+        """The call as policies and tags see it when it has returned a value."""
+        # As of a moment, and by a test's clock, no time passes while the function runs.
+        seen = now if self.moment is None else self.moment
+        took = seconds if self.moment is None and not clock.is_set() else 0.0
+        return Call(
+            function=self.memo.shown,
+            arguments=self.memo.callkey.binder.arguments(self.values),
+            value=value,
+            now=datetime.fromtimestamp(seen, UTC),
+            started=datetime.fromtimestamp(seen - took, UTC),
+        )
 
     def _not_stored(self, what: str, error: Exception | None, message: str) -> None:
         self.memo.stats.add("refused")

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from . import _ops as ops
+from ._large import Large
 from .errors import StoreError
 
 if TYPE_CHECKING:
@@ -54,6 +55,12 @@ class Leases:
         finally:
             # Without a lock: a fork from inside the computation may have replaced this object.
             self._standing.discard(number)
+
+    def sending(self, fill: ops.Fill, seconds: float) -> contextlib.AbstractContextManager[None]:
+        """Renew a lease while its result is sent, if that is large: a gigabyte takes longer than a lease lasts."""
+        if not isinstance(fill.envelope, Large):
+            return contextlib.nullcontext()
+        return self.holding(ops.Renew(fill.place, fill.token, seconds))
 
     def owe(self, release: ops.Release, seconds: float) -> None:
         """Give a lease back once the server can be reached, if that is before it ends by itself."""

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, T
 
 from . import _core as core
 from . import _ops as ops
+from ._as_of import call_token, moment_digest, moment_token
+from ._clock import moment
 from ._events import CacheInfo, CacheInfoNow
 from ._explain import Explanation, explain
 from ._invocation import Invocation, Memo
@@ -199,8 +201,11 @@ class Handle:
                     raise
                 match = memo.callkey.match(args)
         if match.digest is not None:
-            return _drop(ops.Place(memo.prefix, match.digest, b""))
-        return core.drop_matching(memo.prefix, b"".join(match.tokens))
+            return _drop_call(memo.prefix, match.digest)
+        return core.drop_matching(memo.prefix, b"".join(match.tokens) + _moment_only())
+
+    def _untagging(self, tags: tuple[str, ...]) -> ops.Flow:
+        return core.drop_tagged(self._memo.prefix, [tag + _moment_only() for tag in some_tags(tags)])
 
     def cache_key(self, /, *args: Any, **kwargs: Any) -> str:
         """The Redis key of a call's entry.
@@ -248,8 +253,19 @@ def _behind(kind: type[Handle], memo: Memo) -> Handle:
     return handle
 
 
-def _drop(place: ops.Place) -> ops.Flow:
-    return (yield ops.Drop(place))
+def _drop_call(prefix: str, digest: str) -> ops.Flow:
+    """Delete one call's entry: the moment's within `as_of`, outside of it all that there are."""
+    t = moment()
+    if t is not None:
+        return (yield ops.Drop(ops.Place(prefix, moment_digest(digest, t), b"")))
+    gone: int = yield ops.Drop(ops.Place(prefix, digest, b""))
+    return gone + (yield from core.drop_matching(prefix, call_token(digest)))
+
+
+def _moment_only() -> bytes:
+    """Within `as_of`, the token that keeps an invalidation from going further than the moment's own entries."""
+    t = moment()
+    return b"" if t is None else moment_token(t)
 
 
 def _answer(op: ops.Op) -> ops.Flow:
@@ -301,7 +317,7 @@ class Memoized(Handle, Generic[F]):
         Raises:
             StoreError: Redis could not be asked.
         """
-        gone = int(self._memo.cache.run(core.drop_matching(self._memo.prefix, b"")))
+        gone = int(self._memo.cache.run(core.drop_matching(self._memo.prefix, _moment_only())))
         self._memo.stats.clear()
         return gone
 
@@ -337,7 +353,7 @@ class Memoized(Handle, Generic[F]):
             TypeError: There is no tag.
             StoreError: Redis could not be asked, and so the entries still stand.
         """
-        return int(self._memo.cache.run(core.drop_tagged(self._memo.prefix, some_tags(tags))))
+        return int(self._memo.cache.run(self._untagging(tags)))
 
     def peek(self: Memoized[Callable[P, R]], /, *args: P.args, **kwargs: P.kwargs) -> R | Missing:
         """What a call would be served from Redis, or `MISSING`; never computes, and counts nothing."""
@@ -428,7 +444,7 @@ class AsyncMemoized(Handle, Generic[F]):
 
     async def cache_clear(self) -> int:
         """As `Memoized.cache_clear`."""
-        gone = int(await self._memo.cache.arun(core.drop_matching(self._memo.prefix, b"")))
+        gone = int(await self._memo.cache.arun(core.drop_matching(self._memo.prefix, _moment_only())))
         self._memo.stats.clear()
         return gone
 
@@ -438,7 +454,7 @@ class AsyncMemoized(Handle, Generic[F]):
 
     async def invalidate_tags(self, /, *tags: str) -> int:
         """As `Memoized.invalidate_tags`."""
-        return int(await self._memo.cache.arun(core.drop_tagged(self._memo.prefix, some_tags(tags))))
+        return int(await self._memo.cache.arun(self._untagging(tags)))
 
     async def peek(self: AsyncMemoized[Callable[P, Awaitable[R]]], /, *args: P.args, **kwargs: P.kwargs) -> R | Missing:
         """As `Memoized.peek`."""

@@ -7,8 +7,11 @@ others ask something of the process that drives the flow.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from ._large import Bytes, Envelope
 
 __all__ = [
     "FAILED",
@@ -18,7 +21,6 @@ __all__ = [
     "Acquire",
     "Await",
     "Busy",
-    "Bytes",
     "Chance",
     "Clock",
     "Compute",
@@ -28,7 +30,6 @@ __all__ = [
     "DropMatching",
     "Enroll",
     "Enrolled",
-    "Envelope",
     "Fill",
     "Finished",
     "Flow",
@@ -39,7 +40,6 @@ __all__ = [
     "Inspected",
     "Join",
     "Land",
-    "Large",
     "Late",
     "Leased",
     "Listen",
@@ -65,8 +65,6 @@ __all__ = [
     "Wait",
 ]
 
-Bytes: TypeAlias = bytes | bytearray | memoryview
-
 RELEASED = b"released"
 FILLED = b"filled:"  # and the entry, if it is not large
 FAILED = b"failed:"  # and what the function raised, sealed like a value
@@ -90,54 +88,6 @@ class Place:
     def lease(self) -> str:
         """Key of the lease."""
         return f"{self.prefix}{self.digest}:lease"
-
-
-@dataclass(frozen=True, slots=True)
-class Large:
-    """An envelope that is not one string in one piece.
-
-    It is in one of three states. Sealed here, its pieces share the value's own memory, and are good only until the
-    caller has its value. Settled, it shares memory with nobody and may be opened by many. Read from the store, it is
-    one reader's, and emptied while that reads, so that the value grows as the bytes it comes from shrink.
-
-    Attributes:
-        pieces: What makes up the string at the entry's key.
-        chunks: The strings beside it, in pieces too.
-        settled: See above.
-    """
-
-    pieces: tuple[Bytes, ...]
-    chunks: list[tuple[Bytes, ...]] = field(default_factory=list)
-    settled: bool = False
-
-    def settle(self) -> Large:
-        """A copy that shares no memory with the value."""
-        if self.settled:
-            return self
-        return Large((b"".join(self.pieces),), [(b"".join(chunk),) for chunk in self.chunks], settled=True)
-
-    def take_chunks(self) -> list[Bytes]:
-        """The chunks, in one piece each; nobody else's any more where only one reader has them."""
-        found = [chunk[0] if len(chunk) == 1 else b"".join(chunk) for chunk in self.chunks]
-        if not self.settled:
-            self.chunks.clear()
-        return found
-
-    @property
-    def string(self) -> Bytes:
-        """What is stored at the entry's key."""
-        return self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
-
-    @property
-    def size(self) -> int:
-        """Bytes of the string at the entry's key."""
-        return sum(map(len, self.pieces))
-
-    def __len__(self) -> int:
-        return self.size + sum(len(piece) for chunk in self.chunks for piece in chunk)
-
-
-Envelope: TypeAlias = bytes | memoryview | Large
 
 
 # Operations on the store. Each is one round trip; all keys of one operation share a hash tag, hence a slot.

@@ -1,19 +1,18 @@
 """What is known of an exchange's sessions, as a time line of phases that is cheap to ask.
 
-Three tiers of knowledge, by date:
+Tiers of knowledge, by day; the first that speaks counts:
 
-* **stated**: our own dated table (`data/*.toml`). Every day of its range is known, special sessions included.
-* **listed**: ``exchange_calendars`` covers the day. For an exchange with a table the library is known to miss the
+* **yours**: what the user's calendar says (`configure(calendar=...)`).
+* **table**: our own dated table (`data/*.toml`). Every day of its range is known, special sessions included.
+* **library**: a calendar library covers the day. For an exchange with a table the library is known to miss the
   weekend and evening sessions, so there a day it calls closed may still be open for a while.
-* **unknown**: neither does. Every weekday is taken for a session, and no day is certain to be without one.
+* **unknown**: none does. Every weekday is taken for a session, and no day is certain to be without one.
 
 Where a session is possible and not certain the phase is ``uncertain``. Whoever asks how long a price stays true treats
 it like ``open``: too much of it costs calls, too little serves yesterday's price.
 
 The library is imported when a date first needs it: never by an import, and for an exchange with a table not before
-the last month that the table covers. ``pandas_market_calendars`` was the other candidate; it imports
-``exchange_calendars`` anyway, and it answers beyond its last holiday list as if nobody ever had a holiday, where
-``exchange_calendars`` says where its knowledge ends.
+the last month that the table covers.
 """
 
 from __future__ import annotations
@@ -23,22 +22,23 @@ import math
 import os
 import threading
 import time as clock
-import tomllib
-import warnings
 from bisect import bisect_right
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
-from redis_memo.errors import ConfigurationError
+from ._clock import now
+from ._facts import CLOSED, Day, Fact, Overlay, Table
+from ._libraries import Listed, Listing, read_library
+from .errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
-__all__ = ["Calendar", "Phase", "Slot", "Table", "building"]
+__all__ = ["Agenda", "Calendar", "Phase", "Slot", "Span", "Tier", "building"]
 
 Phase: TypeAlias = Literal["closed", "pre_open", "open", "break", "closing", "post_close", "uncertain"]
+Tier: TypeAlias = Literal["yours", "table", "library", "unknown"]
 
 _log = logging.getLogger("redis_memo.market")
 _DAY = timedelta(days=1)
@@ -47,11 +47,10 @@ _DAY = timedelta(days=1)
 _PAD = timedelta(days=20)
 _MONTHS_KEPT = 600
 _FIRST_YEAR, _LAST_YEAR = 1970, 2199
-_LIBRARY_FROM, _LIBRARY_UNTIL = date(2011, 1, 1), date(2100, 12, 31)
 _RECENT = date(2025, 1, 1)
-# Auctions before and after the hours that the library states; it states none itself. Tokyo and London open their call
+# Auctions before and after the hours that a library states; it states none itself. Tokyo and London open their call
 # auctions later, Hong Kong's takes exactly this long.
-_AUCTION = timedelta(minutes=30)
+_AUCTION = 1800.0
 
 
 class Span(NamedTuple):
@@ -76,118 +75,22 @@ class Slot(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Day:
-    """One day of an exchange, in its local time, as windows of (pre-open, open, close)."""
+class Agenda:
+    """What one day holds, and how that is known.
 
-    windows: tuple[tuple[time, time, time], ...]
-    post_close: time
-    settled: time
-    may_open: tuple[time, time] | None = None
+    Attributes:
+        day: In the exchange's zone.
+        spans: Its phases; none on a closed day.
+        tier: How it is known.
+        name: Of the day: "Muhurat", "Holi", "weekend".
+        source: Where it is said.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Our own dated facts about one or several exchanges; the format is described in ``data/nse_sessions.toml``."""
-
-    zone: tzinfo
-    first: date
-    last: date
-    may_open: tuple[time, time]
-    hours: tuple[tuple[date, Day], ...]
-    sessions: dict[date, Day]
-    closed: frozenset[date]
-
-    @classmethod
-    def parse(cls, text: str) -> Table:
-        """Read a table from TOML text."""
-        data = tomllib.loads(text)
-        return cls(
-            zone=_zone(data["timezone"]),
-            first=data["first"],
-            last=data["last"],
-            may_open=_span(data["may_open"]),
-            hours=tuple((entry["from"], _day({**entry, "windows": [entry["window"]]})) for entry in data["hours"]),
-            sessions={entry["date"]: _day(entry) for entry in data["session"]},
-            closed=frozenset(entry["date"] for entry in data["closed"]),
-        )
-
-    def regular(self, day: date) -> Day:
-        """Return the regular hours in force on ``day``; before the first of them, the first."""
-        return next((hours for since, hours in reversed(self.hours) if since <= day), self.hours[0][1])
-
-    def stated(self, day: date) -> Day | None:
-        """Return the session of a ``day`` in this table's range, or None if there is none."""
-        if day in self.sessions:
-            return self.sessions[day]
-        return None if day.weekday() >= 5 or day in self.closed else self.regular(day)
-
-
-def _zone(name: str) -> tzinfo:
-    try:
-        return ZoneInfo(name)
-    except ZoneInfoNotFoundError:
-        # A bare container may have no zone database at all. India has kept one offset since 1945.
-        if name == "Asia/Kolkata":
-            return timezone(timedelta(hours=5, minutes=30), "IST")
-        raise
-
-
-def _span(texts: list[str]) -> tuple[time, time]:
-    start, end = map(time.fromisoformat, texts)
-    return start, end
-
-
-def _day(entry: dict[str, Any]) -> Day:
-    read = time.fromisoformat
-    windows = tuple((read(pre), read(opens), read(closes)) for pre, opens, closes in entry["windows"])
-    close = datetime.combine(date.min, windows[-1][2])
-    return Day(
-        windows=windows,
-        post_close=read(entry.get("post_close") or (close + timedelta(minutes=10)).time().isoformat()),
-        settled=read(entry.get("settled") or (close + timedelta(minutes=30)).time().isoformat()),
-        may_open=_span(entry["may_open"]) if "may_open" in entry else None,
-    )
-
-
-class Listed(NamedTuple):
-    """A session as the library states it, in epoch seconds; without a break the two break fields are NaN."""
-
-    open: float
-    break_start: float
-    break_end: float
-    close: float
-
-
-class _Library:
-    """``exchange_calendars`` for one exchange: sessions by date, and where its knowledge begins and ends."""
-
-    def __init__(self, name: str, day: date) -> None:
-        import exchange_calendars  # noqa: PLC0415  (brings pandas: only when a date needs it)
-
-        self._get: Callable[..., Any] = exchange_calendars.get_calendar
-        self.name = name
-        first, last = _LIBRARY_FROM, date(min(max(day, _RECENT).year + 2, _LIBRARY_UNTIL.year), 12, 31)
-        try:
-            built = self._get(name, start=first.isoformat(), end=last.isoformat())
-        except ValueError:
-            # The range leaves what is recorded, and only an instance tells its bounds: all of them cover these days.
-            probe = self._get(name, start="2024-06-03", end="2024-06-14")
-            low, high = probe.bound_min(), probe.bound_max()
-            first = first if low is None else max(first, low.date())
-            last = last if high is None else min(last, high.date())
-            built = self._get(name, start=first.isoformat(), end=last.isoformat())
-        self.first, self.last = first, last
-        high = built.bound_max()
-        self.bound = _LIBRARY_UNTIL if high is None else min(high.date(), _LIBRARY_UNTIL)
-        self.zone: tzinfo = built.tz
-        schedule = built.schedule
-        # NaT, where there is no break, is unequal to itself and has no timestamp.
-        columns = (
-            [stamp.timestamp() if stamp == stamp else math.nan for stamp in schedule[column]]  # noqa: PLR0124
-            for column in ("open", "break_start", "break_end", "close")
-        )
-        rows = map(Listed._make, zip(*columns, strict=True))
-        self.sessions = {label.date(): row for label, row in zip(schedule.index, rows, strict=True)}
+    day: date
+    spans: tuple[Span, ...]
+    tier: Tier
+    name: str
+    source: str
 
 
 class _Month:
@@ -228,24 +131,32 @@ class Calendar:
 
     Args:
         name: The exchange, canonical.
-        library: Its name in ``exchange_calendars``.
+        library: Its name in the calendar libraries, if they have it.
         table: Our own facts, if there are any.
+        overlay: The user's facts, if there are any.
+
+    Attributes:
+        known_from: Epoch second from which on sessions are known.
+        last: The stretch that was asked for last; what follows is mostly in it.
     """
 
-    def __init__(self, name: str, library: str, table: Table | None) -> None:
+    def __init__(self, name: str, library: str | None, table: Table | None, overlay: Overlay | None = None) -> None:
         self.name = name
         self._library_name = library
         self._table = table
-        self._library: _Library | None = None
+        self._overlay = overlay
+        self._library: Listing | None = None
         self._months: dict[tuple[int, int], _Month] = {}
-        self._last = Slot(math.inf, -math.inf, "closed", -math.inf)
+        self.last = Slot(math.inf, -math.inf, "closed", -math.inf)
+        self._today = (math.inf, -math.inf)
         self._warned = False
         # Epoch seconds between which nothing is guessed; narrow until the library is read.
         self._known = (math.inf, -math.inf)
+        self.known_from = math.inf
         if table is None:
-            self._read_library(max(datetime.now(UTC).date(), _RECENT))
+            self._read_library(max(_today(), _RECENT))
         else:
-            self._known = (self._at(table.first, time()), self._at(table.last + _DAY, time()))
+            self._set_known(table.first, table.last)
 
     @property
     def zone(self) -> tzinfo:
@@ -253,10 +164,6 @@ class Calendar:
         source = self._table or self._library
         assert source is not None  # without a table, __init__ read the library
         return source.zone
-
-    def known_from(self) -> float:
-        """Return the epoch second from which on sessions are known."""
-        return self._known[0]
 
     def known_until(self) -> float:
         """Return the epoch second up to which sessions are known, by whatever source; this reads the library."""
@@ -266,7 +173,7 @@ class Calendar:
 
     def slot(self, t: float) -> Slot:
         """Return the stretch of one phase that holds ``t``."""
-        last = self._last
+        last = self.last
         if last.start <= t < last.end:
             return last
         month = self._month(t)
@@ -278,7 +185,7 @@ class Calendar:
         if not self._warned and not self._known[0] <= t < self._known[1]:
             self._warn(early=t < self._known[0])
         # One tuple, replaced as a whole: another thread sees the old slot or the new one, never half of each.
-        self._last = found
+        self.last = found
         return found
 
     def next_open(self, t: float) -> float:
@@ -288,6 +195,28 @@ class Calendar:
     def next_close(self, t: float) -> float:
         """Return when trading next ends, later than ``t``."""
         return self._after(t, "closes")
+
+    def local_day(self, t: float) -> date:
+        """Return the exchange's date at ``t``."""
+        return datetime.fromtimestamp(t, self.zone).date()
+
+    def day_start(self, t: float) -> float:
+        """Return when the exchange's day of ``t`` began."""
+        start, end = self._today
+        if not start <= t < end:
+            day = self.local_day(t)
+            start, end = self._today = (self.midnight(day), self.midnight(day + _DAY))
+        return start
+
+    def midnight(self, day: date) -> float:
+        """Return when ``day`` begins, in epoch seconds."""
+        return datetime.combine(day, time(), self.zone).timestamp()
+
+    def agenda(self, day: date) -> Agenda:
+        """Return what one day holds, and how that is known."""
+        with _lock:
+            self._read_for(day)
+            return self._agenda(day)
 
     def _after(self, t: float, which: Literal["opens", "closes"]) -> float:
         at = t
@@ -321,36 +250,71 @@ class Calendar:
     def _build(self, year: int, number: int) -> _Month:
         first = date(year, number, 1) - _PAD
         last = date(year + number // 12, number % 12 + 1, 1) + _PAD
-        days = [first + _DAY * offset for offset in range((last - first).days)]
-        if any(not self._in_table(day) for day in days):
-            self._read_library(last)
-        return _Month(self._at(first, time()), self._at(last, time()), self._spans(days))
-
-    def _spans(self, days: list[date]) -> Iterator[Span]:
         # One day more on both sides: a session may begin on the evening before its date (CME), or end after midnight.
-        for day in [days[0] - _DAY, *days, days[-1] + _DAY]:
-            if self._in_table(day):
-                yield from self._stated(day)
-            elif self._library is not None and self._library.first <= day <= self._library.last:
-                yield from self._listed(day, self._library)
-            else:
-                yield from self._guessed(day)
+        days = [first + _DAY * offset for offset in range(-1, (last - first).days + 1)]
+        self._read_for(*days)
+        spans = (span for day in days for span in self._agenda(day).spans)
+        return _Month(self.midnight(first), self.midnight(last), spans)
+
+    def _read_for(self, *days: date) -> None:
+        needing = [day for day in days if not self._in_table(day)]
+        if needing:
+            self._read_library(needing[-1])
 
     def _in_table(self, day: date) -> bool:
         return self._table is not None and self._table.first <= day <= self._table.last
 
-    def _stated(self, day: date) -> Iterator[Span]:
-        assert self._table is not None
-        session = self._table.stated(day)
-        if session is not None:
-            yield from self._local(day, session)
+    def _agenda(self, day: date) -> Agenda:
+        overlay = self._overlay
+        fact = overlay.fact(day) if overlay is not None else None
+        if fact is not None:
+            return Agenda(day, tuple(self._from_fact(day, fact)), "yours", fact.name, fact.source)
+        if self._table is not None and self._in_table(day):
+            fact = self._table.stated(day)
+            return Agenda(day, tuple(self._from_fact(day, fact)), "table", fact.name, fact.source)
+        if overlay is not None and overlay.covered(day):
+            spans = tuple(self._regular(day)) if day.weekday() < 5 else ()
+            return Agenda(day, spans, "yours", "" if spans else "weekend", overlay.source)
+        library = self._library
+        if library is not None and library.first <= day <= library.last:
+            spans = tuple(self._listed(day, library))
+            closed = day not in library.sessions
+            name = ("weekend" if day.weekday() >= 5 else "holiday") if closed else ""
+            return Agenda(day, spans, "library", name, library.source)
+        return Agenda(day, tuple(self._guessed(day)), "unknown", "", "no source covers this day")
 
-    def _listed(self, day: date, library: _Library) -> Iterator[Span]:
+    def _from_fact(self, day: date, fact: Fact) -> Iterator[Span]:
+        if fact.kind == CLOSED:
+            return
+        if fact.kind == "regular":
+            yield from self._regular(day)
+        elif fact.kind == "uncertain":
+            yield self._uncertain(day, (fact.day and fact.day.may_open) or self._may_open())
+        else:
+            assert fact.day is not None  # a session says its hours
+            yield from self._local(day, fact.day)
+
+    def _may_open(self) -> tuple[int, int]:
+        return self._table.may_open if self._table is not None else (0, 1440)
+
+    def _regular(self, day: date) -> Iterator[Span]:
+        """The regular session of a day, whatever the library or the weekday say."""
+        if self._table is not None:
+            yield from self._local(day, self._table.regular(day))
+        elif self._library is not None and day in self._library.sessions:
+            yield from self._listed(day, self._library)
+        else:
+            starts, ends = self._likely(day)
+            yield Span(starts - _AUCTION, starts, "pre_open")
+            yield Span(starts, ends, "open", trades=True)
+            yield Span(ends, ends + _AUCTION, "closing")
+
+    def _listed(self, day: date, library: Listing) -> Iterator[Span]:
         session = library.sessions.get(day)
         if session is None:
             # The library has no weekend or Muhurat sessions: any of its closed days may hold one.
             if self._table is not None:
-                yield self._uncertain(day, self._table.may_open)
+                yield self._uncertain(day, self._table.may_open, trades=True)
             return
         if self._table is not None:
             regular = self._table.regular(day)
@@ -358,37 +322,38 @@ class Calendar:
             if session.open == self._at(day, opens) and session.close == self._at(day, closes):
                 yield from self._local(day, regular)
                 return
-        margin = _AUCTION.total_seconds()
-        yield Span(session.open - margin, session.open, "pre_open")
-        if session.break_start < session.break_end:
-            yield Span(session.open, session.break_start, "open", trades=True)
-            yield Span(session.break_start, session.break_end, "break")
-            yield Span(session.break_end, session.close, "open", trades=True)
-        else:
-            yield Span(session.open, session.close, "open", trades=True)
-        yield Span(session.close, session.close + margin, "closing")
+        yield from _bracketed(session)
 
     def _guessed(self, day: date) -> Iterator[Span]:
         weekday = day.weekday() < 5
         if self._table is not None:
-            # A weekday may be Diwali, whose session is in the evening.
-            yield self._uncertain(day, self._table.may_open)
+            begins, ends = self._table.may_open
             if weekday:
-                yield from self._local(day, self._table.regular(day))
+                regular = self._table.regular(day)
+                yield from self._local(day, regular)
+                # It may be Diwali, whose session is in the evening.
+                yield self._uncertain(day, (begins, regular.settled))
+                begins = regular.settled
+            yield self._uncertain(day, (begins, max(begins, ends)), trades=True)
             return
-        assert self._library is not None
-        # The hours of the nearest session known: the pattern of a summer or winter week, if not its holidays.
-        known = self._library.sessions
-        label = max(known) if day > self._library.last else min(known)
-        starts, ends = (self._shift(instant, label, day) for instant in (known[label].open, known[label].close))
-        margin = _AUCTION.total_seconds()
-        yield Span(starts - margin, ends + margin, "uncertain")
+        starts, closes = self._likely(day)
+        yield Span(starts - _AUCTION, closes + _AUCTION, "uncertain", trades=not weekday)
         if weekday:
-            yield Span(starts, ends, "open", trades=True)
+            yield Span(starts, closes, "open", trades=True)
+
+    def _likely(self, day: date) -> tuple[float, float]:
+        """The hours of the nearest session known: the pattern of a summer or winter week, if not its holidays."""
+        assert self._library is not None
+        known = self._library.sessions
+        label = max(known) if day > self._library.last else min(known) if day < self._library.first else day
+        while label not in known:
+            label -= _DAY
+        return self._shift(known[label].open, label, day), self._shift(known[label].close, label, day)
 
     def _shift(self, instant: float, label: date, day: date) -> float:
         local = datetime.fromtimestamp(instant, self.zone)
-        return self._at(day + (local.date() - label), local.time())
+        shifted = day + (local.date() - label)
+        return datetime.combine(shifted, local.time(), self.zone).timestamp()
 
     def _local(self, day: date, session: Day) -> Iterator[Span]:
         closed = None
@@ -399,53 +364,59 @@ class Calendar:
             yield Span(pre, opens, "pre_open")
             yield Span(opens, closes, "open", trades=True)
             closed = closes
-        assert closed is not None  # a session has a window
-        post, settled = self._at(day, session.post_close), self._at(day, session.settled)
-        yield Span(closed, post, "closing")
-        yield Span(post, settled, "post_close")
+        if closed is not None:
+            post, settled = self._at(day, session.post_close), self._at(day, session.settled)
+            yield Span(closed, post, "closing")
+            yield Span(post, settled, "post_close")
         if session.may_open is not None:
             # Its likely hour is no promise: the next open is the earliest possible one.
             yield self._uncertain(day, session.may_open, trades=True)
 
-    def _uncertain(self, day: date, span: tuple[time, time], *, trades: bool = False) -> Span:
+    def _uncertain(self, day: date, span: tuple[int, int], *, trades: bool = False) -> Span:
         return Span(self._at(day, span[0]), self._at(day, span[1]), "uncertain", trades)
 
-    def _at(self, day: date, moment: time) -> float:
-        return datetime.combine(day, moment, self.zone).timestamp()
+    def _at(self, day: date, moment: int) -> float:
+        days, left = divmod(moment, 1440)
+        return datetime.combine(day + _DAY * days, time(left // 60, left % 60), self.zone).timestamp()
 
     def _read_library(self, day: date) -> None:
         """Read the library as far as ``day``, if it reaches that far."""
         with _lock:
-            self._read_library_locked(day)
-
-    def _read_library_locked(self, day: date) -> None:
-        library = self._library
-        if library is not None and (day <= library.last or library.last >= library.bound):
-            return
-        try:
-            # Its use of pandas warns of deprecations (4.13 with pandas 3.1), which are not the caller's: where warnings
-            # are errors they would take the calendar away.
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                library = self._library = _Library(self._library_name, day)
-        except Exception as error:
-            # Nothing that a calendar library does may cost a caller his result, where we have an answer without it.
+            library = self._library
+            if self._library_name is None or (
+                library is not None and (day <= library.last or library.last >= library.bound)
+            ):
+                return
+            try:
+                library = self._library = read_library(self._library_name, day, _today())
+            except Exception as error:
+                # Nothing that a calendar library does may cost a caller his result, where we have an answer without it.
+                if self._table is None:
+                    why = "is exchange-calendars installed?"
+                    if not isinstance(error, ImportError):
+                        why = f"the library raised {type(error).__name__}; another release of it or of pandas may not"
+                    msg = f"the calendar of {self.name} cannot be read: {why}"
+                    raise ConfigurationError(msg) from error
+                _log.debug("the calendar library does not answer for %s", self.name, exc_info=True)
+                return
             if self._table is None:
-                msg = f"the calendar of {self.name} cannot be read; is exchange-calendars installed?"
-                raise ConfigurationError(msg) from error
-            _log.debug("the calendar library does not answer for %s", self.name, exc_info=True)
-            return
-        first, last = (library.first, library.bound)
-        if self._table is not None:
-            first, last = self._table.first, max(last, self._table.last)
-        self._known = (self._at(first, time()), self._at(last + _DAY, time()))
+                self._set_known(library.first, library.bound)
+            else:
+                self._set_known(self._table.first, max(library.bound, self._table.last))
+
+    def _set_known(self, first: date, last: date) -> None:
+        for since, until in sorted(self._overlay.covers if self._overlay is not None else ()):
+            if since <= last + _DAY:
+                last = max(last, until)
+        self._known = (self.midnight(first), self.midnight(last + _DAY))
+        self.known_from = self._known[0]
 
     def _warn(self, *, early: bool) -> None:
         with _lock:
             if self._warned:
                 return
             self._warned = True
-        since, until = (datetime.fromtimestamp(t, self.zone).date() for t in self._known)
+        since, until = (self.local_day(t) for t in self._known)
         if early:
             _log.warning(
                 "%s sessions are known from %s on, and an earlier time was asked for: what is stored then lives short. "
@@ -454,9 +425,26 @@ class Calendar:
         else:
             _log.warning(
                 "%s sessions are known until %s, and a later time was asked for: every weekday may be open, what is "
-                "stored lives short. Upgrade redis-memo or exchange-calendars for the new list of holidays.",
+                "stored lives short. Upgrade redis-memo or exchange-calendars for the new list of holidays, or import "
+                "the exchange's own: redis-memo calendar import FILE, then configure(calendar=...).",
                 self.name, until - _DAY,
             )  # fmt: skip
+
+
+def _bracketed(session: Listed) -> Iterator[Span]:
+    """A library's session, with the auctions around it."""
+    yield Span(session.open - _AUCTION, session.open, "pre_open")
+    if session.break_start < session.break_end:
+        yield Span(session.open, session.break_start, "open", trades=True)
+        yield Span(session.break_start, session.break_end, "break")
+        yield Span(session.break_end, session.close, "open", trades=True)
+    else:
+        yield Span(session.open, session.close, "open", trades=True)
+    yield Span(session.close, session.close + _AUCTION, "closing")
+
+
+def _today() -> date:
+    return datetime.fromtimestamp(now(), UTC).date()
 
 
 _lock = threading.RLock()

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ._ops import Bytes, Computed, Envelope, Place, Sealed
+    from ._large import Bytes, Envelope
+    from ._ops import Computed, Place, Sealed
     from .errors import StoreError, UnreadableEntry
 
 __all__ = ["Look", "Reading", "Spec", "Standing"]

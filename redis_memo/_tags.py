@@ -10,7 +10,7 @@ from blake3 import blake3
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from .ttl import Call
+    from ._policy import Call
 
 __all__ = ["Tags", "some_tags", "tag_tokens"]
 

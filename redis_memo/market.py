@@ -1,47 +1,65 @@
-"""Market time: when an exchange trades, and how long a price may be kept.
+"""Market time: when an exchange trades, and what is known of that.
 
-:func:`phase`, :func:`next_open` and :func:`next_close` answer from the sessions that are known of an exchange;
-:func:`market_aware` turns them into an expiry. A wrong expiry that is too short costs a call, one that is too long
-serves a wrong price, so wherever something is not known the answer leans to the short side.
+:func:`phase`, :func:`next_open`, :func:`next_close` and :func:`sessions` answer from the sessions that are known of an
+exchange; :func:`market_aware` turns them into an expiry. A wrong expiry that is too short costs a call, one that is
+too long serves a wrong price, so wherever something is not known the answer leans to the short side.
 """
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
-from importlib import resources
-from random import random as _uniform
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
-from redis_memo._sessions import Calendar, Phase, Table, building
-from redis_memo.errors import ConfigurationError
-from redis_memo.ttl import Call, Fixed, Policy, TTLPolicy, as_policy, check_spread, format_duration, resolve
+from ._clock import instant, market_now
+from ._clock import moment as _frozen
+from ._exchanges import calendar_of, set_overlays
+from ._market_aware import market_aware
+from ._sessions import Calendar, Phase, Tier
+from ._user_calendar import from_environment
+from .errors import ConfigurationError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+__all__ = [
+    "Phase",
+    "Session",
+    "known_until",
+    "market_aware",
+    "moment",
+    "next_close",
+    "next_open",
+    "phase",
+    "sessions",
+]
 
-__all__ = ["Phase", "known_until", "market_aware", "next_close", "next_open", "phase"]
-
-_LONGEST_GRACE = 7 * 86400.0
-_TABLES = {"NSE": "nse_sessions.toml", "BSE": "nse_sessions.toml"}
-_LIBRARY_NAMES = {"NSE": "XBOM", "BSE": "XBOM"}
-_ALIASES = {"XNSE": "NSE", "XBOM": "BSE"}
-# The names of exchange_calendars 4.13, so that a typing slip is found at decoration without importing it. A name that
-# is not here is looked up in the library itself.
-_NAMES = frozenset(
-    # Not a list of literals, which would be 100 lines.
-    """24/5 24/7 AIXK ARCX ASEX ASX BATS BMF BVB BVMF CBOT CFE CME CMES COMEX FWB HKEX ICE ICEUS IEPA JKT JPX LSE LUXSE
-    NASDAQ NYFE NYMEX NYSE OOTC OSE SIX SSE TASE TSX XAMS XASE XASX XBDA XBEL XBKK XBOG XBRA XBRU XBSE XBUD XBUE XCBF
-    XCSE XCYS XDUB XDUS XEEE XETR XEUR XFRA XHAM XHEL XHKG XICE XIDX XIST XJSE XKAR XKLS XKRX XLIM XLIS XLIT XLJU XLON
-    XLUX XMAD XMEX XMIL XMOS XNAS XNYS XNZE XOSL XPAR XPHS XPRA XRIS XSAU XSES XSGO XSHG XSTO XSTU XSWX XTAE XTAI XTAL
-    XTKS XTSE XTSX XWAR XWBO XZAG us_futures""".split()  # noqa: SIM905
-)
-# A calendar under every name by which it was asked for.
-_calendars: dict[str, Calendar] = {}
+_DAY = timedelta(days=1)
+_MOST_DAYS = 20000
+_NOW: Any = type("Now", (), {"__repr__": lambda _: "NOW"})()  # None may be a timestamp that is missing, and is refused
 
 
-def phase(exchange: str, at: datetime) -> Phase:
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One day of an exchange that has trading, or may have.
+
+    Attributes:
+        exchange: Its name.
+        date: In the exchange's zone; of a session that begins on the evening before, the day that it counts for.
+        windows: Of trading, as (open, close); empty where there may be a session and no source says when.
+        name: Of a special day, such as "Muhurat"; else empty.
+        known: ``"yours"``, ``"table"``, ``"library"``, or ``"unknown"``: no source covers the day.
+        certain: Whether these are all windows for sure.
+        source: Where it is said.
+    """
+
+    exchange: str
+    date: date
+    windows: tuple[tuple[datetime, datetime], ...]
+    name: str
+    known: Tier
+    certain: bool
+    source: str
+
+
+def phase(exchange: str, at: datetime = _NOW) -> Phase:
     """Return what an exchange is doing at an instant.
 
     ========== =====================================================================================
@@ -49,7 +67,7 @@ def phase(exchange: str, at: datetime) -> Phase:
     open       trading
     break      between two sessions of one day: a lunch hour, the two halves of a test session
     closing    trading is over and the closing price is made (NSE 15:30-15:40)
-    post_close trading at the closing price (NSE 15:40-16:00)
+    post_close trading at the closing price (NSE 15:40-16:00); of currency, the cross pairs (17:00-19:30)
     closed     none of it
     uncertain  there may be a session, and no source says so or says when
     ========== =====================================================================================
@@ -59,37 +77,77 @@ def phase(exchange: str, at: datetime) -> Phase:
     ``uncertain``.
 
     Args:
-        exchange: ``"NSE"``, ``"BSE"`` or a name that ``exchange_calendars`` knows, such as ``"XNYS"``.
-        at: An aware datetime.
+        exchange: ``"NSE"``, ``"BSE"``, their derivatives ``"NFO"`` and ``"BFO"``, currency ``"CDS"`` and ``"BCD"``,
+            ``"MCX"``, or a name that a calendar library knows, such as ``"XNYS"`` or ``"24/7"``.
+        at: An aware datetime. Left out: now, which within `redis_memo.as_of` is its moment.
 
     Raises:
         ConfigurationError: The exchange is unknown, or ``at`` is naive.
     """
-    calendar = _calendar_of(exchange)
-    return calendar.slot(_instant(at)).phase
+    return calendar_of(exchange).slot(_instant(at)).phase
 
 
-def next_open(exchange: str, at: datetime) -> datetime:
+def next_open(exchange: str, at: datetime = _NOW) -> datetime:
     """Return when trading begins next: strictly later than ``at``, in the exchange's zone.
 
     At the very instant of an open the exchange is open, and the answer is the open after it. Trading after a lunch
     break counts as an open. On a day whose hour no source states it is the earliest possible one.
 
+    Args:
+        exchange: As for `phase`.
+        at: As for `phase`.
+
     Raises:
         ConfigurationError: The exchange is unknown, or ``at`` is naive.
     """
-    calendar = _calendar_of(exchange)
+    calendar = calendar_of(exchange)
     return _local(calendar, calendar.next_open(_instant(at)))
 
 
-def next_close(exchange: str, at: datetime) -> datetime:
+def next_close(exchange: str, at: datetime = _NOW) -> datetime:
     """Return when trading ends next: strictly later than ``at``, in the exchange's zone; lunch breaks count.
+
+    Args:
+        exchange: As for `phase`.
+        at: As for `phase`.
 
     Raises:
         ConfigurationError: The exchange is unknown, or ``at`` is naive.
     """
-    calendar = _calendar_of(exchange)
+    calendar = calendar_of(exchange)
     return _local(calendar, calendar.next_close(_instant(at)))
+
+
+def sessions(exchange: str, start: date | datetime, end: date | datetime) -> list[Session]:
+    """Return the days with trading, or with a chance of it, from ``start`` to ``end``, both included.
+
+    Args:
+        exchange: As for `phase`.
+        start: A date of the exchange's, or an aware datetime within it.
+        end: Likewise; not before ``start``, and at most 20,000 days after it.
+
+    Raises:
+        ConfigurationError: The exchange is unknown, or the span is none.
+    """
+    calendar = calendar_of(exchange)
+    first, last = _date(calendar, start), _date(calendar, end)
+    if not 0 <= (last - first).days <= _MOST_DAYS or not 1970 <= first.year <= last.year <= 2199:
+        msg = f"sessions go from a day to a later one, up to {_MOST_DAYS:,} days, between 1970 and 2199"
+        raise ConfigurationError(msg)
+    found = []
+    for offset in range((last - first).days + 1):
+        agenda = calendar.agenda(first + _DAY * offset)
+        if agenda.spans:
+            windows = tuple(
+                (_local(calendar, span.start), _local(calendar, span.end))
+                for span in agenda.spans
+                if span.phase == "open"
+            )
+            certain = agenda.tier != "unknown" and all(span.phase != "uncertain" for span in agenda.spans)
+            found.append(
+                Session(calendar.name, agenda.day, windows, agenda.name, agenda.tier, certain, agenda.source)
+            )  # fmt: skip
+    return found
 
 
 def known_until(exchange: str) -> date:
@@ -98,153 +156,34 @@ def known_until(exchange: str) -> date:
     Raises:
         ConfigurationError: The exchange is unknown.
     """
-    calendar = _calendar_of(exchange)
-    return _local(calendar, calendar.known_until()).date() - timedelta(days=1)
+    calendar = calendar_of(exchange)
+    return calendar.local_day(calendar.known_until()) - _DAY
+
+
+def moment() -> datetime | None:
+    """Return the moment at which the running block is frozen (`redis_memo.as_of`), in UTC, or None.
+
+    A function that fetches data can ask for nothing later with it.
+    """
+    frozen = _frozen()
+    return None if frozen is None else datetime.fromtimestamp(frozen, UTC)
 
 
 def _instant(at: object) -> float:
-    if not isinstance(at, datetime) or at != at:  # noqa: PLR0124  (pandas' NaT is a datetime, and unequal to itself)
-        msg = f"an instant is an aware datetime, not a {type(at).__name__}"
+    return market_now() if at is _NOW else instant(at)
+
+
+def _date(calendar: Calendar, given: object) -> date:
+    if isinstance(given, datetime):
+        return calendar.local_day(instant(given))
+    if not isinstance(given, date):
+        msg = f"a span of sessions goes from a date to a date, not a {type(given).__name__}"
         raise ConfigurationError(msg)
-    if at.utcoffset() is None:
-        msg = "a naive datetime names no instant: give it a zone, as in datetime.now(timezone.utc)"
-        raise ConfigurationError(msg)
-    return at.timestamp()
+    return given
 
 
 def _local(calendar: Calendar, t: float) -> datetime:
     return datetime.fromtimestamp(t, calendar.zone)
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class _MarketAware(Policy):
-    exchange: str
-    open: TTLPolicy
-    closed: TTLPolicy | None  # None: until the next open
-    grace: float
-    jitter: float
-    random: Callable[[], float] = field(compare=False)
-
-    def __call__(self, call: Call, /) -> float:
-        calendar = _calendar_of(self.exchange)
-        now = call.now.timestamp()
-        start, end, phase_now, closed_at = calendar.slot(now)
-        moving = phase_now != "closed" or now < calendar.known_from()
-        if not moving and self.grace:
-            settled = closed_at + self.grace
-            if now < settled:
-                moving, end = True, min(end, settled)
-            else:
-                start = max(start, settled)
-        if not moving and call.started is not None and call.started.timestamp() < start:
-            # It began while prices still moved: what it saw is not what a call would see now.
-            moving = True
-        if moving:
-            chosen = self.open
-            seconds = chosen.seconds if type(chosen) is Fixed else resolve(chosen, call)
-        else:
-            seconds = end - now if self.closed is None else resolve(self.closed, call)
-        seconds = min(seconds, end - now)
-        return seconds * (1.0 - self.jitter * self.random()) if self.jitter else seconds
-
-    def __repr__(self) -> str:
-        parts = [repr(self.exchange), f"open={self.open!r}"]
-        parts.append("closed='next_open'" if self.closed is None else f"closed={self.closed!r}")
-        if self.grace:
-            parts.append(f"grace={format_duration(self.grace)}")
-        if self.jitter:
-            parts.append(f"jitter={self.jitter:g}")
-        return f"market_aware({', '.join(parts)})"
-
-
-def market_aware(
-    exchange: str = "NSE",
-    *,
-    open: object = 60,  # noqa: A002  (what the reader of a decorator expects)
-    closed: object | Literal["next_open"] = "next_open",
-    grace: float | timedelta | str = 0,
-    jitter: float = 0.0,
-    random: Callable[[], float] = _uniform,
-) -> TTLPolicy:
-    """Expire soon while prices move, and with the next session while they do not.
-
-    ``open`` holds in every phase but ``closed``: from the pre-open to the end of the post-close trading, in breaks, and
-    where a session is possible but not certain. An entry never outlives the phase it was made in. One of 15:29 is gone
-    at 15:30, one of 15:59 at 16:00, when the closing price is final; one of 16:00 stays until 09:00 of the next
-    session's day, when its pre-open begins. A call that began before such a moment and ended after it is treated as
-    made while prices moved, if its start is known.
-
-    Args:
-        exchange: ``"NSE"``, ``"BSE"`` or a name that ``exchange_calendars`` knows.
-        open: Lifetime while prices move: whatever ``ttl=`` takes.
-        closed: Lifetime while they do not: whatever ``ttl=`` takes, cut at the next session; or ``"next_open"``, which
-            is all of that time.
-        grace: How long after the close of trading ``open`` goes on to hold, if that is longer than the exchange's own
-            closing and post-close phases: for data that are published later, as ``"3h"`` for an evening file.
-        jitter: The largest part by which a lifetime is shortened at random, so that not all entries end at once.
-        random: Source of numbers in [0, 1), for tests.
-
-    Raises:
-        ConfigurationError: The exchange or a lifetime is wrong.
-    """
-    after = 0.0
-    if not (isinstance(grace, int | float) and not isinstance(grace, bool) and grace == 0):
-        policy = as_policy(grace)
-        if not isinstance(policy, Fixed) or policy.seconds > _LONGEST_GRACE:
-            msg = "grace is a time of up to a week: seconds, a timedelta or a duration such as '3h'"
-            raise ConfigurationError(msg)
-        after = policy.seconds
-    return _MarketAware(
-        exchange=_canonical(exchange),
-        open=as_policy(open),
-        closed=None if isinstance(closed, str) and closed == "next_open" else as_policy(closed),
-        grace=after,
-        jitter=check_spread("jitter", jitter),
-        random=random,
-    )
-
-
-def _canonical(exchange: object) -> str:
-    """Return the one name under which ``exchange`` is known.
-
-    Raises:
-        ConfigurationError: No source knows it; close names are listed.
-    """
-    if not isinstance(exchange, str):
-        msg = f"an exchange is named by a string such as 'NSE' or 'XNYS', not a {type(exchange).__name__}"
-        raise ConfigurationError(msg)
-    name = exchange.strip()
-    upper = _ALIASES.get(name.upper(), name.upper())
-    if upper in _TABLES or upper in _NAMES:
-        return upper
-    if name in _NAMES:
-        return name
-    try:
-        import exchange_calendars  # noqa: PLC0415
-
-        names = {*exchange_calendars.get_calendar_names(include_aliases=True)}
-    except ImportError:
-        names = set()
-    if upper in names or name in names:
-        return upper if upper in names else name
-    near = difflib.get_close_matches(upper, sorted({*_NAMES, *_TABLES, *_ALIASES, *names}), n=4, cutoff=0.4)
-    hint = f"; near it: {', '.join(near)}" if near else ""
-    msg = f"unknown exchange {name[:20]!r}{hint}. Known are NSE, BSE and the names of exchange_calendars (XNYS, ...)"
-    raise ConfigurationError(msg)
-
-
-def _calendar_of(exchange: object) -> Calendar:
-    """Return the calendar of an exchange; the first time, this reads its table or the library."""
-    found = _calendars.get(exchange) if isinstance(exchange, str) else None
-    if found is not None:
-        return found
-    name = _canonical(exchange)
-    with building():
-        calendar = _calendars.get(name)
-        if calendar is None:
-            table = None
-            if name in _TABLES:
-                text = (resources.files("redis_memo") / "data" / _TABLES[name]).read_text(encoding="utf-8")
-                table = Table.parse(text)
-            calendar = _calendars[name] = Calendar(name, _LIBRARY_NAMES.get(name, name), table)
-        return _calendars.setdefault(str(exchange), calendar)
+set_overlays(from_environment)

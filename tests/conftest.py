@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from redis_memo import _cache, connect
+from redis_memo import _cache, _user_calendar, connect
 
 SECRET = "a secret that only the tests know"
 
@@ -26,13 +26,14 @@ SECRET = "a secret that only the tests know"
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No test meets the machine's own settings, nor the default cache of the test before it."""
-    for name in ("REDIS_URL", "REDIS_MEMO_URL", "REDIS_MEMO_SECRET", "REDIS_MEMO_EMBEDDED"):
+    for name in ("REDIS_URL", "REDIS_MEMO_URL", "REDIS_MEMO_SECRET", "REDIS_MEMO_EMBEDDED", "REDIS_MEMO_CALENDAR"):
         monkeypatch.delenv(name, raising=False)
     before = _cache._default
     monkeypatch.setattr(_cache, "_default", None)
     yield
     if _cache._default is not None and _cache._default is not before:
         _cache._default.close()
+    _user_calendar.use_calendar(None)
 
 
 def until(condition: Callable[[], object], seconds: float = 10.0) -> None:

@@ -1590,7 +1590,7 @@ def test_a_function_of_a_script_goes_to_another_process_by_value(tmp_path, embed
     assert done.stdout.split() == ["6", "6", "1", "6"], done.stdout
 
 
-def test_attributes_that_others_hung_on_the_function_do_not_stand_before_ours(cache: Cache, namespace: str) -> None:
+def test_attributes_that_others_hung_on_the_function_do_not_stand_before_ours(cache, namespace: str) -> None:
     """P3, P8: dogpile hangs an ``invalidate`` of its own on every function it decorates."""
 
     def plain(x: int) -> int:

@@ -79,6 +79,16 @@ def test_the_example_of_stale_results_tells_its_story() -> None:
     assert "removed 1 entry" in said
 
 
+def test_the_example_of_a_market_day_tells_its_story() -> None:
+    """Closed hours cost one request, special sessions are met, and a backtest does not see the live price."""
+    said = example("market_day.py")
+    assert re.search(r"that night, to Saturday noon +1200 +1 +46\d", said), said  # MCX trades on to 23:45
+    assert re.search(r"election day .* 1440 +1 +4\d\d", said)
+    assert re.search(r"a budget +1440 +4\d\d +5\d\d", said)
+    assert "lives 2d13h, until Mon 2026-07-13 09:00:00 IST" in said
+    assert said.count("the live price was seen: False") == 2
+
+
 def test_the_example_tells_its_story() -> None:
     """Misses, then hits, then another process that sends Kite nothing."""
     said = example("quickstart.py")

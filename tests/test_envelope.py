@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from redis_memo import _envelope
 from redis_memo._config import Settings
 from redis_memo._envelope import HEAD, PICKLED, ROW, TAG_AT, Sealer, Stamp
-from redis_memo._ops import Large
+from redis_memo._large import Large
 from redis_memo._segments import EXPANSION, Packed
 from redis_memo.errors import ConfigurationError, UnreadableEntry
 

@@ -18,6 +18,7 @@ from redis_memo import MISSING, _envelope, _segments, connect, redis_cached
 from redis_memo import _ops as ops
 from redis_memo._cache import Cache
 from redis_memo._commands import STAGED, dialogue
+from redis_memo._large import Large
 from redis_memo.errors import NoSuchColumn
 
 from .conftest import SECRET, Server, leaked, until
@@ -210,7 +211,7 @@ def test_what_a_dead_writer_left_expires(cache: Cache, client: redis.Redis, name
         return noise(1)
 
     place = f.__redis_memo__._invocation((), {}).locate()
-    large = ops.Large((b"RMEM" + bytes(60),), [(b"a chunk",)])
+    large = Large((b"RMEM" + bytes(60),), [(b"a chunk",)])
     flow = dialogue(ops.Put(place, large, 60.0, place.tokens))
     cache.backend._exchange(next(flow))
     (left,) = client.scan_iter(f"memo:{{{namespace}*")

@@ -4,6 +4,7 @@ The expected answers of the first table are written from the exchanges' circular
 ``redis_memo/data/nse_sessions.toml``), not computed.
 """
 
+import dataclasses
 import logging
 import math
 import os
@@ -23,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import redis_memo
-from redis_memo import _sessions, market
+from redis_memo import _exchanges, _sessions, market
 from redis_memo.errors import ConfigurationError
 from redis_memo.market import known_until, market_aware, next_close, next_open, phase
 from redis_memo.ttl import Call, as_policy, jittered, resolve
@@ -67,9 +68,13 @@ def libraries():
 
 
 @pytest.fixture
-def fresh(monkeypatch):
+def fresh():
     """No calendar is loaded yet."""
-    monkeypatch.setattr(market, "_calendars", {})
+    before = dict(_exchanges._calendars)
+    _exchanges._calendars.clear()
+    yield
+    _exchanges._calendars.clear()
+    _exchanges._calendars.update(before)
 
 
 # Instant, phase, next open, next close; None where the row is about something else.
@@ -421,30 +426,27 @@ def test_p5_without_the_library_nse_still_answers_and_others_say_what_to_install
 
 
 def test_p5_a_library_that_fails_costs_nse_nothing(fresh, monkeypatch):
-    class Broken:
-        def __init__(self, *_):
-            raise RuntimeError("pandas 9 took something away")
+    def broken(*_):
+        raise RuntimeError("pandas 9 took something away")
 
-    monkeypatch.setattr(_sessions, "_Library", Broken)
+    monkeypatch.setattr(_sessions, "read_library", broken)
     assert 0 < lifetime(market_aware(), ist("2026-12-31 17:00")) <= 16 * 3600
     assert phase("NSE", ist("2028-03-01 12:00")) == "open"
 
 
 def test_p7_days_that_only_the_library_lists_may_still_hold_an_evening_session(fresh):
     """The library has no Muhurat and no weekend session: its closed days beyond our table are not surely closed."""
-    calendar = market._calendar_of("NSE")
+    calendar = _exchanges.calendar_of("NSE")
     calendar._read_library(date(2026, 12, 31))
-    calendar._table = _sessions.Table(
-        zone=calendar._table.zone, first=date(2020, 1, 1), last=date(2022, 12, 31), may_open=calendar._table.may_open,
-        hours=calendar._table.hours, sessions={}, closed=frozenset(),
-    )  # fmt: skip
+    calendar._table = dataclasses.replace(calendar._table, last=date(2022, 12, 31), facts={})
     policy = market_aware()
     assert phase("NSE", ist("2023-11-09 12:00")) == "open"
     assert phase("NSE", ist("2023-11-09 17:00")) == "closed"
     assert lifetime(policy, ist("2023-11-10 17:00")) == 16 * 3600  # Friday evening to Saturday morning, no further
     assert lifetime(policy, ist("2023-11-12 18:15")) <= 60  # Muhurat, which it does not know
     assert phase("NSE", ist("2023-11-14 12:00")) == "uncertain"  # a holiday it lists
-    assert next_open("NSE", ist("2023-11-13 16:00")) == ist("2023-11-15 09:15")
+    assert next_open("NSE", ist("2023-11-13 16:00")) == ist("2023-11-14 09:00")  # the earliest possible
+    assert next_open("NSE", ist("2023-11-14 21:00")) == ist("2023-11-15 09:15")
 
 
 def test_p8_a_machine_without_zone_data_knows_india():
@@ -468,7 +470,7 @@ def test_p8_threads_that_ask_first_together_get_one_calendar_and_one_answer(fres
         barrier.wait()
         found.append(
             (
-                market._calendar_of("NSE"),
+                _exchanges.calendar_of("NSE"),
                 next_open("NSE", ist("2026-12-31 17:00")),
                 phase("XNYS", ist("2026-07-10 21:00")),
             )
@@ -489,7 +491,7 @@ def test_p5_a_fork_while_a_calendar_is_built_does_not_hang_the_child():
 import os, threading, warnings
 warnings.simplefilter("ignore")
 from datetime import datetime, timezone
-from redis_memo import _sessions, market
+from redis_memo import _exchanges, _sessions, market
 held, release = threading.Event(), threading.Event()
 def build():
     with _sessions._lock:
@@ -559,6 +561,23 @@ def test_p7_an_exchange_is_a_string(exchange):
             ask(exchange)
 
 
+def test_p5_a_calendar_that_fails_within_its_library_is_read_from_the_other_or_says_what_failed(fresh, monkeypatch):
+    import exchange_calendars
+    import pandas_market_calendars
+
+    def broken(*_, **__):
+        raise NotImplementedError("pandas took it away")
+
+    at = datetime(2026, 7, 8, 12, tzinfo=ZoneInfo("America/New_York"))
+    monkeypatch.setattr(exchange_calendars, "get_calendar", broken)
+    assert phase("NYSE", at) == "open"
+    assert market.sessions("NYSE", at, at)[0].source.startswith("pandas_market_calendars")
+    monkeypatch.setattr(pandas_market_calendars, "get_calendar", broken)
+    with pytest.raises(ConfigurationError, match="raised NotImplementedError"):
+        phase("XLON", at)
+    assert phase("NSE", ist("2027-03-01 12:00")) == "open"
+
+
 # --- the policy's settings ---
 
 
@@ -623,9 +642,11 @@ def test_p7_a_wrong_setting_is_said_at_decoration(wrong):
 
 
 def test_p7_the_policy_reads_as_it_was_written_and_compares_by_value():
-    assert repr(market_aware()) == "market_aware('NSE', open=1m, closed='next_open')"
+    assert repr(market_aware()) == "market_aware(arg('exchange', 'NSE'), open=1m, closed='next_open')"
+    assert repr(market_aware("NSE")) == "market_aware('NSE', open=1m, closed='next_open')"
     assert repr(market_aware("xbom", open="5m", closed="2h", grace="3h", jitter=0.1)) == (
         "market_aware('BSE', open=5m, closed=2h, grace=3h, jitter=0.1)"
     )
-    assert market_aware() == market_aware("XNSE", open="1m")
+    assert market_aware("NSE") == market_aware("XNSE", open="1m")
+    assert market_aware() == market_aware(open="1m") != market_aware("NSE")
     assert as_policy(market_aware()) == market_aware()

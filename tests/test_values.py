@@ -38,7 +38,7 @@ from redis_memo import _codecs_rules as rules
 from redis_memo import _codecs_stream as stream
 from redis_memo._codecs import Payload, dumps, loads, register_type, registered_types
 from redis_memo._envelope import Sealer, Stamp
-from redis_memo._ops import Large
+from redis_memo._large import Large
 from redis_memo.errors import ConfigurationError, UnreadableEntry, UnsupportedType
 
 from . import strategies as made

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
-from datetime import timedelta
+from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
 from typing_extensions import assert_type
@@ -17,17 +17,22 @@ from redis_memo import (
     Cache,
     CacheInfo,
     Call,
+    as_of,
     cache_info,
     clear,
     configure,
     connect,
     invalidate,
     jittered,
+    market,
     market_aware,
     redis_cached,
+    testing,
+    ttl,
 )
 from redis_memo._events import CacheInfoNow
 from redis_memo._memoized import Missing
+from redis_memo.ttl import Policy
 
 # --------------------------------------------------------------------------------------------------------- functions
 
@@ -257,3 +262,24 @@ redis_cached(ttl=60)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssu
 redis_cached(namespace="typing", compress="best")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 redis_cached(namespace="typing", on_error="ignore")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 redis_cached(namespace="typing", tll=60)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+# -------------------------------------------------------------------------------------------------------- market time
+
+assert_type(market_aware(), Policy)
+assert_type(market_aware(ttl.arg("exchange"), open="5m", closed=timedelta(hours=1)) | "5m", Policy)
+assert_type(ttl.min("5m", until_tomorrow, ttl.session_end()), Policy)
+assert_type(ttl.until("08:30", tz="Asia/Kolkata").explain(), str)
+assert_type(ttl.historical("MCX", open="5m"), Policy)
+assert_type(market.next_open("NSE"), datetime)
+assert_type(market.sessions("NSE", date(2026, 1, 1), date(2026, 1, 31)), list[market.Session])
+assert_type(market.moment(), datetime | None)
+with as_of("2024-03-01 11:00 IST") as moment:
+    assert_type(moment, datetime)
+with testing.at(datetime(2026, 11, 8, tzinfo=timezone.utc)) as clock:
+    assert_type(clock.move("1h"), datetime)
+
+redis_cached(namespace="typing", ttl=ttl.by_value(lambda value: None if value else 30) | market_aware())
+configure("redis://localhost", calendar={"NSE": {date(2027, 1, 26): "closed"}})
+market_aware(to="to_date")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+market.phase("NSE", "2026-11-08")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+ttl.until(830)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
