@@ -210,8 +210,9 @@ def _put_bools(enc: Encoder, items: Sequence[Any]) -> bool:
     return True
 
 
-def _get_bools(dec: Decoder) -> list[Any]:
-    return list(map((False, True).__getitem__, dec.blob()))
+def _bools(dec: Decoder) -> tuple[int, Iterable[Any]]:
+    bits = dec.blob()
+    return len(bits), map((False, True).__getitem__, bits)
 
 
 def _put_repeated(enc: Encoder, items: Sequence[Any]) -> bool:
@@ -245,10 +246,11 @@ def _put_numerals(enc: Encoder, items: Sequence[Any]) -> bool:
     return True
 
 
-def _get_numerals(dec: Decoder) -> list[Any]:
+def _numerals(dec: Decoder) -> tuple[int, Iterable[Any]]:
     if dec.byte() != ord("q"):  # 64 bits each: of larger ones int() and str() make much work
         raise UnreadableEntry("a column of numerals is damaged")
-    return list(map(str, _column(dec, "q")))
+    numbers = _column(dec, "q")
+    return len(numbers), map(str, numbers)
 
 
 def _put_strings(enc: Encoder, items: Sequence[Any]) -> bool:
@@ -282,14 +284,15 @@ def _get_measured_strings(dec: Decoder) -> list[Any]:
     return [text[start:end] for start, end in itertools.pairwise(ends)]
 
 
-def _get_repeated(dec: Decoder) -> list[Any]:
+def _repeated(dec: Decoder) -> tuple[int, Iterable[Any]]:
     width = chr(dec.byte())
     if width not in "BHI":
         raise UnreadableEntry("a column of repeated values is damaged")
     distinct = get_items(dec)
     if not set(map(type, distinct)) <= _DISTINCT:
         raise UnreadableEntry("a column of repeated values is damaged")
-    return list(map(distinct.__getitem__, _column(dec, width)))
+    numbers = _column(dec, width)
+    return len(numbers), map(distinct.__getitem__, numbers)
 
 
 _DATE_PARTS: Final = attrgetter("year", "month", "day")
@@ -391,14 +394,30 @@ def put_records(enc: Encoder, rows: tuple[Any, ...]) -> bool:
     return True
 
 
+def _cells(dec: Decoder, length: int) -> Iterable[Any]:
+    """A column of a table of so many rows, as far as possible made cell by cell as the rows are.
+
+    A row whose cells have just been made is made in half the time: they are still in the processor's cache.
+    """
+    mode = dec.byte()
+    if mode in _MADE_SINGLY:
+        count, cells = _MADE_SINGLY[mode](dec)
+    else:
+        cells = _MODES[mode](dec)
+        count = len(cells)
+    if count != length:
+        raise UnreadableEntry("a table of records does not add up")
+    return cells
+
+
 def get_records(dec: Decoder) -> list[Any]:
     """Read what :func:`put_records` wrote."""
     rows: list[Any] = []
     dec.memo.append(rows)
     length = dec.size()
     keys = get_items(dec)
-    columns = [get_items(dec) for _ in keys]
-    if not columns or any(len(column) != length for column in columns) or set(map(type, keys)) != {str}:
+    columns = [_cells(dec, length) for _ in keys]
+    if not columns or set(map(type, keys)) != {str}:
         raise UnreadableEntry("a table of records does not add up")
     if len(keys) <= _SPREAD_KEYS:
         rows += _spread(len(keys))(*keys, columns)
@@ -435,16 +454,38 @@ PACKERS.update(
         Decimal: _put_decimals,
     }
 )
+
+
+def _floats(dec: Decoder) -> tuple[int, Iterable[Any]]:
+    column = _column(dec, "d")
+    return len(column), column
+
+
+def _integers(dec: Decoder) -> tuple[int, Iterable[Any]]:
+    column = _column(dec, "q")
+    return len(column), column
+
+
+# How many elements there are, and what makes them one after another.
+_MADE_SINGLY: Final[dict[int, Callable[[Decoder], tuple[int, Iterable[Any]]]]] = {
+    ord("f"): _floats,
+    ord("q"): _integers,
+    ord("?"): _bools,
+    ord("n"): _numerals,
+    ord("v"): _repeated,
+}
+
+
+def _made(cells: Callable[[Decoder], tuple[int, Iterable[Any]]]) -> Callable[[Decoder], list[Any]]:
+    return lambda dec: list(cells(dec)[1])
+
+
 _MODES: Final[dict[int, Callable[[Decoder], list[Any]]]] = {
     ord("g"): _get_generic,
     ord("m"): _get_mixed,
-    ord("f"): lambda dec: _column(dec, "d").tolist(),
-    ord("q"): lambda dec: _column(dec, "q").tolist(),
-    ord("?"): _get_bools,
+    **{mode: _made(cells) for mode, cells in _MADE_SINGLY.items()},
     ord("s"): _get_strings,
     ord("S"): _get_measured_strings,
-    ord("n"): _get_numerals,
-    ord("v"): _get_repeated,
     ord("a"): _get_dates,
     ord("D"): _get_datetimes,
     ord("c"): _get_decimals,

@@ -4,13 +4,13 @@ Market data are numbers on a grid: prices in steps of a paisa, times in steps of
 are decimals become whole numbers, and back without a bit lost (verified when written). Whole numbers are divided by
 what they have in common, replaced by their differences where those are smaller, and stored in planes: first the lowest
 byte of every number, then the next one. What is left is noise in the first plane and almost nothing in the others,
-which zstd takes at a gigabyte a second. (Planes are Blosc's shuffle, signs are folded as in Protocol Buffers' zigzag.)
+which zstd takes at a gigabyte a second. (Planes of bytes are Blosc's shuffle.)
 
 ::
 
-    grid     kind (1) exponent (1) order (1) width (1) base (8) step (8) length of missing (4)
-             zstd frame: which are missing, a bit each;  zstd frame: the planes
-    number   (base + step * n) / 10 ** exponent        n: from the planes; their running sum where order is 1
+    grid     kind (1) exponent (1) order (1) width (1) base (8) step (8) bias (8) length of missing (4)
+             zstd frame: which are NaN or NaT, a bit each;  zstd frame: the planes
+    number   (base + step * n) / 10 ** exponent       n: from the planes; where order is 1, their running sum less bias
 
 Floats on no grid go through pcodec (https://github.com/pcodec/pcodec) where a sample says that it pays.
 """
@@ -28,10 +28,12 @@ from .errors import UnreadableEntry
 
 __all__ = ["OFF_GRID", "as_array", "decode_grid", "decode_pco", "encode_grid", "encode_pco", "plan"]
 
-HEAD: Final = struct.Struct("<BBBBqQI")
+HEAD: Final = struct.Struct("<BBBBqQqI")
 DTYPES: Final = tuple(np.dtype(f"<{kind}") for kind in ("f8", "f4", "i8", "i4", "i2", "u8", "u4", "u2"))
 CODES: Final = {dtype.str[1:]: code for code, dtype in enumerate(DTYPES)}
 EXPONENTS: Final = (2, 4, 8)  # what is on a coarser grid is on one of these too, and divided by its step
+NAT: Final = -(2**63)
+WIDEST: Final = 2**61
 LARGEST: Final = 2**52  # whole numbers up to here add and multiply as floats without rounding
 OFF_GRID: Final = -1
 WINDOW: Final = 64
@@ -75,41 +77,49 @@ def _exponent(column: Any) -> int | None:
 
 def encode_grid(column: Any, exponent: int, level: int) -> bytes | None:
     """Encode a column, or say that it is on no such grid."""
-    missing = b""
-    if column.dtype.kind == "f":
-        found = _whole(column, exponent)
-        if found is None:
-            return None
-        numbers, low, span, missing = found
-    else:
-        whole = column if column.itemsize == 8 else column.astype("<i8")
-        low = int(whole.min())
-        span = int(whole.max()) - low
-        if span >= 1 << 63:
-            return None
-        numbers = whole - whole.dtype.type(low)
+    found = _whole_floats(column, exponent) if column.dtype.kind == "f" else _whole(column)
+    if found is None:
+        return None
+    numbers, low, span, missing = found
     step = _step(numbers) if span else 1
     if step > 1:
         numbers //= numbers.dtype.type(step)
-    numbers = numbers.astype("<i4" if span // step < 1 << 31 else "<i8", copy=False)
-    base, order = low, 0
+    # Half of what the word could hold: differences have a sign, and something is added to them.
+    numbers = numbers.astype("<i4" if span // step < 1 << 30 else "<i8", copy=False)
+    base, order, bias = low, 0, 0
     differences = np.empty_like(numbers)
     differences[0] = 0
     np.subtract(numbers[1:], numbers[:-1], out=differences[1:])
-    signs = differences >> (8 * numbers.itemsize - 1)
-    differences <<= 1
-    differences ^= signs
-    folded = differences.view(f"<u{numbers.itemsize}")
     middle = slice(len(numbers) // 2, len(numbers) // 2 + SAMPLE // 4)
     apart = numbers[middle]
-    if folded[middle].sum(dtype="<f8") < apart.sum(dtype="<f8") - len(apart) * float(apart.min()):
+    if 2 * np.abs(differences[middle]).sum(dtype="<f8") < apart.sum(dtype="<f8") - len(apart) * float(apart.min()):
         base, order = low + step * int(numbers[0]), 1
-    else:
-        folded = numbers.view(folded.dtype)
-    width = (int(folded.max()).bit_length() + 7) // 8
-    planes = folded.view(np.uint8).reshape(-1, folded.itemsize).T[:width].tobytes()
-    head = HEAD.pack(CODES[column.dtype.str[1:]], exponent, order, width, _signed(base), step, len(missing))
+        lowest = int(differences.min())
+        if lowest < 0:
+            # Small ones of either sign share their higher bytes when zero is in the middle of what a byte can say.
+            bias = -lowest + (128 + lowest) % 256
+            differences += bias
+        numbers = differences
+    width = (int(numbers.max()).bit_length() + 7) // 8
+    planes = numbers.view(np.uint8).reshape(-1, numbers.itemsize).T[:width].tobytes()
+    code = CODES[column.dtype.str[1:]]
+    head = HEAD.pack(code, exponent, order, width, _signed(base), step, bias, len(missing))
     return b"".join((head, missing, compress(planes, level)))
+
+
+def _whole(column: Any) -> tuple[Any, int, int, bytes] | None:
+    """Whole numbers above the lowest, that one, the highest, and which of them stand for NaT."""
+    whole = column if column.itemsize == 8 else column.astype("<i8")
+    low, missing = int(whole.min()), b""
+    if low == NAT:
+        gone = whole == NAT
+        if gone.all():
+            return None
+        whole = np.where(gone, whole[np.argmin(gone)], whole)
+        missing = compress(np.packbits(gone, bitorder="little").tobytes(), 1)
+        low = int(whole.min())
+    span = int(whole.max()) - low
+    return (whole - whole.dtype.type(low), low, span, missing) if span < WIDEST else None
 
 
 def _step(numbers: Any) -> int:
@@ -121,7 +131,7 @@ def _signed(number: int) -> int:
     return number - (1 << 64) if number >= 1 << 63 else number
 
 
-def _whole(column: Any, exponent: int) -> tuple[Any, int, int, bytes] | None:
+def _whole_floats(column: Any, exponent: int) -> tuple[Any, int, int, bytes] | None:
     """A float column as whole numbers above the lowest, that one, the highest, and which of them stand for NaN.
 
     Verified with the reader's own arithmetic.
@@ -167,7 +177,7 @@ def _scale_down(numbers: Any, base: int, step: int, exponent: int, target: Any) 
 
 def decode_grid(body: memoryview, target: memoryview) -> None:
     """Fill ``target`` with the numbers that :func:`encode_grid` encoded."""
-    code, exponent, order, width, base, step, missing = HEAD.unpack_from(body)
+    code, exponent, order, width, base, step, bias, missing = HEAD.unpack_from(body)
     if code >= len(DTYPES) or exponent not in (0, *EXPONENTS) or order > 1 or width > 8:
         raise UnreadableEntry("a column is damaged")
     column = np.frombuffer(target, DTYPES[code])
@@ -181,26 +191,24 @@ def decode_grid(body: memoryview, target: memoryview) -> None:
         for plane in planes[width - 2 :: -1] if width > 1 else ():
             numbers <<= 8
             numbers |= plane
+        numbers = numbers.view("<i4" if width <= 4 else "<i8")
         if order:
-            signs = numbers & 1
-            np.negative(signs, out=signs)
-            numbers >>= 1
-            numbers ^= signs
-            numbers = numbers.view(f"<i{numbers.itemsize}")
-            np.cumsum(numbers, out=numbers, dtype=numbers.dtype)
+            numbers -= numbers.dtype.type(bias)
+            np.add.accumulate(numbers, out=numbers)
     if column.dtype.kind == "f":
         _scale_down(numbers, base, step, exponent, column)
-        if missing:
-            bits = np.frombuffer(decompress(body[HEAD.size : at], (count + 7) // 8), np.uint8)
-            column[np.unpackbits(bits, count=count, bitorder="little").view(bool)] = np.nan
-        return
-    # Modulo the size of an element, as when it was encoded.
-    signed = column.view(f"<i{column.itemsize}")
-    np.copyto(signed, numbers, casting="unsafe")
-    if step != 1:
-        signed *= np.uint64(step).astype(signed.dtype)
-    if base:
-        signed += np.int64(base).astype(signed.dtype)
+    else:
+        # Modulo the size of an element, as when it was encoded.
+        column = column.view(f"<i{column.itemsize}")
+        np.copyto(column, numbers, casting="unsafe")
+        if step != 1:
+            column *= np.uint64(step).astype(column.dtype)
+        if base:
+            column += np.int64(base).astype(column.dtype)
+    if missing:
+        bits = np.frombuffer(decompress(body[HEAD.size : at], (count + 7) // 8), np.uint8)
+        gone = np.unpackbits(bits, count=count, bitorder="little").view(bool)
+        column[gone] = np.nan if column.dtype.kind == "f" else NAT
 
 
 def encode_pco(column: Any, level: int) -> bytes:
