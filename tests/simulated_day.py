@@ -66,7 +66,7 @@ class _Spec:
         sealer = SimpleNamespace(open=open_)
         self.memo = SimpleNamespace(early=1.0, stale=0.0, stale_if_error=0.0, cache=SimpleNamespace(sealer=sealer))
 
-    look = Invocation.look
+    look, standing = Invocation.look, Invocation.standing
 
     def serve(self, look: Any) -> Any:
         return look.value

@@ -1176,7 +1176,7 @@ def test_what_an_older_version_wrote_in_another_way_is_still_read() -> None:
     """P2 over time: a tag's meaning never changes."""
     for name, kept in json.loads(GOLDEN.with_name("values_older.json").read_text()).items():
         back = loads(bytes.fromhex(kept["meta"]), [bytes.fromhex(buffer) for buffer in kept["buffers"]], trusted=False)
-        assert same(_golden_values()[name], back) is True, name
+        assert same(_golden_values()[name.partition("/")[0]], back) is True, name
 
 
 def _write_missing_golden_values() -> None:
