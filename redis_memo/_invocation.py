@@ -390,7 +390,8 @@ class Invocation:
             return None
         size = len(payload.meta) + sum(map(len, payload.buffers))
         if size > LARGEST:
-            self._not_stored("size", None, f"the result has {size >> 30} GB, and more than 4 GB are not stored")
+            said = f"the result has {size / 1e9:.1f} GB encoded, and up to {LARGEST / 1e9:.1f} GB are stored; it is returned"
+            self._not_stored("size", None, said)
             return None
         try:
             envelope, saved = sealer.seal(

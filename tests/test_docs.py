@@ -96,3 +96,11 @@ def test_the_example_tells_its_story() -> None:
     assert "requests it sent to Kite: 0" in said
     assert "removed 1 entry" in said
     assert "15 calls of history() cost 6 requests" in said
+
+
+def test_the_example_of_columns_tells_its_story() -> None:
+    """Smaller than gzip, and the columns that were asked for."""
+    said = example("columns.py")
+    pickled, gzipped, stored = (int(number.replace(",", "")) for number in re.findall(r"([\d,]+\d)(?= bytes as| with gzip| here)", said))
+    assert stored < gzipped * 0.42 < pickled * 0.42
+    assert "two columns: (50000, 2)" in said
