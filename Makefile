@@ -4,7 +4,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 pytho
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
-.PHONY: demo test test-torch proof lint types bench clean help
+.PHONY: fuzz demo test test-torch proof lint types bench clean help
 help:            ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
 
@@ -32,6 +32,9 @@ test-torch: $(STAMP) ## the tests of tensors; installs torch, which is large
 proof: $(STAMP)  ## the long search: schedules, planted mistakes, real processes
 	@sh tests/servers.sh $(VENV)/servers
 	$(BIN)/python -m tests.proof
+
+fuzz: $(STAMP)   ## an hour of damaged envelopes, and 10,000 values of each type
+	$(BIN)/python -m tests.fuzz
 
 lint: $(STAMP)   ## ruff only
 	$(BIN)/ruff check .

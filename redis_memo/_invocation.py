@@ -390,7 +390,7 @@ class Invocation:
             return None
         size = len(payload.meta) + sum(map(len, payload.buffers))
         if size > LARGEST:
-            said = f"the result has {size / 1e9:.1f} GB encoded, and up to {LARGEST / 1e9:.1f} GB are stored; it is returned"
+            said = f"the result has {size / 1e9:.1f} GB encoded, and up to {LARGEST / 1e9:.1f} GB are stored"
             self._not_stored("size", None, said)
             return None
         try:

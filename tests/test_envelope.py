@@ -6,6 +6,8 @@ import json
 import os
 import pickle
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -281,3 +283,13 @@ def test_bad_secrets_are_refused_without_showing_them() -> None:
             Settings.build("redis://localhost", secret=secret)
         assert "hunter2" not in str(caught.value)
     assert "a secret that nobody may see" not in repr(Settings.build("redis://h", secret="a secret that nobody may see"))
+
+
+def test_damaged_envelopes_with_a_right_checksum_are_read_or_refused() -> None:
+    """P5, P6: one batch of the long search (`make fuzz`); it may not raise, hang, fill the memory or end the process."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz", "--seed", "7"],
+        capture_output=True, text=True, check=False, cwd=Path(__file__).parent.parent,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 0
