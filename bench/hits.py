@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import redis.asyncio
 
-from redis_memo import Call, market_aware
+from redis_memo import Call, market_aware, ttl
 
 from .functions import PAIRS
 from .measure import Bench, batched, turns
 from .peers import PEERS
-from .results import OURS, Kind, Record
+from .results import OURS, Record
 from .subjects import AsyncSubject, ByHand, Ours, OursAsync, OursEmbedded, OursSigned, Pickle, Subject
 
 PART = "hits"
 CASE = "small dict"
-POLICY = "after the close"
+POLICY, RANGE, UNTIL, IMPORT = "after the close", "a range of candles", "until 08:30", "import"
+LIMITS = {POLICY: "empty function", RANGE: "empty function", UNTIL: "empty function", IMPORT: "import redis"}
 MEDIAN, SLOW = "hit, median", "hit, 99 %"
 
 
@@ -95,7 +98,7 @@ def measure(bench: Bench) -> None:
             samples = [both[nth] for both in said[subject.name]]
             bench.add(Record(PART, CASE, quantity, subject.name, subject.kind, samples))
         subject.close()
-    _policy(bench)
+    _policies(bench)
 
 
 def _spread(subject: Subject, calls: int) -> Callable[[], tuple[float, float]]:
@@ -109,11 +112,27 @@ def _spread(subject: Subject, calls: int) -> Callable[[], tuple[float, float]]:
     return spread
 
 
-def _policy(bench: Bench) -> None:
-    """``market_aware()`` after the close, against calling a function that does nothing."""
-    policy, closed = market_aware(), dt.datetime(2026, 7, 10, 18, tzinfo=dt.UTC)
-    call = Call(function="f", arguments={}, value=None, now=closed)
-    contest: dict[str, Callable[[], object]] = {OURS: lambda: policy(call), "empty function": lambda: None}
-    kinds: dict[str, Kind] = {OURS: "ours", "empty function": "limit"}
-    for name, samples in turns({name: batched(one, bench.scale) for name, one in contest.items()}, bench.scale).items():
-        bench.add(Record(PART, POLICY, "policy", name, kinds[name], samples))
+def _policies(bench: Bench) -> None:
+    """What a miss asks of its policy, against calling a function that does nothing; and what an import costs."""
+    noon, night = (dt.datetime(2026, 7, 10, hour, tzinfo=dt.UTC) for hour in (6, 18))
+    plain = Call(function="f", now=night)
+    candles = Call(
+        function="f", now=noon, started=noon - dt.timedelta(milliseconds=300),
+        arguments={"symbol": "INFY", "exchange": "NSE", "interval": "5minute", "to_date": "2026-07-09"},
+    )  # fmt: skip
+    aware, nse, morning = market_aware(), market_aware("NSE"), ttl.until("08:30")
+    contests: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+        POLICY: (lambda: nse(plain), lambda: None),
+        RANGE: (lambda: aware(candles), lambda: None),
+        UNTIL: (lambda: morning(plain), lambda: None),
+        IMPORT: (lambda: _run("import redis_memo"), lambda: _run("import redis")),
+    }
+    for case, (ours, limit) in contests.items():
+        measured = turns({OURS: batched(ours, bench.scale), LIMITS[case]: batched(limit, bench.scale)}, bench.scale)
+        for name, samples in measured.items():
+            bench.add(Record(PART, case, "policy", name, "ours" if name == OURS else "limit", samples))
+
+
+def _run(code: str) -> None:
+    """In an interpreter of its own."""
+    subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603 - our own lines
