@@ -343,7 +343,7 @@ def _put_index(enc: Encoder, index: Any) -> None:
     plain = isinstance(index.dtype, np.dtype)
     enc.put(plain)
     if plain:
-        put_array(enc, index.to_numpy())
+        put_array(enc, as_numpy(index._data))
     else:
         enc.put(index.array)
     enc.put(getattr(index, "freq", None) if index.dtype.kind in "mM" else None)
