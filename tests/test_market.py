@@ -650,3 +650,9 @@ def test_p7_the_policy_reads_as_it_was_written_and_compares_by_value():
     assert market_aware("NSE") == market_aware("XNSE", open="1m")
     assert market_aware() == market_aware(open="1m") != market_aware("NSE")
     assert as_policy(market_aware()) == market_aware()
+
+
+@pytest.mark.parametrize("exchange", ["MCX", "CDS"])
+@pytest.mark.parametrize("day", ["2024-01-20", "2024-03-02", "2024-05-18"])
+def test_p7_on_saturdays_of_the_stock_exchanges_of_which_others_say_nothing_nothing_is_bet(exchange, day):
+    assert phase(exchange, ist(f"{day} 11:00")) == "uncertain"

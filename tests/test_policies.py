@@ -448,6 +448,13 @@ def test_p7_the_explanation_tells_the_lifetime_that_the_policy_gives(t, interval
     assert shown in policy.explain(given).splitlines()[0]
 
 
+def test_p7_the_explanation_names_the_right_hour_where_clocks_are_put_forward():
+    friday = datetime(2026, 3, 6, 22, 0, tzinfo=UTC)  # 17:00 in New York, where summer begins on Sunday
+    assert "until Mon 2026-03-09 09:00:00 EDT" in market_aware("XNYS").explain(Call(now=friday))
+    saturday = datetime(2026, 3, 7, 22, 0, tzinfo=UTC)
+    assert "until Sun 2026-03-08 08:30:00 EDT" in until("08:30", tz="America/New_York").explain(Call(now=saturday))
+
+
 def test_explain_without_a_call_is_about_now():
     assert market_aware("24/7").explain().startswith("lives 1m, until ")
 
