@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from datetime import tzinfo
 
-__all__ = ["Entry", "File", "read_circular", "read_file", "windows_of"]
+__all__ = ["Entry", "File", "read_circular", "read_file", "span_of", "windows_of"]
 
 LARGEST = 4 * 1024 * 1024
 _KINDS = ("session", "regular", CLOSED, "uncertain")
@@ -127,7 +127,7 @@ def _toml(text: str, name: str) -> File:
             entries.append(_toml_entry(raw, kind, which, source))
     covers = data.get("covers")
     exchanges = _names(data.get("exchanges", ()), name)
-    return File(tuple(entries), None if covers is None else _covers(covers, name), source, exchanges)
+    return File(tuple(entries), None if covers is None else span_of(covers, name), source, exchanges)
 
 
 def _toml_entry(raw: dict[str, Any], kind: str, which: str, source: str) -> Entry:
@@ -163,7 +163,12 @@ def _names(given: Any, which: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _covers(given: Any, which: str) -> tuple[date, date]:
+def span_of(given: Any, which: str) -> tuple[date, date]:
+    """The span of which a calendar says everything.
+
+    Raises:
+        ConfigurationError: It is no pair of dates in order.
+    """
     days = [_as_date(each) for each in given] if isinstance(given, (list, tuple)) else []
     if len(days) != 2 or days[0] is None or days[1] is None or days[0] > days[1]:
         raise ConfigurationError(f"{which}: covers is a first and a last date, as in [2027-01-01, 2027-12-31]")

@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ._calendar_file import read_file, windows_of
+from ._calendar_file import read_file, span_of, windows_of
 from ._clock import now, zone
 from ._exchanges import TABLES, canonical, set_overlays
 from ._facts import CLOSED, Fact, Overlay, session_day
@@ -127,14 +127,13 @@ def _add_exchange(found: _Overlays, exchange: object, said: object) -> None:
         facts, covers = {}, []
         for key, what in said.items():
             if key == "covers":
-                covers.append(tuple(_date(each, name) for each in what))
+                covers.append(span_of(what, f"calendar= of {name}"))
                 continue
             day = _date(key, name)
             fact = _fact(what, f"calendar of {name}, {day}", "configure(calendar=...)")
             if fact is not None:
                 facts[day] = fact
-        spans = tuple((each[0], each[1]) for each in covers)
-        found.add(name, Overlay(facts, spans, source="configure(calendar=...)"))
+        found.add(name, Overlay(facts, tuple(covers), source="configure(calendar=...)"))
     elif callable(said):
         tell: Callable[[date], object] = said
         found.add(name, Overlay({}, tell=_teller(lambda _, day: tell(day), name)))
@@ -184,7 +183,7 @@ def _both(one: Fact, other: Fact, which: str) -> Fact:
         if flat == sorted(flat):
             # A pre-open that nobody stated may reach into the session before it.
             begins = [0, *(window[2] for window in windows)]
-            windows = tuple((max(pre, low), *hours) for (pre, *hours), low in zip(windows, begins, strict=False))
+            windows = tuple((max(pre, low), a, b) for (pre, a, b), low in zip(windows, begins, strict=False))
             return replace(one, day=session_day(windows, one.day.may_open or other.day.may_open))
     elif (one.kind, one.day) == (other.kind, other.day):
         return other
@@ -219,7 +218,7 @@ def _fact(what: object, which: str, source: str) -> Fact | None:
         return None
     if isinstance(what, str) and what.strip().lower() in _WORDS:
         return Fact(_WORDS[what.strip().lower()], None, "", source)
-    if isinstance(what, (str, list, tuple)):
+    if isinstance(what, (list, tuple)) or (isinstance(what, str) and ":" in what):
         return Fact("session", session_day(windows_of(what, which)), "", source)
     raise ConfigurationError(
         f'{which}: a day is "closed", "open", "uncertain", hours such as [("18:15", "19:15")], or None'

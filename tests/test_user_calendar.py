@@ -187,7 +187,8 @@ def test_what_is_said_of_one_exchange_and_of_all_is_put_together(toml):
 @pytest.mark.parametrize(
     "wrong",
     [5, b"x.toml", {"NSEE": {}}, {"NSE": 5}, {"NSE": {"tomorrow": "closed"}}, {"NSE": {"2026-07-10": "shut"}}, {"NSE": {5: "closed"}},
-     {"NSE": {"2026-07-10": [("15:30", "09:15")]}}, {"NSE": {"2026-07-10": [("09:15",)]}}, {"NSE": {"2026-07-10": []}}, {"NSE": {"2026-07-10": [("9.15", "10:00")]}}, "/nowhere/at/all.toml"],
+     {"NSE": {"2026-07-10": [("15:30", "09:15")]}}, {"NSE": {"2026-07-10": [("09:15",)]}}, {"NSE": {"2026-07-10": []}}, {"NSE": {"covers": 5}},
+     {"NSE": {"covers": ["2027-01-01"]}}, {"NSE": {"covers": ("2027-12-31", "2027-01-01")}}, {"NSE": {"2026-07-10": "clsoed"}}, {"NSE": {"2026-07-10": [("9.15", "10:00")]}}, "/nowhere/at/all.toml"],
     ids=str,
 )  # fmt: skip
 def test_a_wrong_calendar_is_said_at_configure(wrong):
