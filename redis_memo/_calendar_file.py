@@ -401,17 +401,20 @@ def _ics(text: str, name: str, where: tzinfo) -> File:
     lines = re.sub(r"\r?\n[ \t]", "", text).splitlines()  # long lines are folded
     entries: list[Entry] = []
     event: dict[str, tuple[str, str]] | None = None
+    inner = ""  # an alarm in an event has a summary of its own
     for line in lines:
         head, _, value = line.partition(":")
         key, _, parameters = head.partition(";")
         if line == "BEGIN:VEVENT":
             if event is not None:
                 break
-            event = {}
+            event, inner = {}, ""
         elif line == "END:VEVENT" and event is not None:
             entries += _event(event, name, where)
             event = None
-        elif event is not None:
+        elif event is not None and key in ("BEGIN", "END"):
+            inner = value if key == "BEGIN" else ""
+        elif event is not None and not inner:
             event[key.upper()] = (parameters, value)
     if event is not None:
         raise ConfigurationError(f"the calendar {name} has an event that does not end: a part of it is missing")

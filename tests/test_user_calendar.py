@@ -241,6 +241,12 @@ def test_p7_a_list_of_the_year_takes_back_a_holiday_that_was_moved(tmp_path):
     assert phase("NSE", ist("2026-11-08 18:30")) == "open", "of sessions on weekends such lists say nothing"
 
 
+def test_p7_an_alarm_in_an_event_does_not_speak_for_it():
+    alarm = "BEGIN:VALARM\nTRIGGER:-PT15M\nSUMMARY:Reminder\nEND:VALARM\n"
+    read = _ics(f"BEGIN:VEVENT\nDTSTART:20271029\nSUMMARY:Muhurat\n{alarm}END:VEVENT\n", "x", IST)
+    assert [(entry.fact.kind, entry.fact.name) for entry in read.entries] == [("uncertain", "Muhurat")]
+
+
 def test_p7_an_icalendar_file_that_was_cut_is_refused(tmp_path):
     path = tmp_path / "mine.ics"
     whole = "BEGIN:VEVENT\nDTSTART:20270126\nSUMMARY:x\nEND:VEVENT\n"
