@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from datetime import tzinfo
 
-__all__ = ["Entry", "File", "read_circular", "read_file", "windows_of"]
+__all__ = ["Entry", "File", "read_circular", "read_file", "span_of", "windows_of"]
 
 LARGEST = 4 * 1024 * 1024
 _KINDS = ("session", "regular", CLOSED, "uncertain")
@@ -42,6 +42,8 @@ _DATE = re.compile(
     r"|(?P<month2>[A-Za-z]{3,9})\.?[ -](?P<day2>\d{1,2})(?:st|nd|rd|th)?,?[ -]*(?P<year2>\d{4})",
     re.ASCII,
 )
+_NUMERIC = re.compile(r"\d[\d./ -]{3,12}", re.ASCII)  # meant for a date
+_BESIDES = {"exchange", "open", "close", "pre", "morning", "evening", "kind"}
 # What an exchange writes of a holiday on which it holds a session all the same, at an hour to be notified.
 _MUHURAT = re.compile(r"\*|muh?urat|la(?:x|ksh)mi", re.IGNORECASE)
 
@@ -125,7 +127,7 @@ def _toml(text: str, name: str) -> File:
             entries.append(_toml_entry(raw, kind, which, source))
     covers = data.get("covers")
     exchanges = _names(data.get("exchanges", ()), name)
-    return File(tuple(entries), None if covers is None else _covers(covers, name), source, exchanges)
+    return File(tuple(entries), None if covers is None else span_of(covers, name), source, exchanges)
 
 
 def _toml_entry(raw: dict[str, Any], kind: str, which: str, source: str) -> Entry:
@@ -161,7 +163,12 @@ def _names(given: Any, which: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _covers(given: Any, which: str) -> tuple[date, date]:
+def span_of(given: Any, which: str) -> tuple[date, date]:
+    """The span of which a calendar says everything.
+
+    Raises:
+        ConfigurationError: It is no pair of dates in order.
+    """
     days = [_as_date(each) for each in given] if isinstance(given, (list, tuple)) else []
     if len(days) != 2 or days[0] is None or days[1] is None or days[0] > days[1]:
         raise ConfigurationError(f"{which}: covers is a first and a last date, as in [2027-01-01, 2027-12-31]")
@@ -179,7 +186,7 @@ def windows_of(given: Any, which: str) -> tuple[tuple[int, int, int], ...]:
         times = re.split(r"\s*-\s*", window) if isinstance(window, str) else window
         if not isinstance(times, (list, tuple)) or len(times) not in (2, 3):
             raise ConfigurationError(f'{which}: a window is ("open", "close") or ("pre-open", "open", "close")')
-        *pre, opens, closes = map(minutes, times)
+        *pre, opens, closes = (_minutes(each, which) for each in times)
         found.append((pre[0] if pre else max(opens - _PRE_OPEN, 0), opens, closes))
     flat = [value for window in found for value in window]
     if not found or flat != sorted(flat) or any(opens == closes for _, opens, closes in found):
@@ -190,7 +197,14 @@ def windows_of(given: Any, which: str) -> tuple[tuple[int, int, int], ...]:
 def _pair(given: Any, which: str) -> tuple[int, int]:
     if not isinstance(given, (list, tuple)) or len(given) != 2:
         raise ConfigurationError(f'{which}: may_open is a span such as ["09:00", "20:00"]')
-    return minutes(given[0]), minutes(given[1])
+    return _minutes(given[0], which), _minutes(given[1], which)
+
+
+def _minutes(given: object, which: str) -> int:
+    try:
+        return minutes(given)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{which}: {error}") from None
 
 
 def _as_date(given: object) -> date | None:
@@ -295,9 +309,14 @@ def _by_columns(rows: list[list[str]], head: int, name: str) -> list[Entry] | No
         cells = {what: cell.strip() for what, cell in zip(heads, row, strict=False) if what}
         day = _read_date(cells.get("date", ""))
         if day is None:
-            if cells.get("weekday", "").lower()[:3] in _SHORT_WEEKDAYS and not _has_date(row):
-                raise ConfigurationError(f"{name}, line {number}: {cells.get('date', '')[:30]!r} is no date")
-            if any(_head(cell) == "date" for cell in row) or not _has_date(row):
+            given = cells.get("date", "")
+            dated = _has_date(row)
+            # Read as lines, what such a table says beside the date would be lost.
+            if _NUMERIC.fullmatch(given) or (dated and _BESIDES.intersection(heads)) or (
+                not dated and cells.get("weekday", "").lower()[:3] in _SHORT_WEEKDAYS
+            ):  # fmt: skip
+                raise ConfigurationError(f"{name}, line {number}: {given[:30]!r} is no date; write 2027-01-26")
+            if any(_head(cell) == "date" for cell in row) or not dated:
                 continue  # the heads of a second table, or a note
             return None
         entries.append(_row(day, cells, f"{name}, line {number}", name))
@@ -316,6 +335,8 @@ def _row(day: date, cells: Mapping[str, str], which: str, source: str) -> Entry:
     if cells.get("open") and cells.get("close"):
         times = [cells["pre"]] if cells.get("pre") else []
         kind, hours = "session", session_day(windows_of([(*times, cells["open"], cells["close"])], which))
+    elif cells.get("open") or cells.get("close"):
+        raise ConfigurationError(f"{which}: a session has an open and a close, and this one lacks one of them")
     elif morning or evening:
         parts = [part for part, state in ((_MORNING, morning), (_EVENING, evening)) if state.startswith("open")]
         unclear = [state for state in (morning, evening) if not state.startswith(("open", "close"))]
@@ -337,12 +358,14 @@ def _by_lines(text: str, name: str) -> Iterator[Entry]:
     for number, line in enumerate(text.splitlines(), 1):
         found = _DATE.search(line)
         day = _read_date(found[0]) if found is not None else None
-        if found is None or day is None:
+        if found is None:
             continue
         after = line[found.end() :].strip(" ,|\t")
         weekday = next((each for each in _WEEKDAYS if after.lower().startswith(each)), "")
         if not weekday:
             continue  # a sentence that mentions a date
+        if day is None:
+            raise ConfigurationError(f"{name}, line {number}: {found[0]!r} is no date")
         said = after[len(weekday) :].strip(" ,|\t")
         yield _row(day, {"weekday": weekday, "name": said}, f"{name}, line {number}", name)
 
@@ -378,16 +401,23 @@ def _ics(text: str, name: str, where: tzinfo) -> File:
     lines = re.sub(r"\r?\n[ \t]", "", text).splitlines()  # long lines are folded
     entries: list[Entry] = []
     event: dict[str, tuple[str, str]] | None = None
+    inner = ""  # an alarm in an event has a summary of its own
     for line in lines:
         head, _, value = line.partition(":")
         key, _, parameters = head.partition(";")
         if line == "BEGIN:VEVENT":
-            event = {}
+            if event is not None:
+                break
+            event, inner = {}, ""
         elif line == "END:VEVENT" and event is not None:
             entries += _event(event, name, where)
             event = None
-        elif event is not None:
+        elif event is not None and key in ("BEGIN", "END"):
+            inner = value if key == "BEGIN" else ""
+        elif event is not None and not inner:
             event[key.upper()] = (parameters, value)
+    if event is not None:
+        raise ConfigurationError(f"the calendar {name} has an event that does not end: a part of it is missing")
     if not entries:
         raise ConfigurationError(f"the calendar {name} has no event in it")
     return File(tuple(entries), None, name)
@@ -430,4 +460,7 @@ def _ics_time(given: tuple[str, str] | None, which: str, where: tzinfo) -> date 
     named = re.search(r"TZID=\"?([^;\"]+)", parameters)
     if value.endswith("Z"):
         return at.replace(tzinfo=UTC)
-    return at.replace(tzinfo=zone(named[1]) if named else where)
+    try:
+        return at.replace(tzinfo=zone(named[1]) if named else where)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{which}: {error}") from None

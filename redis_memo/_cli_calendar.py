@@ -26,6 +26,7 @@ __all__ = ["NAME", "SUMMARY", "add_arguments", "run"]
 NAME = "calendar"
 SUMMARY = "the next sessions of an exchange, how each is known, and what is not"
 _DAY = timedelta(days=1)
+_LAST_YEAR = 2195  # a thousand days on are still answered
 _WHOLE_YEAR = 8  # holidays from which on a list of one year is taken for a complete one
 
 _EXAMPLES = """examples:
@@ -76,9 +77,12 @@ def run(args: argparse.Namespace) -> Exit:
 
 def _date(text: str) -> date:
     try:
-        return date.fromisoformat(text)
+        day = date.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no date; write 2026-11-08") from None
+    if not 1970 <= day.year <= _LAST_YEAR:
+        raise argparse.ArgumentTypeError(f"days are shown for the years 1970 to {_LAST_YEAR}")
+    return day
 
 
 def _count(text: str) -> int:

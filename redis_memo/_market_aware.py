@@ -75,7 +75,7 @@ class _MarketAware(Policy):
         named: object = exchange
         if type(exchange) is Arg:
             given = arguments.get(exchange.name)
-            named = given if type(given) is str else exchange.default
+            named = exchange.default if given is None else given
         calendar = lookup(named) if type(named) is str else None
         if calendar is None:
             calendar = _calendar_for(exchange, call)
@@ -94,7 +94,7 @@ class _MarketAware(Policy):
                 if type(interval) is Arg:
                     interval = arguments.get(interval.name, interval.default)
                 if interval is not None:
-                    size = candle_seconds(interval)
+                    size = candle_seconds(interval) or math.inf  # what cannot be told may be a year
                 if upto is not None and upto.name in arguments:
                     to = math.inf  # should it not be hashable
                     to = range_end(arguments[upto.name], calendar.zone)
@@ -111,11 +111,12 @@ class _MarketAware(Policy):
             return life, "immutable", calendar, slot
         if size is not None and size < _DAY and phase == "open":
             opened, rule = start, "candle"
-            running = opened + (began - self.delay - opened) // size * size
-            complete = running + size + self.delay  # when the one that the call saw running is published
+            late, early = self.delay + self.skew, self.delay - self.skew  # a candle is published between these
+            running = opened + (began - late - opened) // size * size
+            complete = running + size + early  # when the one that the call saw running is published
             if complete <= now:
                 rule = "candle ended meanwhile"
-                complete = opened + ((now - self.delay - opened) // size + 1) * size + self.delay
+                complete = opened + ((now - early - opened) // size + 1) * size + early
             elif to is not None:
                 rule = "running candle" if to >= running else "complete candles"
             life = end if rule == "complete candles" else complete
@@ -148,7 +149,12 @@ class _MarketAware(Policy):
             final = min(final, calendar.day_start(slot.closed_at))
         if size is not None and size > _DAY:
             day = calendar.local_day(final)
-            day = day.replace(day=1) if size > 7 * _DAY else day - timedelta(days=day.weekday())
+            if size == 7 * _DAY:
+                day -= timedelta(days=day.weekday())
+            elif size == 30 * _DAY:
+                day = day.replace(day=1)
+            else:  # which day such a candle begins on is the source's choice; months are longer than 30 days
+                day -= timedelta(days=366 if size == math.inf else math.ceil(min(1.05 * size / _DAY, 3660)))
             final = calendar.midnight(day)
         return to < final
 
@@ -230,8 +236,12 @@ def _calendar_for(exchange: str | Arg, call: Call) -> Calendar | None:
     if isinstance(exchange, str):
         return lookup(exchange) or calendar_of(exchange)
     given = call.arguments.get(exchange.name)
-    named = given if isinstance(given, str) else exchange.default
-    calendar = lookup(named) or calendar_if_known(named) if isinstance(named, str) else None
+    named = exchange.default if given is None else given
+    if isinstance(named, str):
+        named = str.__str__(named)  # of an enum's member, or numpy's
+        calendar = lookup(named) or calendar_if_known(named)
+    else:
+        calendar = None  # it names one in a way that we cannot read: the default may be the wrong one
     if calendar is None:
         _complain_once(call.function)
     return calendar
@@ -275,7 +285,7 @@ def market_aware(
 
     Args:
         exchange: ``"NSE"``, ``"MCX"``, or any other that `redis_memo.market.phase` knows; or ``arg("exchange")``, the
-            call's own. Default: the call's argument ``exchange`` where there is one that is a string, else ``"NSE"``.
+            call's own. Default: the call's argument ``exchange``, or ``"NSE"`` where there is none.
         open: Lifetime while prices move: whatever ``ttl=`` takes.
         closed: Lifetime while they do not: whatever ``ttl=`` takes, cut at the next session; or ``"next_open"``, which
             is all of that time.
@@ -288,8 +298,8 @@ def market_aware(
             bonus): an aware datetime, a date for that midnight, or None. Immutable ranges live no longer.
         grace: How long after the close of trading ``open`` goes on to hold, if that is longer than the exchange's own
             closing and post-close phases: for data that are published later, as ``"3h"`` for an evening file.
-        skew: By how much this machine's clock may be wrong: entries end that much before a session begins, and are
-            taken for final that much after it.
+        skew: By how much this machine's clock may be wrong: entries end that much before a session begins or a candle
+            is published, and are taken for final that much after it.
         jitter: The largest part by which a lifetime is shortened at random, so that not all entries end at once.
         random: Source of numbers in [0, 1), for tests.
 

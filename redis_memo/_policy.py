@@ -137,7 +137,8 @@ def said_until(seconds: float, now: datetime) -> str:
     """Say a lifetime and its end, in the zone of ``now``."""
     if seconds <= 0:
         return "is not stored"
-    end = now + timedelta(seconds=seconds)
+    # By the instant: a sum of local times is off by an hour where clocks are changed in between.
+    end = (now.astimezone(UTC) + timedelta(seconds=seconds)).astimezone(now.tzinfo)
     shown = format_duration(seconds if seconds < 1 else round(seconds))
     return f"lives {shown}, until {end:%a %Y-%m-%d %H:%M:%S} {end.tzname() or ''}".rstrip()
 

@@ -149,7 +149,7 @@ class Calendar:
         self._months: dict[tuple[int, int], _Month] = {}
         self.last = Slot(math.inf, -math.inf, "closed", -math.inf)
         self._today = (math.inf, -math.inf)
-        self._warned = False
+        self._warned: set[bool] = set()  # of times too early, and of times too late
         # Epoch seconds between which nothing is guessed; narrow until the library is read.
         self._known = (math.inf, -math.inf)
         self.known_from = math.inf
@@ -182,7 +182,7 @@ class Calendar:
         closes = bisect_right(month.closes, start)
         closed_at = month.closes[closes - 1] if closes else -math.inf
         found = Slot(start, month.starts[index + 1], month.phases[index], closed_at)
-        if not self._warned and not self._known[0] <= t < self._known[1]:
+        if len(self._warned) < 2 and not self._known[0] <= t < self._known[1]:
             self._warn(early=t < self._known[0])
         # One tuple, replaced as a whole: another thread sees the old slot or the new one, never half of each.
         self.last = found
@@ -271,6 +271,9 @@ class Calendar:
             return Agenda(day, tuple(self._from_fact(day, fact)), "yours", fact.name, fact.source)
         if self._table is not None and self._in_table(day):
             fact = self._table.stated(day)
+            if fact.kind == CLOSED and day.weekday() < 5 and overlay is not None and overlay.covered(day):
+                # A holiday that was moved since; where the user's list only lacks it, that costs calls.
+                return Agenda(day, tuple(self._regular(day)), "yours", "", overlay.source)
             return Agenda(day, tuple(self._from_fact(day, fact)), "table", fact.name, fact.source)
         if overlay is not None and overlay.covered(day):
             spans = tuple(self._regular(day)) if day.weekday() < 5 else ()
@@ -413,9 +416,9 @@ class Calendar:
 
     def _warn(self, *, early: bool) -> None:
         with _lock:
-            if self._warned:
+            if early in self._warned:
                 return
-            self._warned = True
+            self._warned.add(early)
         since, until = (self.local_day(t) for t in self._known)
         if early:
             _log.warning(

@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ._calendar_file import read_file, windows_of
+from ._calendar_file import read_file, span_of, windows_of
 from ._clock import now, zone
 from ._exchanges import TABLES, canonical, set_overlays
 from ._facts import CLOSED, Fact, Overlay, session_day
@@ -126,14 +127,13 @@ def _add_exchange(found: _Overlays, exchange: object, said: object) -> None:
         facts, covers = {}, []
         for key, what in said.items():
             if key == "covers":
-                covers.append(tuple(_date(each, name) for each in what))
+                covers.append(span_of(what, f"calendar= of {name}"))
                 continue
             day = _date(key, name)
             fact = _fact(what, f"calendar of {name}, {day}", "configure(calendar=...)")
             if fact is not None:
                 facts[day] = fact
-        spans = tuple((each[0], each[1]) for each in covers)
-        found.add(name, Overlay(facts, spans, source="configure(calendar=...)"))
+        found.add(name, Overlay(facts, tuple(covers), source="configure(calendar=...)"))
     elif callable(said):
         tell: Callable[[date], object] = said
         found.add(name, Overlay({}, tell=_teller(lambda _, day: tell(day), name)))
@@ -148,14 +148,46 @@ def _add_file(found: _Overlays, path: str | os.PathLike[str], exchanges: tuple[s
     given = Path(path).expanduser()
     read = read_file(given, _zone_of(given, exchanges))
     by_exchange: dict[str, dict[date, Fact]] = {}
+    own: dict[tuple[str, date], bool] = {}
     whole = exchanges or read.exchanges or _UNNAMED
     for entry in read.entries:
         for exchange in exchanges or entry.exchanges or whole:
-            by_exchange.setdefault(canonical(exchange), {})[entry.day] = entry.fact
+            name, its_own = _named(exchange, given), bool(entry.exchanges)
+            facts = by_exchange.setdefault(name, {})
+            before = facts.get(entry.day)
+            if before is not None and own.get((name, entry.day)) == its_own:
+                facts[entry.day] = _both(before, entry.fact, f"{given.name}, {name} {entry.day}")
+            elif before is None or its_own:  # what is said of some exchanges comes before what is said of all
+                facts[entry.day], own[name, entry.day] = entry.fact, its_own
     covers = () if read.covers is None else (read.covers,)
-    for exchange in {*by_exchange, *(map(canonical, whole) if covers else ())}:
-        of_it = covers if exchange in set(map(canonical, whole)) else ()
+    named = {_named(exchange, given) for exchange in whole}
+    for exchange in {*by_exchange, *(named if covers else ())}:
+        of_it = covers if exchange in named else ()
         found.add(exchange, Overlay(by_exchange.get(exchange, {}), of_it, source=read.source))
+
+
+def _named(exchange: str, path: Path) -> str:
+    try:
+        return canonical(exchange)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path.name}: {error}") from None
+
+
+def _both(one: Fact, other: Fact, which: str) -> Fact:
+    """Two facts of one file about one day: a holiday with its Muhurat hour, or a day's two sessions."""
+    if CLOSED in (one.kind, other.kind):
+        return one if other.kind == CLOSED else other
+    if one.kind == other.kind == "session" and one.day is not None and other.day is not None and one.day != other.day:
+        windows = tuple(sorted({*one.day.windows, *other.day.windows}))
+        flat = [moment for window in windows for moment in window[1:]]
+        if flat == sorted(flat):
+            # A pre-open that nobody stated may reach into the session before it.
+            begins = [0, *(window[2] for window in windows)]
+            windows = tuple((max(pre, low), a, b) for (pre, a, b), low in zip(windows, begins, strict=False))
+            return replace(one, day=session_day(windows, one.day.may_open or other.day.may_open))
+    elif (one.kind, one.day) == (other.kind, other.day):
+        return other
+    raise ConfigurationError(f"{which}: two entries are about this day, and they contradict each other")
 
 
 def _zone_of(path: Path, exchanges: tuple[str, ...]) -> tzinfo:
@@ -186,7 +218,7 @@ def _fact(what: object, which: str, source: str) -> Fact | None:
         return None
     if isinstance(what, str) and what.strip().lower() in _WORDS:
         return Fact(_WORDS[what.strip().lower()], None, "", source)
-    if isinstance(what, (str, list, tuple)):
+    if isinstance(what, (list, tuple)) or (isinstance(what, str) and ":" in what):
         return Fact("session", session_day(windows_of(what, which)), "", source)
     raise ConfigurationError(
         f'{which}: a day is "closed", "open", "uncertain", hours such as [("18:15", "19:15")], or None'

@@ -650,3 +650,19 @@ def test_p7_the_policy_reads_as_it_was_written_and_compares_by_value():
     assert market_aware("NSE") == market_aware("XNSE", open="1m")
     assert market_aware() == market_aware(open="1m") != market_aware("NSE")
     assert as_policy(market_aware()) == market_aware()
+
+
+@pytest.mark.parametrize("exchange", ["MCX", "CDS"])
+@pytest.mark.parametrize("day", ["2024-01-20", "2024-03-02", "2024-05-18"])
+def test_p7_on_saturdays_of_the_stock_exchanges_of_which_others_say_nothing_nothing_is_bet(exchange, day):
+    assert phase(exchange, ist(f"{day} 11:00")) == "uncertain"
+
+
+def test_p7_a_time_before_the_table_does_not_use_up_the_warning_of_its_end(caplog):
+    _exchanges.set_overlays(_exchanges._read)  # as in a process that has warned of nothing yet
+    caplog.set_level(logging.WARNING, logger="redis_memo.market")
+    for at in ("2019-07-10 12:00", "2019-08-10 12:00", "2027-07-14 12:00", "2027-08-14 12:00"):  # a backtest, then New Year
+        phase("NSE", ist(at))
+    assert [("Is the clock right" in message, "calendar import" in message) for message in caplog.messages] == [
+        (True, False), (False, True)
+    ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import logging
 import math
 import subprocess
@@ -10,6 +11,7 @@ import timeit
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -60,9 +62,21 @@ def test_p5_p6_an_argument_that_names_no_exchange_lives_short_and_is_not_repeate
     assert all("TOPSECRET" not in record.getMessage() for record in caplog.records)
 
 
-@pytest.mark.parametrize("exchange", [None, 5, ["NSE"], object()])
-def test_p5_an_exchange_that_is_no_text_counts_as_left_out(exchange):
-    assert life(market_aware(), "2026-07-10 20:00", exchange=exchange) > 86400
+class Listed(enum.Enum):
+    MCX = "MCX"
+
+
+class ListedText(str, enum.Enum):  # noqa: UP042 - its str() is not its value
+    MCX = "MCX"
+
+
+def test_p7_an_exchange_that_is_named_otherwise_is_not_taken_for_the_default():
+    at = "2026-07-10 20:00"  # NSE is closed until Monday, MCX trades
+    market.phase("NSE")  # the default is at hand
+    assert life(market_aware(), at, exchange=None) > 86400, "as if it were left out"
+    for exchange in (ListedText.MCX, np.str_("MCX"), Listed.MCX, 5, ["MCX"], object()):
+        assert life(market_aware(open="30s"), at, exchange=exchange) == 30
+    assert life(market_aware(), at, exchange=np.str_("NSE")) > 86400
 
 
 # --- candles
@@ -166,6 +180,23 @@ def test_p7_a_week_that_is_not_over_is_not_immutable():
     assert life(policy, "2026-07-10 11:00", interval="month", to_date="2026-06-30") == 30 * 86400
 
 
+@pytest.mark.parametrize(
+    ("interval", "final", "not_yet"),
+    [
+        ("3mo", "2026-05-15", "2026-07-31"),  # a quarter began on July 1
+        ("3d", "2026-08-15", "2026-08-17"),
+        ("12M", "2025-08-01", "2025-12-31"),
+        ("year", "2025-08-18", "2026-08-19"),
+        ("1W-FRI", "2025-08-18", "2026-08-19"),
+        (10080, "2025-08-18", "2026-08-19"),
+    ],
+)
+def test_p7_a_candle_of_a_long_or_an_unknown_length_is_not_over_for_as_long_as_it_may_run(interval, final, not_yet):
+    at = "2026-08-20 11:00"
+    assert life(market_aware(), at, interval=interval, to_date=not_yet) == 60
+    assert life(market_aware(), at, interval=interval, to_date=final) == 7 * 86400
+
+
 def test_p7_grace_keeps_the_last_session_from_being_final():
     policy = market_aware(grace="20h", immutable="30d")
     assert life(policy, "2026-07-10 08:00", to_date="2026-07-09") <= 60  # closed 16.5 hours ago
@@ -214,6 +245,14 @@ def test_p7_whatever_the_arguments_an_entry_ends_where_its_answer_may_change(t, 
             edge = (t + alone - 2 - opened.timestamp()) % size
             at_close = market.next_close("NSE", now).timestamp() == pytest.approx(t + alone, abs=1e-2)
             assert at_close or min(edge, size - edge) < 1e-3
+
+
+def test_p7_a_clock_that_may_be_wrong_leaves_a_margin_around_a_candles_end():
+    policy = market_aware(skew="10s")
+    assert ends(policy, "2026-07-10 10:00", interval="60minute") == ist("2026-07-10 10:14:52")
+    for at in ("10:14:53", "10:15:01", "10:15:11"):  # by the right clock the hour may be over, or not
+        assert life(policy, f"2026-07-10 {at}", interval="60minute") == 60
+    assert ends(policy, "2026-07-10 10:15:12", interval="60minute") == ist("2026-07-10 11:14:52")
 
 
 def test_p7_a_clock_that_may_be_wrong_leaves_a_margin():
@@ -407,6 +446,13 @@ def test_p7_the_explanation_tells_the_lifetime_that_the_policy_gives(t, interval
     seconds = resolve(policy, given)
     shown = ttl.format_duration(seconds if seconds < 1 else round(seconds)) if seconds else "is not stored"
     assert shown in policy.explain(given).splitlines()[0]
+
+
+def test_p7_the_explanation_names_the_right_hour_where_clocks_are_put_forward():
+    friday = datetime(2026, 3, 6, 22, 0, tzinfo=UTC)  # 17:00 in New York, where summer begins on Sunday
+    assert "until Mon 2026-03-09 09:00:00 EDT" in market_aware("XNYS").explain(Call(now=friday))
+    saturday = datetime(2026, 3, 7, 22, 0, tzinfo=UTC)
+    assert "until Sun 2026-03-08 08:30:00 EDT" in until("08:30", tz="America/New_York").explain(Call(now=saturday))
 
 
 def test_explain_without_a_call_is_about_now():

@@ -187,7 +187,8 @@ def test_what_is_said_of_one_exchange_and_of_all_is_put_together(toml):
 @pytest.mark.parametrize(
     "wrong",
     [5, b"x.toml", {"NSEE": {}}, {"NSE": 5}, {"NSE": {"tomorrow": "closed"}}, {"NSE": {"2026-07-10": "shut"}}, {"NSE": {5: "closed"}},
-     {"NSE": {"2026-07-10": [("15:30", "09:15")]}}, {"NSE": {"2026-07-10": [("09:15",)]}}, {"NSE": {"2026-07-10": []}}, {"NSE": {"2026-07-10": [("9.15", "10:00")]}}, "/nowhere/at/all.toml"],
+     {"NSE": {"2026-07-10": [("15:30", "09:15")]}}, {"NSE": {"2026-07-10": [("09:15",)]}}, {"NSE": {"2026-07-10": []}}, {"NSE": {"covers": 5}},
+     {"NSE": {"covers": ["2027-01-01"]}}, {"NSE": {"covers": ("2027-12-31", "2027-01-01")}}, {"NSE": {"2026-07-10": "clsoed"}}, {"NSE": {"2026-07-10": [("9.15", "10:00")]}}, "/nowhere/at/all.toml"],
     ids=str,
 )  # fmt: skip
 def test_a_wrong_calendar_is_said_at_configure(wrong):
@@ -209,7 +210,52 @@ def test_a_wrong_file_names_the_file_and_the_entry(tmp_path, text, said):
     path.write_text(text)
     with pytest.raises(ConfigurationError, match=said) as caught:
         use_calendar(path)
-    assert "mine.toml" in str(caught.value) or "exchange" in str(caught.value) or "time" in str(caught.value)
+    assert "mine.toml" in str(caught.value)
+
+
+def test_p7_what_one_file_says_twice_of_a_day_is_put_together_or_refused(tmp_path):
+    day, path = date(2027, 1, 30), tmp_path / "mine.toml"  # a Saturday
+    closed = "[[closed]]\ndate = 2027-01-30\n{}\n"
+    session = '[[session]]\ndate = 2027-01-30\nwindows = [["09:15", "{}"]]\n'
+
+    def read(*parts):
+        path.write_text("".join(parts))
+        use_calendar(path)
+        return [(f"{opens:%H:%M}", f"{closes:%H:%M}") for s in sessions("NSE", day, day) for opens, closes in s.windows]
+
+    for parts in ((closed.format(""), session.format("15:30")), (session.format("15:30"), closed.format(""))):
+        assert read(*parts) == [("09:15", "15:30")], "the longer one: a holiday may have its hour of Muhurat"
+    later = session.format("12:30").replace("09:15", "11:30")
+    assert read(later, session.format("10:00")) == [("09:15", "10:00"), ("11:30", "12:30")]
+    assert read(session.format("10:00"), closed.format('exchanges = ["NSE"]')) == [], "what names the exchange counts"
+    with pytest.raises(ConfigurationError, match=r"mine\.toml, NSE 2027-01-30"):
+        read(session.format("15:30"), session.format("12:30"))
+
+
+def test_p7_a_list_of_the_year_takes_back_a_holiday_that_was_moved(tmp_path):
+    path = tmp_path / "2026.toml"
+    path.write_text("covers = [2026-01-01, 2026-12-31]\n[[closed]]\ndate = 2026-05-27\n")
+    use_calendar(path)
+    assert phase("NSE", ist("2026-05-27 11:00")) == "closed"
+    assert phase("NSE", ist("2026-05-28 11:00")) == "open", "closed by the table, and not in the newer list"
+    assert phase("NSE", ist("2026-11-08 18:30")) == "open", "of sessions on weekends such lists say nothing"
+
+
+def test_p7_an_alarm_in_an_event_does_not_speak_for_it():
+    alarm = "BEGIN:VALARM\nTRIGGER:-PT15M\nSUMMARY:Reminder\nEND:VALARM\n"
+    read = _ics(f"BEGIN:VEVENT\nDTSTART:20271029\nSUMMARY:Muhurat\n{alarm}END:VEVENT\n", "x", IST)
+    assert [(entry.fact.kind, entry.fact.name) for entry in read.entries] == [("uncertain", "Muhurat")]
+
+
+def test_p7_an_icalendar_file_that_was_cut_is_refused(tmp_path):
+    path = tmp_path / "mine.ics"
+    whole = "BEGIN:VEVENT\nDTSTART:20270126\nSUMMARY:x\nEND:VEVENT\n"
+    path.write_text(whole + "BEGIN:VEVENT\nDTSTART:20270130T091500\nDTEND:20270130T153000\n")
+    with pytest.raises(ConfigurationError, match=r"mine\.ics has an event that does not end"):
+        use_calendar(path)
+    path.write_text(whole.replace(":2027", ";TZID=India Standard Time:2027").replace("0126", "0126T091500"))
+    with pytest.raises(ConfigurationError, match=r"mine\.ics, event 'x'.*India Standard Time"):
+        use_calendar(path)
 
 
 # --- circulars
@@ -274,7 +320,10 @@ def test_p7_half_holidays_of_mcx_are_read():
     [
         (CIRCULAR_CSV.replace("Tuesday", "Monday"), "2027-01-26 is a Tuesday"), (CIRCULAR_TEXT.replace("Tuesday", "Monday"), "line 4"),
         ("nothing here", "no line with a date"), ("", "no line"), ("Date,Description\n", "no line"), ("date,kind\n2027-01-26,half\n", "line 2"),
-        (CIRCULAR_HTML.replace("26-Jan-2027", "26-Jam-2027"), "cannot be read"), (CIRCULAR_BARS.replace("26/01/2027", "26/13/2027"), "cannot be read"), (CIRCULAR_BARS.replace("26/01/2027", "Jan 26"), "'Jan 26' is no date"),
+        (CIRCULAR_HTML.replace("26-Jan-2027", "26-Jam-2027"), "cannot be read"), (CIRCULAR_BARS.replace("26/01/2027", "26/13/2027"), "line 3: '26/13/2027' is no date"), (CIRCULAR_BARS.replace("26/01/2027", "Jan 26"), "'Jan 26' is no date"),
+        ("date,open,close\n2027-01-26,,\n2027/01/30,09:15,15:30\n", "line 3: '2027/01/30' is no date"), ("date,open,close\n2027-01-30,09:15,\n", "line 2.* lacks one"),
+        ("date,day,open,close,name\n2027-01-26,Tuesday,,,x\n2027-13-30,Saturday,09:15,15:30,y\n", "line 3: '2027-13-30' is no date"),
+        ("date,open,close\n2027-01-30,9.15,15:30\n", "holidays, line 2: '9.15' is no time"), (CIRCULAR_TEXT.replace("January", "Xanuary"), "is no date"),
     ],
 )  # fmt: skip
 def test_p7_what_cannot_be_told_is_an_error_and_not_skipped(text, said):
@@ -416,6 +465,13 @@ def test_calendar_check_is_for_cron(capsys):
         assert run("calendar", "--check", "30", capsys=capsys)[0] == 0
         assert run("calendar", "--check", "90", capsys=capsys)[0] == 1
         assert run("calendar", "XNYS", "--check", "900", capsys=capsys)[0] == 0
+
+
+@pytest.mark.parametrize("day", ["9999-12-30", "0001-01-01", "1969-12-31", "2200-01-01"])
+def test_a_day_that_no_calendar_reaches_is_a_wrong_command_line(capsys, day):
+    with pytest.raises(SystemExit, match="2"):
+        _cli.main(["calendar", "MCX", "--from", day])
+    assert "1970 to 2195" in capsys.readouterr().err
 
 
 def test_what_goes_wrong_is_one_line_and_an_exit_code(capsys, tmp_path):
