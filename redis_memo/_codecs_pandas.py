@@ -31,7 +31,7 @@ try:
 except ImportError:  # pandas 2
     _internals = None
 
-__all__: list[str] = []
+__all__ = ["some_columns"]
 
 _ROWS_AT_ONCE: Final = 4096
 _SHORT: Final = 32 * 1024  # bytes of a column below which it has no buffer of its own
@@ -66,7 +66,7 @@ def _get_short(dec: Decoder) -> tuple[Any, Any]:
         raise UnreadableEntry("a frame is damaged")
     places: Any = np.frombuffer(dec.blob(), f"<u{width}")
     rows = dec.size()
-    if not fixed(dtype) or dec.measure() != len(places) * rows * dtype.itemsize:
+    if not fixed(dtype) or not dtype.itemsize or dec.measure() != len(places) * rows * dtype.itemsize:
         raise UnreadableEntry("a frame is damaged")
     matrix = np.empty((len(places), rows), dtype)
     dec.fill(writable(matrix))
@@ -222,6 +222,11 @@ def _chosen(columns: Any, wanted: Sequence[object]) -> Any:
             raise NoSuchColumn(f"the frame has no column {name!r}; it has {len(columns)}")
         found += at
     return np.array(found, np.intp)
+
+
+def some_columns(frame: Any, wanted: Sequence[object]) -> Any:
+    """Some columns of a frame, in the order in which they are wanted."""
+    return frame.take(_chosen(frame.columns, wanted), axis=1)
 
 
 def _build(blocks: list[tuple[Any, Any]], index: Any, columns: Any) -> Any:
