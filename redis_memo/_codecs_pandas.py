@@ -188,7 +188,10 @@ def _get_columns(dec: Decoder, rows: int, width: int, chosen: Any) -> list[tuple
         blocks = [(values[keep] if values.ndim > 1 or len(keep) != 1 else values, places[keep])
                   for values, places in blocks if (keep := np.isin(places, chosen)).any()]  # fmt: skip
     found = sorted(place for _, places in blocks for place in places.tolist())
-    if found != (list(range(width)) if chosen is None else sorted(chosen.tolist())):
+    # A range of labels is any length for a few bytes: it is not to be spelled out before it is as long as what is here.
+    if len(found) != (width if chosen is None else len(chosen)) or found != (
+        list(range(width)) if chosen is None else sorted(chosen.tolist())
+    ):
         raise UnreadableEntry("a frame does not add up")
     return blocks
 

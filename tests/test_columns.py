@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -157,6 +158,21 @@ def test_a_claimed_number_of_buffers_is_not_believed() -> None:
     planted = payload.meta[:at] + b"\xff" + (1 << 40).to_bytes(8, "little") + payload.meta[at + 1 :]
     with pytest.raises(UnreadableEntry, match="shorter than it claims"):
         loads(planted, payload.buffers, trusted=False)
+
+
+def test_a_claimed_number_of_columns_is_not_believed() -> None:
+    """P5, P6: labels that are a range are as long as one likes; counting to their end would fill the memory."""
+    payload = dumps(pd.DataFrame([[1.0, 2.0]], columns=pd.RangeIndex(2)), allow_pickle=False)
+    small, large = dumps(pd.RangeIndex(2), allow_pickle=False).meta, dumps(pd.RangeIndex(2**28), allow_pickle=False).meta
+    planted = payload.meta.replace(small, large, 1)
+    assert planted != payload.meta
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnreadableEntry, match="does not add up"):
+            loads(planted, payload.buffers, trusted=False)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 GOLDEN_COLUMNS = {
