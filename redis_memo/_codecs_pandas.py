@@ -209,17 +209,21 @@ def _get_frame(dec: Decoder) -> Any:
     if wanted is None:
         blocks = _get_columns(dec, len(index), len(columns), None)
         return _get_extras(dec, _build(blocks, index, columns))
-    chosen = _chosen(columns, wanted)
+    asked = _chosen(columns, wanted)
+    chosen = np.array(list(dict.fromkeys(asked.tolist())), np.intp)  # a column asked for twice is read once
     blocks = _get_columns(dec, len(index), len(columns), chosen)
     order = np.argsort(chosen)
     placed = [(values, order[np.searchsorted(chosen[order], places)]) for values, places in blocks]
-    return _get_extras(dec, _build(placed, index, columns.take(chosen)))
+    frame = _build(placed, index, columns.take(chosen))
+    if len(asked) > len(chosen):
+        frame = frame.take(order[np.searchsorted(chosen[order], asked)], axis=1)
+    return _get_extras(dec, frame)
 
 
 def _chosen(columns: Any, wanted: Sequence[object]) -> Any:
     """Where the columns of these names are, as ``frame[list(wanted)]`` would have them."""
     found = []
-    for name in dict.fromkeys(wanted):
+    for name in wanted:
         at = columns.get_indexer_for([name]).tolist()
         if -1 in at:
             raise NoSuchColumn(f"the frame has no column {name!r}; it has {len(columns)}")

@@ -339,7 +339,7 @@ def wide(rows: int = 8_000) -> pd.DataFrame:
     return frame
 
 
-SELECTIONS = (["f3"], ["n", "f19", "f0"], ["kind", "name", "object", "f5"], list(wide(10)), [])
+SELECTIONS = (["f3"], ["n", "f3", "n"], ["n", "f19", "f0"], ["kind", "name", "object", "f5"], list(wide(10)), [])
 
 
 @pytest.mark.usefixtures("_chunk")
