@@ -206,6 +206,8 @@ def _put_frame(enc: Encoder, frame: Any) -> None:
 def _get_frame(dec: Decoder) -> Any:
     wanted, dec.columns = dec.columns, None
     columns, index = dec.some(pd.Index), dec.some(pd.Index)
+    if len(columns) > dec.room():  # labels that are a range would be spelled out to find one
+        raise UnreadableEntry("a frame does not add up")
     if wanted is None:
         blocks = _get_columns(dec, len(index), len(columns), None)
         return _get_extras(dec, _build(blocks, index, columns))

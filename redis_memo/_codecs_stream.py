@@ -381,6 +381,10 @@ class Decoder:
             return length
         return len(self._buffers[self._taken])
 
+    def room(self) -> int:
+        """Bytes of all that there is to read: what takes a byte each cannot be more."""
+        return self.end + sum(map(len, self._buffers))
+
     def measure_buffers(self, count: int) -> list[int]:
         """How long the next buffers are."""
         return list(map(len, self._buffers[self._taken : self._taken + count]))

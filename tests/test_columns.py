@@ -160,7 +160,8 @@ def test_a_claimed_number_of_buffers_is_not_believed() -> None:
         loads(planted, payload.buffers, trusted=False)
 
 
-def test_a_claimed_number_of_columns_is_not_believed() -> None:
+@pytest.mark.parametrize("columns", [None, ["close"]])
+def test_a_claimed_number_of_columns_is_not_believed(columns: list[str] | None) -> None:
     """P5, P6: labels that are a range are as long as one likes; counting to their end would fill the memory."""
     payload = dumps(pd.DataFrame([[1.0, 2.0]], columns=pd.RangeIndex(2)), allow_pickle=False)
     small, large = dumps(pd.RangeIndex(2), allow_pickle=False).meta, dumps(pd.RangeIndex(2**28), allow_pickle=False).meta
@@ -169,7 +170,7 @@ def test_a_claimed_number_of_columns_is_not_believed() -> None:
     tracemalloc.start()
     try:
         with pytest.raises(UnreadableEntry, match="does not add up"):
-            loads(planted, payload.buffers, trusted=False)
+            loads(planted, payload.buffers, trusted=False, columns=columns)
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()
