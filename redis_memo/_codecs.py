@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = ["Payload", "dumps", "loads", "register_type", "registered_types"]
 
 T = TypeVar("T")
+_FRAME: Final = b"x\x0cpd.DataFrame"  # how the stream of a frame begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,8 @@ def loads(
         NoSuchColumn: The frame has no column of such a name, or it is no frame.
         Needs: A buffer has to be fetched first.
     """
+    if columns is not None and bytes(meta[: len(_FRAME)]) != _FRAME:
+        raise NoSuchColumn("what is stored is no frame of pandas' own class, and has no columns to be read alone")
     try:
         dec = Decoder(bytes(meta), buffers, trusted=trusted, columns=columns)
         value = dec.get()
@@ -141,8 +144,6 @@ def loads(
         if type(error).__name__ != "PanicException":  # what a Rust library raises instead of an Exception
             raise
         raise UnreadableEntry("the entry cannot be read (PanicException)") from None
-    if dec.columns is not None:
-        raise NoSuchColumn("what is stored is no frame of pandas' own class, and has no columns to be read alone")
     return value
 
 

@@ -31,7 +31,7 @@ try:
 except ImportError:  # pandas 2
     _internals = None
 
-__all__: list[str] = []
+__all__ = ["some_columns"]
 
 _ROWS_AT_ONCE: Final = 4096
 _SHORT: Final = 32 * 1024  # bytes of a column below which it has no buffer of its own
@@ -66,7 +66,7 @@ def _get_short(dec: Decoder) -> tuple[Any, Any]:
         raise UnreadableEntry("a frame is damaged")
     places: Any = np.frombuffer(dec.blob(), f"<u{width}")
     rows = dec.size()
-    if not fixed(dtype) or dec.measure() != len(places) * rows * dtype.itemsize:
+    if not fixed(dtype) or not dtype.itemsize or dec.measure() != len(places) * rows * dtype.itemsize:
         raise UnreadableEntry("a frame is damaged")
     matrix = np.empty((len(places), rows), dtype)
     dec.fill(writable(matrix))
@@ -188,7 +188,10 @@ def _get_columns(dec: Decoder, rows: int, width: int, chosen: Any) -> list[tuple
         blocks = [(values[keep] if values.ndim > 1 or len(keep) != 1 else values, places[keep])
                   for values, places in blocks if (keep := np.isin(places, chosen)).any()]  # fmt: skip
     found = sorted(place for _, places in blocks for place in places.tolist())
-    if found != (list(range(width)) if chosen is None else sorted(chosen.tolist())):
+    # A range of labels is any length for a few bytes: it is not to be spelled out before it is as long as what is here.
+    if len(found) != (width if chosen is None else len(chosen)) or found != (
+        list(range(width)) if chosen is None else sorted(chosen.tolist())
+    ):
         raise UnreadableEntry("a frame does not add up")
     return blocks
 
@@ -203,25 +206,36 @@ def _put_frame(enc: Encoder, frame: Any) -> None:
 def _get_frame(dec: Decoder) -> Any:
     wanted, dec.columns = dec.columns, None
     columns, index = dec.some(pd.Index), dec.some(pd.Index)
+    if len(columns) > dec.room():  # labels that are a range would be spelled out to find one
+        raise UnreadableEntry("a frame does not add up")
     if wanted is None:
         blocks = _get_columns(dec, len(index), len(columns), None)
         return _get_extras(dec, _build(blocks, index, columns))
-    chosen = _chosen(columns, wanted)
+    asked = _chosen(columns, wanted)
+    chosen = np.array(list(dict.fromkeys(asked.tolist())), np.intp)  # a column asked for twice is read once
     blocks = _get_columns(dec, len(index), len(columns), chosen)
     order = np.argsort(chosen)
     placed = [(values, order[np.searchsorted(chosen[order], places)]) for values, places in blocks]
-    return _get_extras(dec, _build(placed, index, columns.take(chosen)))
+    frame = _build(placed, index, columns.take(chosen))
+    if len(asked) > len(chosen):
+        frame = frame.take(order[np.searchsorted(chosen[order], asked)], axis=1)
+    return _get_extras(dec, frame)
 
 
 def _chosen(columns: Any, wanted: Sequence[object]) -> Any:
     """Where the columns of these names are, as ``frame[list(wanted)]`` would have them."""
     found = []
-    for name in dict.fromkeys(wanted):
+    for name in wanted:
         at = columns.get_indexer_for([name]).tolist()
         if -1 in at:
             raise NoSuchColumn(f"the frame has no column {name!r}; it has {len(columns)}")
         found += at
     return np.array(found, np.intp)
+
+
+def some_columns(frame: Any, wanted: Sequence[object]) -> Any:
+    """Some columns of a frame, in the order in which they are wanted."""
+    return frame.take(_chosen(frame.columns, wanted), axis=1)
 
 
 def _build(blocks: list[tuple[Any, Any]], index: Any, columns: Any) -> Any:

@@ -56,6 +56,7 @@ _HASHES_PER_BYTE: Final = 64
 _U64: Final = struct.Struct("<Q")
 _PENDING: Final = object()  # stands for an object that has an index but does not exist yet
 
+
 class Needs(Exception):  # noqa: N818 - a signal between reader and `_survey`, never seen outside
     """Buffers have to be fetched before the reader can go on."""
 
@@ -380,6 +381,10 @@ class Decoder:
             return length
         return len(self._buffers[self._taken])
 
+    def room(self) -> int:
+        """Bytes of all that there is to read: what takes a byte each cannot be more."""
+        return self.end + sum(map(len, self._buffers))
+
     def measure_buffers(self, count: int) -> list[int]:
         """How long the next buffers are."""
         return list(map(len, self._buffers[self._taken : self._taken + count]))
@@ -399,6 +404,8 @@ class Decoder:
     def get_apart(self, *, wanted: bool) -> Any:
         """Read what `Encoder.put_apart` wrote, or pass over it: then what refers to a part of it cannot be read."""
         length, buffers, objects, classes = self.size(), self.size(), self.size(), self.size()
+        if buffers > len(self._buffers) - self._taken:
+            raise UnreadableEntry("the entry is shorter than it claims")
         if wanted:
             self.require(0, range(buffers))
             return self.get()

@@ -161,6 +161,9 @@ class Packed:
         parts, self._parts = self._parts[::-1], []
         while parts:
             part = parts.pop()
+            if part.how != RAW and part.raw > SEGMENT:
+                # Decompressing takes several times a segment's size beside it, which is to be next to nothing.
+                raise UnreadableEntry("a segment is larger than one can be")
             if part.digest and self._check(part.data) != part.digest:
                 raise UnreadableEntry("damaged")
             yield part
@@ -197,5 +200,3 @@ def _unpack(part: Part, target: memoryview) -> None:
         _planes().decode_pco(part.data, target)
     else:
         raise UnreadableEntry("a segment is stored in a way that this version does not know")
-
-

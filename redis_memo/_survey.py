@@ -6,11 +6,14 @@ kind. What is fetched is checked against the digests in the part that was read f
 
 from __future__ import annotations
 
+import importlib
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from ._codecs import loads
 from ._codecs_stream import Awaited, Needs
 from ._envelope import CHUNKS
+from .errors import NoSuchColumn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,10 +21,22 @@ if TYPE_CHECKING:
     from ._envelope import Sealer, Span
     from ._zstd import Bytes
 
-__all__ = ["FIRST", "Columns"]
+__all__ = ["FIRST", "Columns", "some_columns"]
 
 FIRST: Final = 256 << 10  # bytes that are read first: a small entry as a whole, of a large one what says where all lies
 PENDING: Final = object()
+
+
+def some_columns(value: Any, names: Sequence[object]) -> Any:
+    """Some columns of a frame that was read as a whole; it need not come from a stream that can be read in parts.
+
+    Raises:
+        NoSuchColumn: The frame has no such column, or it is no frame.
+    """
+    pandas: Any = sys.modules.get("pandas")
+    if pandas is None or type(value) is not pandas.DataFrame:
+        raise NoSuchColumn("what is stored is no frame of pandas' own class, and has no columns to be read alone")
+    return importlib.import_module("redis_memo._codecs_pandas").some_columns(value, names)
 
 
 class Columns:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import pathlib
+import tracemalloc
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from redis_memo import _planes, _segments
-from redis_memo._segments import GRID, PCO, RAW, ZSTD, Packed, Part, pack
+from redis_memo._codecs import dumps, loads
+from redis_memo._segments import EXPANSION, GRID, PCO, RAW, ZSTD, Packed, Part, pack
 from redis_memo.errors import UnreadableEntry
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "segments.json"
@@ -51,9 +54,9 @@ def columns(kind: str) -> st.SearchStrategy[Any]:
     else:
         modulus = 1 << 8 * dtype.itemsize
         grid = st.builds(
-            lambda whole, step, base: np.array([(n * step + base) % modulus for n in whole], "<u8")
-            .astype(f"<u{dtype.itemsize}")
-            .view(dtype),
+            lambda whole, step, base: (
+                np.array([(n * step + base) % modulus for n in whole], "<u8").astype(f"<u{dtype.itemsize}").view(dtype)
+            ),
             st.lists(st.integers(-100, 100), min_size=1, max_size=50),
             st.integers(1, 1000),
             st.integers(0, modulus),
@@ -100,7 +103,9 @@ PRICES = np.round(1500 + np.cumsum(RNG.normal(0, 1, 200_000)), 1)
 def test_a_column_is_stored_as_it_is_smallest_or_as_it_is(column: Any, how: int, ratio: float) -> None:
     """Sizes of today; a change that makes them larger has to say why."""
     assert there_and_back(column, "auto") == {how}
-    assert sum(len(segment.data) for segment in pack(shown(column), column.dtype.str[1:], "auto")) <= ratio * column.nbytes
+    assert (
+        sum(len(segment.data) for segment in pack(shown(column), column.dtype.str[1:], "auto")) <= ratio * column.nbytes
+    )
 
 
 def test_noise_is_not_copied() -> None:
@@ -112,7 +117,9 @@ def test_noise_is_not_copied() -> None:
 
 @given(st.sampled_from([GRID, PCO, ZSTD, 7]), st.binary(max_size=300), st.sampled_from([1, 8, 600, 8192]), st.data())
 @settings(deadline=None, max_examples=500)
-def test_damaged_segments_are_unreadable_and_nothing_else(how: int, body: bytes, size: int, data: st.DataObject) -> None:
+def test_damaged_segments_are_unreadable_and_nothing_else(
+    how: int, body: bytes, size: int, data: st.DataObject
+) -> None:
     """P5, P6: whoever has no secret can plant any bytes behind a right checksum."""
     if how in (GRID, PCO) and data.draw(st.booleans()):
         made = _planes.encode_grid(PRICES[:600], 4, 1) if how == GRID else _planes.encode_pco(PRICES[:600], 4)
@@ -134,6 +141,39 @@ def test_a_segment_is_checked_before_it_is_looked_at() -> None:
     body[0] ^= 1
     with pytest.raises(UnreadableEntry, match="damaged"):
         Packed([Part(GRID, 4800, memoryview(body), b"digest")], lambda _: b"other").read()
+
+
+@pytest.mark.parametrize("how", [ZSTD, GRID, PCO])
+def test_no_segment_makes_the_reader_fetch_many_times_its_size(how: int) -> None:
+    """P6: 4 MB that claim to be 4 GB of two-byte numbers, made from planes of eight, would take 36 GB."""
+    size = 2 * _segments.SEGMENT
+    with pytest.raises(UnreadableEntry, match="larger"):
+        Packed([Part(how, size, memoryview(bytes(size // EXPANSION)), b"")], lambda _: b"").read()
+
+
+def test_a_claimed_number_of_buffers_is_not_believed() -> None:
+    """P6: a column that claims 2**40 buffers is refused before they are counted."""
+    payload = dumps(pd.DataFrame({"a": [1, 2], "b": ["x", "y"]}), allow_pickle=False)
+    at = payload.meta.index(b"C") + 3  # after its place and how long it is
+    planted = payload.meta[:at] + b"\xff" + (1 << 40).to_bytes(8, "little") + payload.meta[at + 1 :]
+    with pytest.raises(UnreadableEntry, match="shorter than it claims"):
+        loads(planted, payload.buffers, trusted=False)
+
+
+@pytest.mark.parametrize("columns", [None, ["close"]])
+def test_a_claimed_number_of_columns_is_not_believed(columns: list[str] | None) -> None:
+    """P5, P6: labels that are a range are as long as one likes; counting to their end would fill the memory."""
+    payload = dumps(pd.DataFrame([[1.0, 2.0]], columns=pd.RangeIndex(2)), allow_pickle=False)
+    small, large = dumps(pd.RangeIndex(2), allow_pickle=False).meta, dumps(pd.RangeIndex(2**28), allow_pickle=False).meta
+    planted = payload.meta.replace(small, large, 1)
+    assert planted != payload.meta
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnreadableEntry, match="does not add up"):
+            loads(planted, payload.buffers, trusted=False, columns=columns)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 GOLDEN_COLUMNS = {

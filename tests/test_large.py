@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,14 @@ from .conftest import SECRET, Server, leaked, until
 from .faults import Proxy
 
 pytestmark = pytest.mark.server
+
+
+@dataclass(frozen=True)
+class Row:
+    """What an object column can hold."""
+
+    number: int
+
 
 SERVERS = ("valkey_server", "redis_server", "redis_6_server", "redis_8_server", "fake_server")
 
@@ -330,7 +339,7 @@ def wide(rows: int = 8_000) -> pd.DataFrame:
     return frame
 
 
-SELECTIONS = (["f3"], ["n", "f19", "f0"], ["kind", "name", "object", "f5"], list(wide(10)), [])
+SELECTIONS = (["f3"], ["n", "f3", "n"], ["n", "f19", "f0"], ["kind", "name", "object", "f5"], list(wide(10)), [])
 
 
 @pytest.mark.usefixtures("_chunk")
@@ -418,3 +427,40 @@ def test_what_is_no_frame_has_no_columns(cache: Cache, namespace: str) -> None:
         f(size)
         with pytest.raises(NoSuchColumn):
             f.peek_columns(["x"], size)
+
+
+def test_columns_that_share_objects_with_others_can_be_read_alone(cache: Cache, namespace: str) -> None:
+    """P2: a dtype, a zone or a list that two columns have in common is written once, with the first of them."""
+    rows = 20_000
+    frame = pd.DataFrame({"x": np.random.default_rng(1).random(rows)})
+    frame["opened"] = pd.date_range("2025-01-01", periods=rows, freq="min", tz="Asia/Kolkata")
+    frame["closed"] = frame["opened"] + pd.Timedelta(minutes=1)
+    frame["kind"] = pd.Categorical(np.arange(rows) % 3, categories=[0, 1, 2])
+    frame["other"] = frame["kind"].iloc[::-1].to_numpy()
+    frame["other"] = frame["other"].astype(frame["kind"].dtype)
+    frame["notes"] = pd.Series([["a"]] * rows)
+    frame["again"] = frame["notes"]
+    frame["rows"] = pd.Series([Row(number % 7) for number in range(rows)])
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, name="f")
+    def f() -> pd.DataFrame:
+        return frame
+
+    for value in (frame, frame.head(20)):
+        f.store(value)
+        for names in (["x"], ["closed"], ["other", "x"], ["again"], ["rows"], ["closed", "opened"]):
+            pd.testing.assert_frame_equal(f.peek_columns(names), value[names])
+    assert f.cache_info().unreadable == 0
+
+
+@pytest.mark.parametrize("value", [{"a": pd.DataFrame({"x": [1]})}, [pd.DataFrame({"x": [1]})]])
+def test_frames_within_other_values_have_no_columns_to_be_read_alone(
+    cache: Cache, namespace: str, value: object
+) -> None:
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, name="f")
+    def f() -> object:
+        return value
+
+    f()
+    with pytest.raises(NoSuchColumn):
+        f.peek_columns(["x"])
