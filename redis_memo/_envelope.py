@@ -65,7 +65,9 @@ ROW: Final = struct.Struct("<BBII")
 DIGESTED_ROW: Final = struct.Struct("<BBII16s")
 _LENGTH: Final = struct.Struct("<I")
 _NO_SECRET: Final = ((None, None),)
+_PLAIN: Final = (MAGIC, VERSION, 1, 0, 0, 0)
 
+SMALL: Final = 4096
 JOINED: Final = 64 << 10  # below this, one string and one digest of it all cost less than pieces
 CHUNK: Final = 32 << 20
 LARGEST: Final = (4 << 30) - 1  # bytes of a value before compression; a planted entry must not fill the memory
@@ -270,6 +272,10 @@ class Sealer:
             UnreadableEntry: It is damaged, foreign, newer, or not signed by one of the secrets. Damage to a segment
                 that has its own digest shows when it is read.
         """
+        if type(envelope) is bytes and len(envelope) <= SMALL:
+            small = self._small(key, envelope)
+            if small is not None:
+                return small
         raw = envelope.string if isinstance(envelope, Large) else envelope
         head = self._verified(key, raw)
         rows, view = head.rows, memoryview(raw)
@@ -288,6 +294,27 @@ class Sealer:
                 stored += size
         buffers = _buffers(rows, lying, head.check)
         return Entry(head.stamp, _meta(buffers[0]), buffers[1:], head.trusted, stored)
+
+    def _small(self, key: str, raw: bytes) -> Entry | None:
+        """What nearly every small hit is, by a shorter way: one segment as it is. None sends it the long way."""
+        try:
+            magic, version, flags, token_bytes, count, beside, *times, tag = HEAD.unpack_from(raw)
+            at = HEAD.size + token_bytes
+            how, more, size, stored = ROW.unpack_from(raw, at)
+        except struct.error:
+            return None
+        at += ROW.size
+        if (magic, version, count, beside, how, more) != _PLAIN or not size == stored == len(raw) - at:
+            return None
+        signed = flags & SIGNED
+        trusted = bool(signed) or self._unsigned_pickle
+        if flags & ~(SIGNED | PICKLED) or bool(signed) != bool(self._secrets) or (flags & PICKLED and not trusted):
+            return None
+        head, rest = raw[:TAG_AT], (raw[HEAD.size :],)
+        for secret, _ in self._secrets or _NO_SECRET:
+            if hmac.compare_digest(tag, _tag(key, head, rest, secret)):
+                return Entry(Stamp(*times), raw[at:], (), trusted, len(raw))
+        return None
 
     def survey(self, key: str, start: Bytes) -> Survey:
         """Check the first part of an envelope whose segments have digests, and say where they lie.
