@@ -47,6 +47,7 @@ class Listing:
         zone: The exchange's.
         sessions: By the library's date for them.
         source: Its name and version.
+        yearly: It is believed to the end of the year in which it was read, and to be read again in the next.
     """
 
     first: date
@@ -55,6 +56,7 @@ class Listing:
     zone: tzinfo
     sessions: Mapping[date, Listed]
     source: str
+    yearly: bool = False
 
 
 def read_library(name: str, day: date, today: date) -> Listing:
@@ -141,6 +143,7 @@ def _market_calendars(name: str, today: date) -> Listing:
         zone=zone(str(calendar.tz)),
         sessions=_sessions(schedule, ("market_open", "break_start", "break_end", "market_close")),
         source=f"pandas_market_calendars {library.__version__} ({name})",
+        yearly=True,
     )
 
 

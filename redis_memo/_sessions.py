@@ -17,6 +17,7 @@ the last month that the table covers.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -169,6 +170,8 @@ class Calendar:
         """Return the epoch second up to which sessions are known, by whatever source; this reads the library."""
         if self._library is None and self._table is not None:
             self._read_library(self._table.last + _DAY)
+        if self._known[1] <= now():
+            self._read_again()
         return self._known[1]
 
     def slot(self, t: float) -> Slot:
@@ -182,8 +185,11 @@ class Calendar:
         closes = bisect_right(month.closes, start)
         closed_at = month.closes[closes - 1] if closes else -math.inf
         found = Slot(start, month.starts[index + 1], month.phases[index], closed_at)
-        if len(self._warned) < 2 and not self._known[0] <= t < self._known[1]:
-            self._warn(early=t < self._known[0])
+        if not self._known[0] <= t < self._known[1]:
+            if t >= self._known[1] and self._read_again():
+                return self.slot(t)
+            if len(self._warned) < 2:
+                self._warn(early=t < self._known[0])
         # One tuple, replaced as a whole: another thread sees the old slot or the new one, never half of each.
         self.last = found
         return found
@@ -387,7 +393,8 @@ class Calendar:
         with _lock:
             library = self._library
             if self._library_name is None or (
-                library is not None and (day <= library.last or library.last >= library.bound)
+                library is not None
+                and (day <= library.last or (library.last >= library.bound and not _outlived(library)))
             ):
                 return
             try:
@@ -406,6 +413,19 @@ class Calendar:
                 self._set_known(library.first, library.bound)
             else:
                 self._set_known(self._table.first, max(library.bound, self._table.last))
+
+    def _read_again(self) -> bool:
+        """Read a library that was believed to the end of a year which is over: this process has lived beyond it."""
+        with _lock:
+            library = self._library
+            if library is None or not _outlived(library):
+                return False
+            with contextlib.suppress(ConfigurationError):  # then it is known no further than before
+                self._read_library(_today())
+            if self._library is library:
+                return False
+            self._months.clear()
+            return True
 
     def _set_known(self, first: date, last: date) -> None:
         for since, until in sorted(self._overlay.covers if self._overlay is not None else ()):
@@ -432,6 +452,10 @@ class Calendar:
                 "the exchange's own: redis-memo calendar import FILE, then configure(calendar=...).",
                 self.name, until - _DAY,
             )  # fmt: skip
+
+
+def _outlived(library: Listing) -> bool:
+    return library.yearly and library.last.year < _today().year
 
 
 def _bracketed(session: Listed) -> Iterator[Span]:

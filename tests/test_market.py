@@ -666,3 +666,18 @@ def test_p7_a_time_before_the_table_does_not_use_up_the_warning_of_its_end(caplo
     assert [("Is the clock right" in message, "calendar import" in message) for message in caplog.messages] == [
         (True, False), (False, True)
     ]  # fmt: skip
+
+
+def test_a_process_that_lives_over_new_year_reads_a_yearly_calendar_again(caplog: pytest.LogCaptureFixture) -> None:
+    """Of exchanges that only pandas_market_calendars has, sessions are believed to the end of the year of reading."""
+    from redis_memo import testing
+
+    december, january = (datetime(*day, 17, tzinfo=UTC) for day in ((2026, 12, 30), (2027, 1, 13)))
+    with testing.at(december):
+        assert market.phase("CME_Equity", january) == "open"  # a weekday that nobody knows about may be
+        assert market.known_until("CME_Equity") == date(2026, 12, 31)
+    caplog.clear()
+    with testing.at(january):
+        assert market.known_until("CME_Equity") == date(2027, 12, 31)
+        assert market.phase("CME_Equity", datetime(2027, 1, 16, 17, tzinfo=UTC)) == "closed"
+    assert caplog.text == ""
