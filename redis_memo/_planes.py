@@ -10,7 +10,8 @@ which zstd takes at a gigabyte a second. (Planes of bytes are Blosc's shuffle.)
 
     grid     kind (1) exponent (1) order (1) width (1) base (8) step (8) bias (8) length of missing (4)
              zstd frame: which are NaN or NaT, a bit each;  zstd frame: the planes
-    number   (base + step * n) / 10 ** exponent       n: from the planes; where order is 1, their running sum less bias
+    order    0, or 1 where differences are stored; plus 2 where what comes of the planes needs words of 64 bits
+    number   (base + step * n) / 10 ** exponent       n: from the planes; of differences their running sum less bias
 
 Floats on no grid go through pcodec (https://github.com/pcodec/pcodec) where a sample says that it pays.
 """
@@ -28,6 +29,7 @@ from .errors import UnreadableEntry
 
 __all__ = ["OFF_GRID", "as_array", "decode_grid", "decode_pco", "encode_grid", "encode_pco", "plan"]
 
+DIFFERENCES, WIDE = 1, 2
 HEAD: Final = struct.Struct("<BBBBqQqI")
 DTYPES: Final = tuple(np.dtype(f"<{kind}") for kind in ("f8", "f4", "i8", "i4", "i2", "u8", "u4", "u2"))
 CODES: Final = {dtype.str[1:]: code for code, dtype in enumerate(DTYPES)}
@@ -86,14 +88,15 @@ def encode_grid(column: Any, exponent: int, level: int) -> bytes | None:
         numbers //= numbers.dtype.type(step)
     # Half of what the word could hold: differences have a sign, and something is added to them.
     numbers = numbers.astype("<i4" if span // step < 1 << 30 else "<i8", copy=False)
-    base, order, bias = low, 0, 0
+    base, bias = low, 0
+    order = WIDE if numbers.itemsize == 8 else 0
     differences = np.empty_like(numbers)
     differences[0] = 0
     np.subtract(numbers[1:], numbers[:-1], out=differences[1:])
     middle = slice(len(numbers) // 2, len(numbers) // 2 + SAMPLE // 4)
     apart = numbers[middle]
     if 2 * np.abs(differences[middle]).sum(dtype="<f8") < apart.sum(dtype="<f8") - len(apart) * float(apart.min()):
-        base, order = low + step * int(numbers[0]), 1
+        base, order = low + step * int(numbers[0]), order | DIFFERENCES
         lowest = int(differences.min())
         if lowest < 0:
             # Small ones of either sign share their higher bytes when zero is in the middle of what a byte can say.
@@ -178,7 +181,7 @@ def _scale_down(numbers: Any, base: int, step: int, exponent: int, target: Any) 
 def decode_grid(body: memoryview, target: memoryview) -> None:
     """Fill ``target`` with the numbers that :func:`encode_grid` encoded."""
     code, exponent, order, width, base, step, bias, missing = HEAD.unpack_from(body)
-    if code >= len(DTYPES) or exponent not in (0, *EXPONENTS) or order > 1 or width > 8:
+    if code >= len(DTYPES) or exponent not in (0, *EXPONENTS) or order > 3 or width > (8 if order & WIDE else 4):
         raise UnreadableEntry("a column is damaged")
     column = np.frombuffer(target, DTYPES[code])
     count = len(column)
@@ -191,8 +194,9 @@ def decode_grid(body: memoryview, target: memoryview) -> None:
         for plane in planes[width - 2 :: -1] if width > 1 else ():
             numbers <<= 8
             numbers |= plane
-        numbers = numbers.view("<i4" if width <= 4 else "<i8")
-        if order:
+        # What is added up may be wider than its parts.
+        numbers = numbers.astype("<i8", copy=False) if order & WIDE else numbers.view("<i4")
+        if order & DIFFERENCES:
             numbers -= numbers.dtype.type(bias)
             np.add.accumulate(numbers, out=numbers)
     if column.dtype.kind == "f":
