@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from . import market, testing, ttl
 from ._as_of import as_of
-from ._cache import Cache, configure, connect
+from ._cache import Cache
 from ._codecs import register_type
+from ._default import configure, connect
 from ._events import CacheInfo
+from ._handle import MISSING
 from ._keys import register_key
 from ._memo import cache_info, clear, invalidate, invalidate_tags, redis_cached
-from ._memoized import MISSING
 from .errors import RedisMemoError
 from .market import market_aware
 from .ttl import Call, TTLPolicy, jittered

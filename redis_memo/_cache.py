@@ -19,11 +19,11 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from . import _core as core
+from . import _entries as entries
 from . import _ops as ops
 from ._backend import Backend
 from ._background import Job, Workers
 from ._clock import now
-from ._config import Settings
 from ._drive import adrive, drive
 from ._envelope import Sealer
 from ._flight import Flight
@@ -31,15 +31,14 @@ from ._identity import namespace_prefix
 from ._leases import Leases
 from ._push import until, until_async
 from ._tags import some_tags
-from ._user_calendar import use_calendar
-from .errors import ConfigurationError, StoreError
+from .errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from ._user_calendar import Source
+    from ._config import Settings
 
-__all__ = ["Cache", "configure", "connect", "default_cache"]
+__all__ = ["Cache"]
 
 # The tokens whose computations this thread or task is inside of: waiting for one of them would be for ever.
 _held: contextvars.ContextVar[frozenset[bytes]] = contextvars.ContextVar("redis_memo_held", default=frozenset())
@@ -50,7 +49,7 @@ ENROLL_EVERY = 30.0
 
 
 class Cache:
-    """One server with its settings; made by `connect` and `configure`.
+    """One server with its settings; made by `connect` and `configure` (see `_default`).
 
     Args:
         settings: Where it is, and how it behaves.
@@ -347,7 +346,7 @@ class Cache:
     def _clearing(self, namespace: str) -> ops.Flow:
         total = 0
         for prefix in self._functions(namespace, (yield ops.Enrolled(_registry(namespace)))):
-            total += yield from core.drop_matching(prefix, b"")
+            total += yield from entries.drop_matching(prefix, b"")
         return total
 
     def invalidate_tags(self, namespace: str, *tags: str) -> int:
@@ -374,7 +373,7 @@ class Cache:
     def _untagging(self, namespace: str, tokens: tuple[bytes, ...]) -> ops.Flow:
         total = 0
         for prefix in self._functions(namespace, (yield ops.Enrolled(_registry(namespace)))):
-            total += yield from core.drop_tagged(prefix, tokens)
+            total += yield from entries.drop_tagged(prefix, tokens)
         return total
 
     def close(self) -> None:
@@ -410,83 +409,9 @@ _LOCAL: dict[type, Callable[[Cache, Any], Any]] = {
 _WRITES = frozenset({ops.Acquire, ops.Seize, ops.Put})
 
 _all: weakref.WeakSet[Cache] = weakref.WeakSet()
-_default: Cache | None = None
-_default_lock = threading.Lock()
-
-
-def connect(url: str | None = None, **settings: Any) -> Cache:
-    """A cache of its own, for ``redis_cached(cache=...)``; nothing is contacted before the first call.
-
-    Args:
-        url: ``redis://``, ``rediss://``, ``unix://``, ``embedded://`` or ``embedded:///a/folder``. Left out:
-            ``REDIS_MEMO_URL``, else ``REDIS_URL``, else the embedded server.
-        **settings: As for `configure`.
-
-    Returns:
-        The cache.
-
-    Raises:
-        ConfigurationError: A setting is unknown or wrong.
-    """
-    fields = {*Settings.__dataclass_fields__, "secret"} - {"url", "secrets"}
-    for name in settings:
-        if name == "calendar":
-            raise ConfigurationError("calendar= is for the whole process, not for one cache: configure(calendar=...)")
-        if name not in fields:
-            raise ConfigurationError(f"unknown setting {name!r}; known: {', '.join(sorted(fields))}")
-    return Cache(Settings.build(url, **settings))
-
-
-def configure(url: str | None = None, *, calendar: Source | None = None, **settings: Any) -> Cache:
-    """Choose the process-wide default cache; functions decorated earlier follow.
-
-    Args:
-        url: As for `connect`.
-        secret: Signs entries, so that pickles can be trusted; at least 16 bytes. Several (a sequence, or one
-            string with commas) rotate: all verify, the first signs. Default: ``REDIS_MEMO_SECRET``; the
-            embedded server makes its own.
-        allow_unsigned_pickle: Store and open pickles without a secret. Whoever can write to the server can
-            then run code in this process.
-        ttl: Expiry of functions that state none.
-        timeout: Seconds that one exchange with the server may take (default 1).
-        lease: Seconds after which a computation whose process died is taken over (default 10).
-        max_wait: Seconds that a call waits for another's computation before it computes itself (default 60).
-        workers: How many computations may run behind their callers at once (default 8).
-        on_event: A function that is told what happens to the server: one of the events in `redis_memo.events`.
-        calendar: Sessions and holidays of your own, which come before those that the package knows: a path to a TOML,
-            CSV or ICS file or to a circular's table, a mapping of exchanges, a function of exchange and date, or
-            several of these (docs/calendar.md). For the whole process. Default: ``REDIS_MEMO_CALENDAR``.
-        **settings: These settings; all of them are keywords.
-
-    Returns:
-        The new default cache.
-
-    Raises:
-        ConfigurationError: A setting is unknown or wrong.
-    """
-    global _default
-    cache = connect(url, **settings)
-    use_calendar(calendar)
-    with _default_lock:
-        old, _default = _default, cache
-    if old is not None:
-        old.close()
-    return cache
-
-
-def default_cache() -> Cache:
-    """The process-wide cache, made from the environment when nothing was configured."""
-    global _default  # noqa: PLW0603 - the one process-wide thing there is
-    if _default is None:
-        with _default_lock:
-            if _default is None:
-                _default = connect()
-    return _default
 
 
 def _after_fork() -> None:
-    global _default_lock  # noqa: PLW0603
-    _default_lock = threading.Lock()
     for cache in list(_all):
         cache._fresh_start()  # noqa: SLF001
 

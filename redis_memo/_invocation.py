@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from . import _clock as clock
 from . import _core as core
+from . import _entries as entries
 from . import _ops as ops
 from ._as_of import call_token, moment_digest, moment_token
-from ._cache import Cache, default_cache
 from ._call import CallKey
 from ._codecs import dumps, loads
 from ._config import is_plain_function
+from ._default import default_cache
 from ._durations import duration
 from ._envelope import LARGEST, Stamp
 from ._events import CacheInfo, Stats
@@ -41,6 +42,7 @@ from .errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
+    from ._cache import Cache
     from ._config import Compression, OnError
 
 __all__ = ["Invocation", "Memo"]
@@ -256,7 +258,7 @@ class Invocation:
     def storing(self, value: object) -> ops.Flow:
         """The flow of ``store``."""
         self._check()
-        return core.store(self, self.locate(), value)
+        return entries.store(self, self.locate(), value)
 
     def _check(self) -> None:
         if self.memo.policy is None:

@@ -10,11 +10,13 @@ import functools
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
-from ._cache import Cache, default_cache
+from ._cache import Cache
 from ._call import kind
 from ._config import checked_choice, is_plain_function
+from ._default import default_cache
+from ._handle import METHODS, Handle
 from ._invocation import Memo
-from ._memoized import METHODS, AsyncMemoized, Handle, Memoized
+from ._memoized import AsyncMemoized, Memoized
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:

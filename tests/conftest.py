@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from redis_memo import _cache, _user_calendar, connect
+from redis_memo import Cache, _default, _user_calendar, connect
 
 SECRET = "a secret that only the tests know"
 
@@ -28,11 +28,11 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No test meets the machine's own settings, nor the default cache of the test before it."""
     for name in ("REDIS_URL", "REDIS_MEMO_URL", "REDIS_MEMO_SECRET", "REDIS_MEMO_EMBEDDED", "REDIS_MEMO_CALENDAR"):
         monkeypatch.delenv(name, raising=False)
-    before = _cache._default
-    monkeypatch.setattr(_cache, "_default", None)
+    before = _default._default
+    monkeypatch.setattr(_default, "_default", None)
     yield
-    if _cache._default is not None and _cache._default is not before:
-        _cache._default.close()
+    if _default._default is not None and _default._default is not before:
+        _default._default.close()
     _user_calendar.use_calendar(None)
 
 
@@ -175,7 +175,7 @@ def namespace() -> str:
 
 
 @pytest.fixture
-def cache(valkey_server: Server, namespace: str) -> Iterator[_cache.Cache]:
+def cache(valkey_server: Server, namespace: str) -> Iterator[Cache]:
     """A cache with a secret on a real server; fails the test when it leaves a key without expiry behind."""
     cache = connect(valkey_server.url, secret=SECRET)
     yield cache

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from redis_memo import _core as core
+from redis_memo import _entries as entries
 from redis_memo import _ops as ops
 from redis_memo._spec import Look, Standing
 
@@ -144,20 +145,20 @@ class FlowSpec:
         """What a part of a program does."""
         kind = part[0]
         if kind == "match":
-            return core.drop_matching(PREFIX, part[1])
+            return entries.drop_matching(PREFIX, part[1])
         if kind == "clear":
-            return core.drop_matching(PREFIX, b"")
+            return entries.drop_matching(PREFIX, b"")
         if kind == "tag":
-            return core.drop_tagged(PREFIX, [part[1]])
+            return entries.drop_tagged(PREFIX, [part[1]])
         place = self.place = self.world.program.places[part[1]]
         if kind == "drop":
             return _drop(place)
         if kind == "refresh":
             return core.refresh(self, place)
         if kind == "store":
-            return core.store(self, place, self.world.judge.version[place.entry])
+            return entries.store(self, place, self.world.judge.version[place.entry])
         if kind == "peek":
-            return core.peek(self, place.entry, MISSING)
+            return entries.peek(self, place.entry, MISSING)
         return core.read_through(self, place.entry, lambda: place)
 
     def hit(self, entry: str, envelope: Env) -> int:

@@ -31,8 +31,8 @@ from unittest import mock
 import pytest
 
 import redis_memo
-from redis_memo import MISSING, _memoized, cache_info, clear, configure, invalidate, redis_cached
-from redis_memo._memoized import Missing
+from redis_memo import MISSING, _handle, cache_info, clear, configure, invalidate, redis_cached
+from redis_memo._handle import Missing
 from redis_memo.errors import ConfigurationError, KeyingError, StoreUnavailable
 
 from . import decorated
@@ -606,7 +606,7 @@ class Below:
 
 def test_below_classmethod_the_cache_never_guesses_the_class(default, monkeypatch):
     handle = vars(Below)["of"].__func__
-    monkeypatch.setattr(_memoized, "_CLASSMETHOD_BINDS_BY_DESCRIPTOR", False)
+    monkeypatch.setattr(_handle, "_CLASSMETHOD_BINDS_BY_DESCRIPTOR", False)
     seen = types.MethodType(handle, Below)
     assert seen("x") == ("Below", "x")
     assert inspect.signature(seen) == inspect.signature(Below.of)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import redis_memo
-from redis_memo import _cache
+from redis_memo import _default
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -28,9 +28,9 @@ def test_python_blocks_run(page: Path, embedded_server, monkeypatch: pytest.Monk
     for block in BLOCK.finditer(text):
         line = text.count("\n", 0, block.start(1))
         exec(compile("\n" * line + block.group(1), str(page), "exec"), namespace)
-    if _cache._default is not None:
+    if _default._default is not None:
         for name in ("docs", "stock_data", "portfolio", "quotes"):
-            _cache._default.clear(name)
+            _default._default.clear(name)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -31,7 +31,7 @@ from redis_memo import (
     ttl,
 )
 from redis_memo._events import CacheInfoNow
-from redis_memo._memoized import Missing
+from redis_memo._handle import Missing
 from redis_memo.ttl import Policy
 
 # --------------------------------------------------------------------------------------------------------- functions

@@ -1,0 +1,99 @@
+"""The process-wide cache, and others beside it: `configure`, `connect`."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+from ._cache import Cache
+from ._config import Settings
+from ._user_calendar import use_calendar
+from .errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from ._user_calendar import Source
+
+__all__ = ["configure", "connect", "default_cache"]
+
+_default: Cache | None = None
+_default_lock = threading.Lock()
+
+
+def connect(url: str | None = None, **settings: Any) -> Cache:
+    """A cache of its own, for ``redis_cached(cache=...)``; nothing is contacted before the first call.
+
+    Args:
+        url: ``redis://``, ``rediss://``, ``unix://``, ``embedded://`` or ``embedded:///a/folder``. Left out:
+            ``REDIS_MEMO_URL``, else ``REDIS_URL``, else the embedded server.
+        **settings: As for `configure`.
+
+    Returns:
+        The cache.
+
+    Raises:
+        ConfigurationError: A setting is unknown or wrong.
+    """
+    fields = {*Settings.__dataclass_fields__, "secret"} - {"url", "secrets"}
+    for name in settings:
+        if name == "calendar":
+            raise ConfigurationError("calendar= is for the whole process, not for one cache: configure(calendar=...)")
+        if name not in fields:
+            raise ConfigurationError(f"unknown setting {name!r}; known: {', '.join(sorted(fields))}")
+    return Cache(Settings.build(url, **settings))
+
+
+def configure(url: str | None = None, *, calendar: Source | None = None, **settings: Any) -> Cache:
+    """Choose the process-wide default cache; functions decorated earlier follow.
+
+    Args:
+        url: As for `connect`.
+        secret: Signs entries, so that pickles can be trusted; at least 16 bytes. Several (a sequence, or one
+            string with commas) rotate: all verify, the first signs. Default: ``REDIS_MEMO_SECRET``; the
+            embedded server makes its own.
+        allow_unsigned_pickle: Store and open pickles without a secret. Whoever can write to the server can
+            then run code in this process.
+        ttl: Expiry of functions that state none.
+        timeout: Seconds that one exchange with the server may take (default 1).
+        lease: Seconds after which a computation whose process died is taken over (default 10).
+        max_wait: Seconds that a call waits for another's computation before it computes itself (default 60).
+        workers: How many computations may run behind their callers at once (default 8).
+        on_event: A function that is told what happens to the server: one of the events in `redis_memo.events`.
+        calendar: Sessions and holidays of your own, which come before those that the package knows: a path to a TOML,
+            CSV or ICS file or to a circular's table, a mapping of exchanges, a function of exchange and date, or
+            several of these (docs/calendar.md). For the whole process. Default: ``REDIS_MEMO_CALENDAR``.
+        **settings: These settings; all of them are keywords.
+
+    Returns:
+        The new default cache.
+
+    Raises:
+        ConfigurationError: A setting is unknown or wrong.
+    """
+    global _default
+    cache = connect(url, **settings)
+    use_calendar(calendar)
+    with _default_lock:
+        old, _default = _default, cache
+    if old is not None:
+        old.close()
+    return cache
+
+
+def default_cache() -> Cache:
+    """The process-wide cache, made from the environment when nothing was configured."""
+    global _default  # noqa: PLW0603 - the one process-wide thing there is
+    if _default is None:
+        with _default_lock:
+            if _default is None:
+                _default = connect()
+    return _default
+
+
+def _after_fork() -> None:
+    global _default_lock  # noqa: PLW0603
+    _default_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
