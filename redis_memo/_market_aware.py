@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from random import Random
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ._arguments import Arg, arg, candle_seconds, checked_interval, range_end
 from ._clock import instant
@@ -36,6 +36,7 @@ from .errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import tzinfo
 
     from ._sessions import Calendar, Slot
 
@@ -45,6 +46,8 @@ _log = logging.getLogger("redis_memo.market")
 _uniform = Random().random  # noqa: S311 - spreads expiries; the module's own is the user's, who may have seeded it
 _LONGEST_GRACE = 7 * 86400.0
 _DAY = 86400.0
+_ABSENT: Any = object()
+_REMEMBERED = 256  # readings of arguments
 
 
 # Seconds, the rule that decided, and what it decided by. A plain tuple, as it is made at each call.
@@ -65,6 +68,11 @@ class _MarketAware(Policy):
     skew: float
     jitter: float
     random: Callable[[], float] = field(compare=False)
+    # What was found for calls before this one: by their arguments; by the stretch, candle and time of the last one.
+    read: dict[Any, tuple[float | None, float | None]] = field(default_factory=dict, compare=False)
+    finals: list[tuple[Slot | None, float | None, float, float, float]] = field(
+        default_factory=lambda: [(None, None, 0.0, 0.0, 0.0)], compare=False
+    )
 
     def __call__(self, call: Call, /) -> float:
         seconds = self._judge(call)[0]
@@ -89,26 +97,30 @@ class _MarketAware(Policy):
         size: float | None = None
         to: float | None = None
         if arguments:
-            interval, upto = self.interval, self.to
-            try:
-                if type(interval) is Arg:
-                    interval = arguments.get(interval.name, interval.default)
-                if interval is not None:
-                    size = candle_seconds(interval) or math.inf  # what cannot be told may be a year
-                if upto is not None and upto.name in arguments:
-                    to = math.inf  # should it not be hashable
-                    to = range_end(arguments[upto.name], calendar.zone)
-            except TypeError:
-                pass
+            interval, given = self.interval, _ABSENT
+            if type(interval) is Arg:
+                interval = arguments.get(interval.name, interval.default)
+            if self.to is not None:
+                given = arguments.get(self.to.name, _ABSENT)
+            if interval is not None or given is not _ABSENT:
+                try:
+                    size, to = self.read[interval, given, calendar.zone]
+                except (KeyError, TypeError):
+                    size, to = self._read(interval, given, calendar.zone)
         began = now
-        if call.started is not None and (phase == "closed" or size is not None or to is not None):
-            began = call.started.timestamp()
-        if to is not None and to < began and self._is_final(to, calendar, slot, began, size):
-            if self.corporate_actions is not None:
-                return self._until_rewritten(call, calendar, began, now), "immutable", calendar, slot
-            lasting = self.immutable
-            life = lasting.seconds if type(lasting) is Fixed else resolve(lasting, call)
-            return life, "immutable", calendar, slot
+        if call.started is not None and (size is not None or to is not None or phase == "closed"):
+            began -= (call.now - call.started).total_seconds()
+        if to is not None and to < began:
+            # Candles of one kind come again and again, and what is final changes with the day.
+            known, of, since, until, final = self.finals[0]
+            if not (known is slot and of == size and since <= began < until):
+                final = self._final(calendar, slot, began, size)
+            if to < final:
+                if self.corporate_actions is not None:
+                    return self._until_rewritten(call, calendar, began, now), "immutable", calendar, slot
+                lasting = self.immutable
+                life = lasting.seconds if type(lasting) is Fixed else resolve(lasting, call)
+                return life, "immutable", calendar, slot
         if size is not None and size < _DAY and phase == "open":
             opened, rule = start, "candle"
             late, early = self.delay + self.skew, self.delay - self.skew  # a candle is published between these
@@ -119,10 +131,12 @@ class _MarketAware(Policy):
                 complete = opened + ((now - early - opened) // size + 1) * size + early
             elif to is not None:
                 rule = "running candle" if to >= running else "complete candles"
-            life = end if rule == "complete candles" else complete
+            life = (end if rule == "complete candles" or complete > end else complete) - now
             if rule in _SHORT:
-                life = min(life, now + resolve(self.open, call))
-            return max(min(life, end) - now, 0.0), rule, calendar, slot
+                chosen = self.open
+                soon = chosen.seconds if type(chosen) is Fixed else resolve(chosen, call)
+                life = soon if soon < life else life  # noqa: FURB136 - half the time of a call
+            return (life if life > 0.0 else 0.0), rule, calendar, slot  # noqa: FURB136
         moving, rule = phase != "closed", phase
         if not moving:
             if now < calendar.known_from:
@@ -138,15 +152,35 @@ class _MarketAware(Policy):
             return min(chosen.seconds if type(chosen) is Fixed else resolve(chosen, call), left), rule, calendar, slot
         return (left if self.closed is None else min(resolve(self.closed, call), left)), rule, calendar, slot
 
-    def _is_final(self, to: float, calendar: Calendar, slot: Slot, began: float, size: float | None) -> bool:
-        """Whether a range ended before the first instant whose data may still change."""
-        if to < began - 3 * _DAY - self.skew and not self.grace and (size is None or size <= _DAY):
-            return True  # what follows goes back to the start of yesterday at most
-        final = calendar.day_start(began)
+    def _read(self, interval: object, given: object, zone: tzinfo) -> tuple[float | None, float | None]:
+        """A candle's length and the range's end, as the call's arguments say them."""
+        size: float | None = None
+        to: float | None = None
+        try:
+            if interval is not None:
+                size = candle_seconds(interval) or math.inf  # what cannot be told may be a year
+            if given is not _ABSENT:
+                to = math.inf  # should it not be hashable
+                to = range_end(given, zone)
+            if len(self.read) >= _REMEMBERED:
+                self.read.clear()
+            self.read[interval, given, zone] = size, to
+        except TypeError:
+            pass
+        return size, to
+
+    def _final(self, calendar: Calendar, slot: Slot, began: float, size: float | None) -> float:
+        """The first instant whose data may still change; remembered for as long as that is so."""
+        final, until = calendar.day_of(began)
+        since = final
         if slot.phase != "closed":  # MCX is still open after midnight, CME began yesterday
-            final = min(final, calendar.day_start(max(slot.start, began - _DAY)))
-        if slot.closed_at + self.grace > began - self.skew:
-            final = min(final, calendar.day_start(slot.closed_at))
+            until = began if slot.start < began - _DAY else min(until, slot.start + _DAY)
+            final = min(final, calendar.day_of(max(slot.start, began - _DAY))[0])
+        corrected = slot.closed_at + self.grace + self.skew
+        if corrected > began:
+            final, until = min(final, calendar.day_of(slot.closed_at)[0]), min(until, corrected)
+        else:
+            since = max(since, corrected)
         if size is not None and size > _DAY:
             day = calendar.local_day(final)
             if size == 7 * _DAY:
@@ -156,7 +190,8 @@ class _MarketAware(Policy):
             else:  # which day such a candle begins on is the source's choice; months are longer than 30 days
                 day -= timedelta(days=366 if size == math.inf else math.ceil(min(1.05 * size / _DAY, 3660)))
             final = calendar.midnight(day)
-        return to < final
+        self.finals[0] = slot, size, since, until, final
+        return final
 
     def _until_rewritten(self, call: Call, calendar: Calendar, began: float, now: float) -> float:
         """The life of history, which ends with the next corporate action."""

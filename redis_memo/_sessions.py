@@ -206,13 +206,13 @@ class Calendar:
         """Return the exchange's date at ``t``."""
         return datetime.fromtimestamp(t, self.zone).date()
 
-    def day_start(self, t: float) -> float:
-        """Return when the exchange's day of ``t`` began."""
-        start, end = self._today
-        if not start <= t < end:
+    def day_of(self, t: float) -> tuple[float, float]:
+        """Return when the exchange's day of ``t`` began, and when it ends."""
+        found = self._today
+        if not found[0] <= t < found[1]:
             day = self.local_day(t)
-            start, end = self._today = (self.midnight(day), self.midnight(day + _DAY))
-        return start
+            found = self._today = (self.midnight(day), self.midnight(day + _DAY))
+        return found
 
     def midnight(self, day: date) -> float:
         """Return when ``day`` begins, in epoch seconds."""

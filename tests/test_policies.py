@@ -197,6 +197,31 @@ def test_p7_a_candle_of_a_long_or_an_unknown_length_is_not_over_for_as_long_as_i
     assert life(market_aware(), at, interval=interval, to_date=final) == 7 * 86400
 
 
+# Few of each, so that calls meet what others left behind.
+FEW_MOMENTS = st.builds(lambda day, hour: datetime(2026, 7, day, hour, 5), st.integers(9, 11), st.sampled_from([0, 8, 11, 16, 20]))
+FEW_CANDLES = st.sampled_from([None, "60minute", "day", "week", "3mo"])
+FEW_ENDS = st.one_of(st.dates(date(2026, 7, 7), date(2026, 7, 11)), FEW_MOMENTS.map(str), st.sampled_from([None, [], "2020-01-01"]))
+
+
+@given(
+    st.sampled_from(["NSE", "MCX", "CMES"]),
+    st.sampled_from([0, "3h"]),
+    st.lists(FEW_CANDLES, min_size=1, max_size=2),
+    st.lists(FEW_ENDS, min_size=1, max_size=2),
+    st.data(),
+)
+@settings(deadline=None, max_examples=150)
+def test_p7_what_a_policy_remembers_of_other_calls_changes_no_answer(exchange, grace, candles, ranges, data):
+    """One policy asked for all of them answers each as one that was asked for nothing else."""
+    policy = market_aware(exchange, grace=grace)
+    for _ in range(20):
+        now = data.draw(FEW_MOMENTS).replace(tzinfo=IST)
+        started = now - timedelta(seconds=data.draw(st.sampled_from([0, 20_000, 50_000, 90_000])))
+        asked = {"interval": data.draw(st.sampled_from(candles)), "to_date": data.draw(st.sampled_from(ranges))}
+        one = Call(now=now, started=started, arguments=asked)
+        assert policy(one) == market_aware(exchange, grace=grace)(one)
+
+
 def test_p7_grace_keeps_the_last_session_from_being_final():
     policy = market_aware(grace="20h", immutable="30d")
     assert life(policy, "2026-07-10 08:00", to_date="2026-07-09") <= 60  # closed 16.5 hours ago
