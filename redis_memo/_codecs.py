@@ -7,6 +7,7 @@
     _codecs_stdlib     the standard library's other value types
     _codecs_classes    dataclasses, named tuples, enums
     _codecs_items      sequences of like elements, as columns
+    _codecs_records    lists of dicts with the same keys, as columns
     _codecs_<library>  loaded when the library's first object arrives
     _codecs_stream     the stream, sharing, the tables of rules
 

@@ -13,13 +13,11 @@ from typing import Any, Final
 from redis_memo._codecs_items import (
     FLAT,
     PACK_FROM,
-    RECORDS_FROM,
     get_items,
-    get_records,
     hashable,
     put_items,
-    put_records,
 )
+from redis_memo._codecs_records import RECORDS_FROM, get_records, put_records
 from redis_memo._codecs_rules import PUT, READ
 from redis_memo._codecs_stream import Decoder, Encoder, put_other
 from redis_memo.errors import UnreadableEntry

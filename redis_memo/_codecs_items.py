@@ -6,7 +6,6 @@ Elements keep their exact types: ``1`` and ``True`` and ``1.0`` never share a co
 
 from __future__ import annotations
 
-import functools
 import gc
 import itertools
 import sys
@@ -15,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any, Final
 
 from redis_memo._codecs_rules import PUT, USER_TYPES, load_rules
@@ -24,25 +23,24 @@ from redis_memo.errors import UnreadableEntry
 
 __all__ = [
     "FLAT",
+    "MADE_SINGLY",
+    "MANY",
+    "MODES",
     "NAMED_ITEMS",
     "PACKERS",
     "PACK_FROM",
-    "RECORDS_FROM",
     "SINGLETONS",
     "get_items",
-    "get_records",
     "hashable",
     "put_items",
-    "put_records",
 ]
 
 PACK_FROM: Final = 16
-RECORDS_FROM: Final = 8
 _MOST_KINDS: Final = 6
-_SPREAD_KEYS: Final = 64
-_MANY: Final = 4096
+MANY: Final = 4096
 _LONGEST_NUMERAL: Final = 18  # digits
-_DISTINCT: Final = frozenset((type(None), str, date))  # equal ones of these are of one type, and nobody can change them
+_FEW: Final = 16  # distinct numbers among the first, where numbers of those are shorter than differences
+_DISTINCT: Final = frozenset((type(None), int, str, date))  # equal ones are of one type, and nobody can change them
 
 #: Types that hash in one step, or once for all the times that they are hashed.
 FLAT: Final = frozenset((type(None), bool, int, float, complex, str, bytes, date, time, datetime, timedelta))
@@ -79,7 +77,7 @@ def put_items(enc: Encoder, items: Sequence[Any]) -> None:
 
 def get_items(dec: Decoder) -> list[Any]:
     """Read a sequence as a new list."""
-    return _MODES[dec.byte()](dec)
+    return MODES[dec.byte()](dec)
 
 
 def _get_generic(dec: Decoder) -> list[Any]:
@@ -177,7 +175,7 @@ def _little(column: array[Any]) -> memoryview:
 
 def _kind(kind: str, items: Sequence[Any]) -> str:
     """What numbers a column holds, where that is worth loading numpy for."""
-    return kind if len(items) >= _MANY else ""
+    return kind if len(items) >= MANY else ""
 
 
 def _column(dec: Decoder, typecode: str) -> array[Any]:
@@ -195,6 +193,8 @@ def _put_floats(enc: Encoder, items: Sequence[Any]) -> bool:
 
 
 def _put_ints(enc: Encoder, items: Sequence[Any]) -> bool:
+    if len(items) >= MANY and len(set(items[: _FEW * _FEW])) <= _FEW and _put_repeated(enc, items):
+        return True
     try:
         column = array("q", items)
     except OverflowError:
@@ -221,10 +221,10 @@ def _put_repeated(enc: Encoder, items: Sequence[Any]) -> bool:
     if 2 * len(distinct) > len(items):
         return False
     numbers = dict(zip(distinct, itertools.count()))
-    width = "B" if len(distinct) <= 0x100 else "H" if len(distinct) <= 0x10000 else "I"
+    width, kind = ("B", "") if len(distinct) <= 0x100 else ("H", "u2") if len(distinct) <= 0x10000 else ("I", "u4")
     enc.out += b"v" + width.encode()
     put_items(enc, list(distinct))
-    enc.blob(_little(array(width, map(numbers.__getitem__, items))))
+    enc.blob(_little(array(width, map(numbers.__getitem__, items))), _kind(kind, items))
     return True
 
 
@@ -254,7 +254,7 @@ def _numerals(dec: Decoder) -> tuple[int, Iterable[Any]]:
 
 
 def _put_strings(enc: Encoder, items: Sequence[Any]) -> bool:
-    if _put_repeated(enc, items) or (len(items) >= _MANY and _put_numerals(enc, items)):
+    if _put_repeated(enc, items) or (len(items) >= MANY and _put_numerals(enc, items)):
         return True
     text = "\0".join(items)
     if text.count("\0") == len(items) - 1:
@@ -361,88 +361,6 @@ def _get_named_items(dec: Decoder) -> list[Any]:
     return NAMED_ITEMS[name](dec)
 
 
-def put_records(enc: Encoder, rows: tuple[Any, ...]) -> bool:
-    """Write a list of dicts with the same string keys as one column per key, if that is what it is."""
-    first = rows[0]
-    keys = tuple(first)
-    if (
-        not keys
-        or len(rows) < RECORDS_FROM
-        or not enc.records
-        or set(map(type, rows)) != {dict}
-        or not all(map(keys.__eq__, map(tuple, rows)))
-        or set(map(type, itertools.chain.from_iterable(rows))) != {str}  # a str subclass can equal a str
-    ):
-        return False
-    ids = list(map(id, rows))
-    memo = enc.memo
-    if len(set(ids)) != len(ids) or not memo.keys().isdisjoint(ids):
-        return False
-    columns = [list(map(itemgetter(key), rows)) for key in keys]
-    enc.enter()
-    # A cell may not refer to a row: the reader makes the rows when it has all columns. dumps() then tries again
-    # without columns.
-    memo.update(dict.fromkeys(ids, -enc.depth))
-    enc.out += b"R"
-    enc.size(len(rows))
-    put_items(enc, keys)
-    for column in columns:
-        put_items(enc, column)
-    memo.update(zip(ids, itertools.count(len(enc.keep)), strict=False))
-    enc.keep += rows
-    enc.depth -= 1
-    return True
-
-
-def _cells(dec: Decoder, length: int) -> Iterable[Any]:
-    """A column of a table of so many rows, as far as possible made cell by cell as the rows are.
-
-    A row is made sooner of cells that have just been made: they are still in the processor's cache.
-    """
-    mode = dec.byte()
-    if mode in _MADE_SINGLY:
-        count, cells = _MADE_SINGLY[mode](dec)
-    else:
-        cells = _MODES[mode](dec)
-        count = len(cells)
-    if count != length:
-        raise UnreadableEntry("a table of records does not add up")
-    return cells
-
-
-def get_records(dec: Decoder) -> list[Any]:
-    """Read what :func:`put_records` wrote."""
-    rows: list[Any] = []
-    dec.memo.append(rows)
-    length = dec.size()
-    keys = get_items(dec)
-    columns = [_cells(dec, length) for _ in keys]
-    if not columns or set(map(type, keys)) != {str}:
-        raise UnreadableEntry("a table of records does not add up")
-    if len(keys) <= _SPREAD_KEYS:
-        rows += _spread(len(keys))(*keys, columns)
-    else:
-        rows += [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
-    dec.memo += rows
-    return rows
-
-
-@functools.cache
-def _spread(count: int) -> Callable[..., list[dict[str, Any]]]:
-    """A function that makes the rows of a table with so many columns.
-
-    A dict display with the keys in local variables takes two thirds of the time of ``dict(zip(keys, row))``. The
-    source depends on nothing but the count.
-    """
-    keys, cells = ([f"{letter}{number}" for number in range(count)] for letter in "kv")
-    display = ", ".join(map("{}: {}".format, keys, cells))
-    names: dict[str, Any] = {}
-    source = f"def rows({', '.join(keys)}, columns): return [{{{display}}} for {', '.join(cells)}, in zip(*columns)]"
-    exec(source, names)  # noqa: S102 - built from a number alone
-    made: Callable[..., list[dict[str, Any]]] = names["rows"]
-    return made
-
-
 PACKERS.update(
     {
         float: _put_floats,
@@ -467,7 +385,7 @@ def _integers(dec: Decoder) -> tuple[int, Iterable[Any]]:
 
 
 # How many elements there are, and what makes them one after another.
-_MADE_SINGLY: Final[dict[int, Callable[[Decoder], tuple[int, Iterable[Any]]]]] = {
+MADE_SINGLY: Final[dict[int, Callable[[Decoder], tuple[int, Iterable[Any]]]]] = {
     ord("f"): _floats,
     ord("q"): _integers,
     ord("?"): _bools,
@@ -480,10 +398,10 @@ def _made(cells: Callable[[Decoder], tuple[int, Iterable[Any]]]) -> Callable[[De
     return lambda dec: list(cells(dec)[1])
 
 
-_MODES: Final[dict[int, Callable[[Decoder], list[Any]]]] = {
+MODES: Final[dict[int, Callable[[Decoder], list[Any]]]] = {
     ord("g"): _get_generic,
     ord("m"): _get_mixed,
-    **{mode: _made(cells) for mode, cells in _MADE_SINGLY.items()},
+    **{mode: _made(cells) for mode, cells in MADE_SINGLY.items()},
     ord("s"): _get_strings,
     ord("S"): _get_measured_strings,
     ord("a"): _get_dates,

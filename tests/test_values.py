@@ -33,7 +33,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from redis_memo import _codecs_items, _codecs_pandas, _envelope, _segments
+from redis_memo import _codecs_items, _codecs_pandas, _codecs_records, _envelope, _segments
 from redis_memo import _codecs_rules as rules
 from redis_memo import _codecs_stream as stream
 from redis_memo._codecs import Payload, dumps, loads, register_type, registered_types
@@ -111,7 +111,8 @@ def everything_in_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "OUT_OF_BAND", 8)
     monkeypatch.setattr(_codecs_pandas, "OUT_OF_BAND", 8)
     monkeypatch.setattr(_codecs_pandas, "_SHORT", 64)
-    monkeypatch.setattr(_codecs_items, "_MANY", 1)
+    monkeypatch.setattr(_codecs_items, "MANY", 1)
+    monkeypatch.setattr(_codecs_records, "MANY", _codecs_items.PACK_FROM)
     monkeypatch.setattr(_segments, "MIN_COMPRESSED", 8)
     monkeypatch.setattr(_segments, "SEGMENT", 64)
     monkeypatch.setattr(_envelope, "JOINED", 100)
@@ -129,6 +130,37 @@ def test_comes_back_equal_through_segments(name: str) -> None:
         assert same([value] * 20, sealed_and_back([value] * 20, compress)) is True
 
     check()
+
+
+TOKENS = st.integers(-(2**66), 2**66) | st.integers(0, 2**31) | st.booleans()
+
+
+@pytest.mark.usefixtures("everything_in_buffers")
+@quick(150)
+@given(
+    st.lists(TOKENS, min_size=16, max_size=40),
+    st.sampled_from([0, 8]),
+    st.lists(st.tuples(st.integers(0, 39), st.sampled_from(["", "007", "x", 5, None])), max_size=2),
+)
+def test_tokens_that_follow_from_others_or_nearly_do(tokens: list[int], shift: int, odd: list[tuple[int, Any]]) -> None:
+    """P2: instruments, whose exchange_token is the instrument_token >> 8, and rows in which it is not."""
+    rows = [{"instrument_token": token, "exchange_token": str(token >> shift), "lot": 1} for token in tokens]
+    for number, other in odd:
+        rows[number % len(rows)]["exchange_token"] = other
+    assert same(rows, sealed_and_back(rows, "auto")) is True
+
+
+@pytest.mark.usefixtures("everything_in_buffers")
+def test_a_token_that_follows_from_another_one_takes_no_room() -> None:
+    rows = [{"instrument_token": token * 2560 + 1, "exchange_token": str(token * 10)} for token in range(100)]
+    alone = [{"instrument_token": row["instrument_token"]} for row in rows]
+    written = dumps(rows, allow_pickle=False)
+    assert len(written.buffers) == len(dumps(alone, allow_pickle=False).buffers)
+    follower = written.meta.rindex(b"=")
+    for damaged in (b"=\x01\x08", b"=\x07\x08", b"=\x00\x03"):  # itself, none, a shift that is never written
+        meta = written.meta[:follower] + damaged + written.meta[follower + 3 :]
+        with pytest.raises(UnreadableEntry):
+            loads(meta, written.buffers, trusted=False)
 
 
 @quick(100)
