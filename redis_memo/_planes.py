@@ -83,9 +83,7 @@ def encode_grid(column: Any, exponent: int, level: int) -> bytes | None:
     if found is None:
         return None
     numbers, low, span, missing = found
-    step = _step(numbers) if span else 1
-    if step > 1:
-        numbers //= numbers.dtype.type(step)
+    numbers, step = _stepped(numbers) if span else (numbers, 1)
     # Half of what the word could hold: differences have a sign, and something is added to them.
     numbers = numbers.astype("<i4" if span // step < 1 << 30 else "<i8", copy=False)
     base, bias = low, 0
@@ -125,9 +123,16 @@ def _whole(column: Any) -> tuple[Any, int, int, bytes] | None:
     return (whole - whole.dtype.type(low), low, span, missing) if span < WIDEST else None
 
 
-def _step(numbers: Any) -> int:
-    """What whole numbers from 0 up have in common."""
-    return int(np.gcd.reduce(numbers)) if np.gcd.reduce(numbers[:WINDOW]) != 1 else 1
+def _stepped(numbers: Any) -> tuple[Any, int]:
+    """Whole numbers from 0 up, divided by what they have in common; and that."""
+    step = np.gcd.reduce(numbers[:WINDOW])  # zero where all of these are
+    if step > 1:
+        divided = numbers // step
+        if (divided * step == numbers).all():  # a tenth of the time that the common divisor of all takes
+            return divided, int(step)
+    if step != 1:
+        step = np.gcd.reduce(numbers)
+    return (numbers // step, int(step)) if step > 1 else (numbers, 1)
 
 
 def _signed(number: int) -> int:
