@@ -11,6 +11,7 @@ The same thread finds entries again whose index was lost (`ops.Mend`), and keeps
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
 import weakref
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Touches"]
 
-FULL = 1000  # uses that are noted before they are sent at once
-KEPT = 20 * FULL  # uses that are kept while the server is slow; older ones are dropped
+FULL = 50, 1000  # uses that are noted before they are sent at once: a tenth of the entries, and no fewer and no more
+KEPT = 20_000  # uses that are kept while the server is slow; older ones are dropped
 SENT = 500  # entries told of by one script, so that the server is not held up
 TOUCH_EVERY = 1.0  # seconds
 TELL_EVERY = 10.0  # seconds between the counters of functions without bounds
@@ -47,6 +48,7 @@ class _Function:
         self.namespace = namespace
         self.prefix = prefix
         self.bounds: Bounds = NO_BOUNDS
+        self.full = 0
         self.noted: deque[str] = deque(maxlen=KEPT)
         self.stats: weakref.WeakSet[Stats] = weakref.WeakSet()
         self.told = time.monotonic()
@@ -68,8 +70,8 @@ class Touches:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._functions: dict[str, _Function] = {}
-        self._changed = threading.Condition()
-        self._hurry = False
+        self._lock = threading.Lock()
+        self._hurry = threading.Event()
         self._thread: threading.Thread | None = None
         self._mends: dict[str, ops.Mend] = {}
         self._stored: dict[str, int] = {}
@@ -84,15 +86,18 @@ class Touches:
             bounds: What its entries are kept within.
             stats: Its counters; what they hold already is not told.
         """
-        with self._changed:
+        with self._lock:
             found = self._functions.setdefault(prefix, _Function(namespace, prefix))
             found.bounds = bounds
+            # What is known late must not be late by much of what there is: the kept entries would not be the last used.
+            found.full = min(max(bounds.maxsize // 10, FULL[0]), FULL[1])
             stats.untold()
             found.stats.add(stats)
             if bounds.limits is not None:
                 self._limits[namespace] = bounds.limits
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="redis_memo touches", daemon=True)
+                work = functools.partial(_work, weakref.ref(self), self._hurry)
+                self._thread = threading.Thread(target=work, name="redis_memo touches", daemon=True)
                 self._thread.start()
 
     def note(self, prefix: str, *digests: str) -> None:
@@ -101,8 +106,8 @@ class Touches:
         if function is not None and function.bounds:
             noted = function.noted
             noted.extend(digests)
-            if len(noted) >= FULL and not self._hurry:
-                self._at_once()
+            if len(noted) >= function.full and not self._hurry.is_set():
+                self._hurry.set()
 
     def kept(self, op: ops.Fill | ops.Put, answer: bool | ops.Kept) -> bool:
         """What the store answered, without what is ours: evictions are counted, and what else it asks for is begun."""
@@ -113,7 +118,7 @@ class Touches:
         if function is not None and function.bounds.limits is not None:
             stored = self._stored[function.namespace] = self._stored.get(function.namespace, 0) + 1
             if stored >= SETTLE_AFTER:
-                self._at_once()
+                self._hurry.set()
         return answer.answer
 
     def _heed(self, prefix: str, bounds: Bounds, answer: ops.Kept) -> None:
@@ -122,12 +127,7 @@ class Touches:
             function.evicted(answer.evicted)
         if answer.mend:
             self._mends[prefix] = ops.Mend(prefix, bounds)
-            self._at_once()
-
-    def _at_once(self) -> None:
-        with self._changed:
-            self._hurry = True
-            self._changed.notify()
+            self._hurry.set()
 
     # Telling.
 
@@ -162,27 +162,26 @@ class Touches:
         """Tell the store all that there is, unless it does not answer or that takes too long."""
         deadline = None if seconds is None else time.monotonic() + seconds
         for prefix in list(self._functions):
-            if self._backend.breaker.reason is not None or (deadline is not None and time.monotonic() > deadline):
+            if self._away() or (deadline is not None and time.monotonic() > deadline):
                 return
             with contextlib.suppress(StoreError):  # recency is lost, and no counter
                 drive(self.telling(prefix), self._backend.perform)
 
+    def _away(self) -> bool:
+        """Whether the server does not answer."""
+        return self._backend.breaker.state != "closed"
+
     # The thread.
 
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                if not self._mends and not self._hurry:
-                    often = any(function.bounds for function in self._functions.values())
-                    self._changed.wait(TOUCH_EVERY if often else TELL_EVERY / 2)
-                self._hurry = False
-            if self._backend.breaker.reason is not None:
-                self._mends.clear()  # another claims them when their time is over
-                continue
-            with contextlib.suppress(StoreError):
-                self._turn()
+    def _pause(self) -> float:
+        if self._mends:
+            return 0.0
+        return TOUCH_EVERY if any(function.bounds for function in list(self._functions.values())) else TELL_EVERY / 2
 
     def _turn(self) -> None:
+        if self._away():
+            self._mends.clear()  # another claims them when their time is over
+            return
         for prefix, mend in list(self._mends.items()):
             del self._mends[prefix]
             mended = self._backend.perform(mend)
@@ -193,7 +192,7 @@ class Touches:
         now = time.monotonic()
         for function in list(self._functions.values()):
             since = now - function.told
-            if len(function.noted) >= FULL or since >= (TOUCH_EVERY / 2 if function.bounds else TELL_EVERY):
+            if len(function.noted) >= function.full or since >= (TOUCH_EVERY / 2 if function.bounds else TELL_EVERY):
                 drive(self.telling(function.prefix), self._backend.perform)
                 if not function.stats and not function.noted:
                     self._functions.pop(function.prefix, None)  # a closure that is gone
@@ -204,6 +203,19 @@ class Touches:
     def _count(self, prefix: str, evicted: int) -> None:
         if prefix in self._functions:
             self._functions[prefix].evicted(evicted)
+
+
+def _work(of: weakref.ref[Touches], hurry: threading.Event) -> None:
+    """What the thread does: it ends with the cache that it works for, and so does not hold it between its turns."""
+    while (touches := of()) is not None:
+        pause = touches._pause()  # noqa: SLF001
+        del touches
+        hurry.wait(pause)
+        hurry.clear()
+        touches = of()
+        if touches is not None:
+            with contextlib.suppress(StoreError):
+                touches._turn()  # noqa: SLF001
 
 
 def settling(namespace: str, limits: Limits, count: Any) -> ops.Flow:
