@@ -9,7 +9,6 @@ import random
 import subprocess
 import sys
 import time
-from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +19,7 @@ from redis_memo import MISSING, Cache, Limits, cache_info, clear, connect, redis
 from redis_memo import _ops as ops
 from redis_memo.errors import ConfigurationError
 
+from .bounds_load import perfect_lru, zipf
 from .conftest import SECRET, Server, start_server, until, valkey
 
 SERVERS = ["valkey_server", "redis_server", "redis_6_server", "redis_8_server"]
@@ -292,26 +292,6 @@ def test_the_server_is_asked_once_for_many_uses(
         f(number)
     told(f)
     assert [type(op) for op in asked if type(op) is not ops.Read] == [ops.Touch]
-
-
-def zipf(number: int, most: int, skew: float, seed: int) -> list[int]:
-    chance = random.Random(seed)
-    return chance.choices(range(most), [1 / (each + 1) ** skew for each in range(most)], k=number)
-
-
-def perfect_lru(trace: list[int], size: int, start: int) -> int:
-    """Hits of a perfect LRU from ``start`` on."""
-    held: OrderedDict[int, None] = OrderedDict()
-    hits = 0
-    for at, number in enumerate(trace):
-        if number in held:
-            held.move_to_end(number)
-            hits += at >= start
-        else:
-            held[number] = None
-            if len(held) > size:
-                held.popitem(last=False)
-    return hits
 
 
 def test_hits_are_as_many_as_those_of_a_perfect_lru(cache: Cache, namespace: str) -> None:
