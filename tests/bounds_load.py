@@ -61,7 +61,7 @@ def _function(cache: Cache, namespace: str, maxsize: int) -> Any:
 
 
 def _caller(url: str, namespace: str, maxsize: int, numbers: list[int], halfway: Any, hits: Any) -> None:
-    cache = connect(url, secret=SECRET)
+    cache = connect(url, secret=SECRET, timeout=30)
     f = _function(cache, namespace, maxsize)
     half = len(numbers) // 2
     for number in numbers[:half]:
@@ -85,7 +85,7 @@ def run(url: str, processes: int, trace: list[int], maxsize: int) -> Load:
     ]
     for each in crew:
         each.start()
-    cache = connect(url, secret=SECRET)
+    cache = connect(url, secret=SECRET, timeout=30)
     f = _function(cache, namespace, maxsize)
     most = 0
     while any(each.is_alive() for each in crew):

@@ -73,7 +73,7 @@ def in_step(client: redis.Redis, function: Any) -> None:
 def each_cache(request: pytest.FixtureRequest) -> Iterator[Cache]:
     """A cache on each kind of server."""
     server: Server = request.getfixturevalue(request.param)
-    cache = connect(server.url, secret=SECRET)
+    cache = connect(server.url, secret=SECRET, timeout=10)
     yield cache
     cache.close()
 
@@ -231,7 +231,7 @@ from redis_memo import connect, redis_cached
 def f(number): raise AssertionError("it is stored")
 f(0)
 """
-    cache = connect(valkey_server.url, secret=SECRET)
+    cache = connect(valkey_server.url, secret=SECRET, timeout=10)
     f = counting(cache, namespace, maxsize=3)
     for number in range(3):
         f(number)
@@ -298,11 +298,13 @@ def test_hits_are_as_many_as_those_of_a_perfect_lru(cache: Cache, namespace: str
     """Though uses are told late: within 2 % on Zipf traffic."""
     f = counting(cache, namespace, maxsize=200)
     trace = zipf(6000, 2000, 0.9, seed=3)
-    for number in trace[:2000]:
+    before = 0
+    for at, number in enumerate(trace):
+        if at == 2000:
+            before = f.cache_info().hits
         f(number)
-    before = f.cache_info().hits
-    for number in trace[2000:]:
-        f(number)
+        if at % 50 == 0:  # as late as the thread is on a machine that lets it run
+            told(f)
     assert f.cache_info().hits - before >= 0.98 * perfect_lru(trace, 200, 2000)
     assert f.cache_info().currsize == 200
 
@@ -311,7 +313,7 @@ def test_hits_are_as_many_as_those_of_a_perfect_lru(cache: Cache, namespace: str
 
 
 def write(url: str, namespace: str, start: int, number: int) -> None:
-    cache = connect(url, secret=SECRET)
+    cache = connect(url, secret=SECRET, timeout=30)
     f = counting(cache, namespace, maxsize=100)
     for each in range(start, start + number):
         f(each)
@@ -322,11 +324,11 @@ def test_eight_processes_never_have_more_than_maxsize(valkey_server: Server, nam
     """P7: the bound is kept in the script that stores, so nobody ever sees one entry more."""
     context = multiprocessing.get_context("spawn")
     processes = [
-        context.Process(target=write, args=(valkey_server.url, namespace, start, 150)) for start in range(0, 1200, 150)
+        context.Process(target=write, args=(valkey_server.url, namespace, start, 60)) for start in range(0, 480, 60)
     ]
     for process in processes:
         process.start()
-    cache = connect(valkey_server.url, secret=SECRET)
+    cache = connect(valkey_server.url, secret=SECRET, timeout=10)
     f = counting(cache, namespace, maxsize=100)
     most = 0
     while any(process.is_alive() for process in processes):
@@ -336,7 +338,7 @@ def test_eight_processes_never_have_more_than_maxsize(valkey_server: Server, nam
         assert process.exitcode == 0
     assert 0 < most <= 100
     info = f.cache_info(everywhere=True)
-    assert (info.currsize, info.evictions, info.misses) == (100, 1100, 1200)
+    assert (info.currsize, info.evictions, info.misses) == (100, 380, 480)
     with client_of(cache) as client:
         in_step(client, f)
     cache.close()
@@ -451,23 +453,23 @@ def small_server() -> Iterator[Server]:
 @pytest.mark.parametrize("policy", POLICIES)
 def test_bounds_hold_while_the_server_evicts_by_itself(small_server: Server, namespace: str, policy: str) -> None:
     """P5, P7: no call fails, and what the server took away does not count for ever."""
-    cache = connect(small_server.url, secret=SECRET)
-    f = counting(cache, namespace, 5000, maxsize=400)
+    cache = connect(small_server.url, secret=SECRET, timeout=10)
+    f = counting(cache, namespace, 20_000, maxsize=100)
     with small_server.client() as client:
         client.config_set("maxmemory", 0)
         client.flushall()
         client.config_set("maxmemory-policy", policy)
         client.config_set("maxmemory", client.info("memory")["used_memory"] + 1_500_000)
-        for number in range(600):
-            assert len(f(number)) == 5000
-        assert len(entries_of(client, f)) <= 400
+        for number in range(150):
+            assert len(f(number)) == 20_000
+        assert len(entries_of(client, f)) <= 100
         client.config_set("maxmemory", 0)
         assert client.info("stats")["evicted_keys"] > 0 or policy == "noeviction"
         prefix = prefix_of(f)
-        for number in range(1000, 1500):  # with room again: what is gone is found out, and the bound reached
+        for number in range(1000, 1150):  # with room again: what is gone is found out, and the bound reached
             f(number)
         until(lambda: client.hget(f"{prefix}sizes", "#mend") == b"0", 40)
-        assert f.cache_info().currsize == len(entries_of(client, f)) == 400
+        assert f.cache_info().currsize == len(entries_of(client, f)) == 100
         in_step(client, f)
         client.flushall()
     cache.close()
