@@ -79,6 +79,7 @@ GOALS = [
     Goal("peak memory of storing, in frames", memory.PART, memory.CASE, f"store: {memory.ABOVE}", 1.6, None),
     Goal("small hit, of a bare redis-py GET", hits.PART, hits.CASE, hits.MEDIAN, 1.2, hits.BareGet.name),
     Goal("small hit, of the best peer on Redis", hits.PART, hits.CASE, hits.MEDIAN, 1, REDIS),
+    Goal("hit with maxsize=, of one without", hits.PART, hits.BOUNDED, hits.TRACKED, 1.05, hits.UNBOUNDED),
     Goal("key of four scalars, of joblib.hash", keys.PART, "four scalars", keys.QUANTITY, 0.5, keys.JOBLIB),
     *(
         Goal(f"key of an {case}, of joblib.hash", keys.PART, case, keys.QUANTITY, 0.2, keys.JOBLIB)

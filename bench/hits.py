@@ -6,13 +6,14 @@ import datetime as dt
 import functools
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import redis.asyncio
 
-from redis_memo import Call, market_aware, ttl
+from redis_memo import Call, market_aware, redis_cached, ttl
 
 from .functions import PAIRS
 from .measure import Bench, batched, turns
@@ -24,6 +25,8 @@ PART = "hits"
 CASE = "small dict"
 POLICY, RANGE, UNTIL, IMPORT = "after the close", "a range of candles", "until 08:30", "import"
 LIMITS = {POLICY: "empty function", RANGE: "empty function", UNTIL: "empty function", IMPORT: "import redis"}
+BOUNDED, UNBOUNDED, TRACKED = "LRU overhead", "without bounds", "a hit"
+TRACKED_AT_ONCE = 1000  # hits of a batch, so that what is told of them is told in it
 MEDIAN, SLOW = "hit, median", "hit, 99 %"
 
 
@@ -98,6 +101,7 @@ def measure(bench: Bench) -> None:
             samples = [both[nth] for both in said[subject.name]]
             bench.add(Record(PART, CASE, quantity, subject.name, subject.kind, samples))
         subject.close()
+    _tracking(bench)
     _policies(bench)
 
 
@@ -110,6 +114,35 @@ def _spread(subject: Subject, calls: int) -> Callable[[], tuple[float, float]]:
         return float(middle), float(slow)
 
     return spread
+
+
+def _tracking(bench: Bench) -> None:
+    """A hit of a function with bounds, against one without: uses are noted, and told to the server in the same batch."""
+    subject = Ours(bench.place(0))
+    number = TRACKED_AT_ONCE if bench.scale.least > 1 else 20
+
+    def hits(**bounds: Any) -> Callable[[], float]:
+        @redis_cached(namespace="bench", name=f"tracked {bounds}", ttl=600, cache=subject.cache, **bounds)
+        def quote(symbol: str) -> dict[str, object]:
+            return PAIRS["quote"][0](symbol)
+
+        symbols = [f"SYMBOL{each}" for each in range(number)]
+        for symbol in symbols:
+            quote(symbol)
+
+        def batch() -> float:
+            began = time.perf_counter()
+            for symbol in symbols:
+                quote(symbol)
+            subject.cache.touches.tell()
+            return (time.perf_counter() - began) / number
+
+        return batch
+
+    measured = turns({OURS: hits(maxsize=2 * number), UNBOUNDED: hits()}, bench.scale.longer(6))
+    for name, samples in measured.items():
+        bench.add(Record(PART, BOUNDED, TRACKED, name, "ours" if name == OURS else "limit", samples))
+    subject.close()
 
 
 def _policies(bench: Bench) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import market, testing, ttl
 from ._as_of import as_of
+from ._bounds import Limits
 from ._cache import Cache
 from ._codecs import register_type
 from ._default import configure, connect
@@ -20,6 +21,7 @@ __all__ = [
     "Cache",
     "CacheInfo",
     "Call",
+    "Limits",
     "RedisMemoError",
     "TTLPolicy",
     "as_of",

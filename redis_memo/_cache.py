@@ -7,6 +7,7 @@ tokens, running the function, waiting) are performed here, once for threads and 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import contextvars
 import functools
@@ -27,10 +28,11 @@ from ._clock import now
 from ._drive import adrive, drive
 from ._envelope import Sealer
 from ._flight import Flight
-from ._identity import namespace_prefix
+from ._identity import namespace_prefix, registry
 from ._leases import Leases
 from ._push import until, until_async
 from ._tags import some_tags
+from ._touches import Touches
 from .errors import StoreError
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ _held: contextvars.ContextVar[frozenset[bytes]] = contextvars.ContextVar("redis_
 _random = random.Random()  # noqa: S311 - spreads the refreshes; the module's own is the user's, who may have seeded it
 
 ENROLL_EVERY = 30.0
+AT_EXIT = 1.0  # seconds that a process stays at its end, to tell what it counted
 
 
 class Cache:
@@ -81,6 +84,7 @@ class Cache:
         self._rally_lock = threading.Lock()
         self._workers = Workers(self.settings.workers)
         self._leases = Leases(self.backend)
+        self.touches = Touches(self.backend)
         self._enrolled: dict[str, tuple[int, float]] = {}
 
     @property
@@ -147,15 +151,17 @@ class Cache:
                     raise
             if kind is ops.Fill:
                 with self._leases.sending(op, self.settings.lease):
-                    return backend(op)
+                    return self.touches.kept(op, backend(op))
             if kind not in _WRITES:
                 return backend(op)
             due = self._enroll(op.place.prefix, namespace)
             if due is not None:
                 self._noted(due, backend(due))
             answer = backend(op)
+            if kind is ops.Put:
+                answer = self.touches.kept(op, answer)
             if due is None and _nothing_was_listed(answer):
-                again = ops.Enroll(_registry(namespace), op.place.prefix)
+                again = ops.Enroll(registry(namespace), op.place.prefix)
                 self._noted(again, backend(again))
             return answer
 
@@ -204,15 +210,17 @@ class Cache:
                 return await asyncio.shield(asyncio.ensure_future(self._arelease(op)))
             if kind is ops.Fill:
                 with self._leases.sending(op, self.settings.lease):
-                    return await backend(op)
+                    return self.touches.kept(op, await backend(op))
             if kind not in _WRITES:
                 return await backend(op)
             due = self._enroll(op.place.prefix, namespace)
             if due is not None:
                 self._noted(due, await backend(due))
             answer = await backend(op)
+            if kind is ops.Put:
+                answer = self.touches.kept(op, answer)
             if due is None and _nothing_was_listed(answer):
-                again = ops.Enroll(_registry(namespace), op.place.prefix)
+                again = ops.Enroll(registry(namespace), op.place.prefix)
                 self._noted(again, await backend(again))
             return answer
 
@@ -307,7 +315,7 @@ class Cache:
         generation, at = self._enrolled.get(prefix, (-1, 0.0))
         if generation == self.backend.generation and time.monotonic() - at < ENROLL_EVERY:
             return None
-        return ops.Enroll(_registry(namespace), prefix)
+        return ops.Enroll(registry(namespace), prefix)
 
     def _noted(self, enroll: ops.Enroll, answer: tuple[int, list[str]]) -> None:
         self._enrolled[enroll.prefix] = (self.backend.generation, time.monotonic())
@@ -345,7 +353,7 @@ class Cache:
 
     def _clearing(self, namespace: str) -> ops.Flow:
         total = 0
-        for prefix in self._functions(namespace, (yield ops.Enrolled(_registry(namespace)))):
+        for prefix in self._functions(namespace, (yield ops.Enrolled(registry(namespace)))):
             total += yield from entries.drop_matching(prefix, b"")
         return total
 
@@ -372,12 +380,13 @@ class Cache:
 
     def _untagging(self, namespace: str, tokens: tuple[bytes, ...]) -> ops.Flow:
         total = 0
-        for prefix in self._functions(namespace, (yield ops.Enrolled(_registry(namespace)))):
+        for prefix in self._functions(namespace, (yield ops.Enrolled(registry(namespace)))):
             total += yield from entries.drop_tagged(prefix, tokens)
         return total
 
     def close(self) -> None:
-        """Close the connections; a later call opens new ones."""
+        """Tell the store what was used and counted, and close the connections; a later call opens new ones."""
+        self.touches.tell(AT_EXIT)
         self.backend.close()
 
 
@@ -392,10 +401,6 @@ def _late(job: Job) -> ops.Late:
 def _nothing_was_listed(answer: object) -> bool:
     """Whether the server has lost what it had of the function, the note in the namespace's registry perhaps too."""
     return answer is True or (type(answer) is ops.Leased and answer.first)
-
-
-def _registry(namespace: str) -> str:
-    return f"{namespace_prefix(namespace)[:-1]}}}:functions"
 
 
 _LOCAL: dict[type, Callable[[Cache, Any], Any]] = {
@@ -414,6 +419,12 @@ _all: weakref.WeakSet[Cache] = weakref.WeakSet()
 def _after_fork() -> None:
     for cache in list(_all):
         cache._fresh_start()  # noqa: SLF001
+
+
+@atexit.register
+def _at_exit() -> None:
+    for cache in list(_all):
+        cache.touches.tell(AT_EXIT)
 
 
 if hasattr(os, "register_at_fork"):

@@ -7,6 +7,8 @@ one round trip and, on a cluster, one slot. Scripts lie in ``lua/``; their heads
 from __future__ import annotations
 
 import hashlib
+import re
+from dataclasses import replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -21,6 +23,8 @@ from .errors import StoreRefused
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
+    from ._bounds import Bounds
+
 __all__ = ["dialogue"]
 
 
@@ -34,6 +38,11 @@ LARGE = 1 << 20  # bytes of an argument that are sent as one part, each with its
 COPIED = 1 << 16  # bytes from which they are a part of their own
 
 
+PRELUDE = ("entry", "uses", "index")
+COUNTED = 30 * 86_400_000  # ms for which the counters of all processes are kept after the last of them told
+LOOKED_AT = 1000  # keys, by one run of `mend`
+
+
 class Script:
     """One Lua script: its text with the prelude where it needs it, and the name the server knows it by."""
 
@@ -41,7 +50,7 @@ class Script:
         folder = resources.files(__package__) / "lua"
         text = (folder / f"{name}.lua").read_text()
         if prelude:
-            text = (folder / "index.lua").read_text() + text
+            text = "".join((folder / f"{each}.lua").read_text() for each in PRELUDE) + text
         self.text = text.encode()
         self.sha = hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
 
@@ -49,6 +58,7 @@ class Script:
 ACQUIRE, SEIZE, FILL, PUT, RELEASE = (Script(name) for name in ("acquire", "seize", "fill", "put", "release"))
 DROP, DROP_MATCHING, REVOKE = (Script(name) for name in ("drop", "dropmatching", "revoke"))
 COUNT, TIDY, INSPECT = (Script(name) for name in ("count", "tidy", "inspect"))
+TOUCH, MEND, USAGE, TRIM = (Script(name) for name in ("touch", "mend", "usage", "trim"))
 RENEW, ENROLL, STRIKE = (Script(name, prelude=False) for name in ("renew", "enroll", "strike"))
 
 Command: TypeAlias = "tuple[Script | None, tuple[Any, ...], tuple[Any, ...]]"
@@ -61,6 +71,19 @@ def _small(envelope: Envelope) -> Bytes:
 
 def _four(place: ops.Place) -> tuple[str, str, str, str]:
     return place.entry, place.lease, f"{place.prefix}index", f"{place.prefix}args"
+
+
+def _bounds(bounds: Bounds) -> tuple[int, int, str]:
+    return bounds.maxsize, bounds.maxbytes, bounds.kind
+
+
+def _index(prefix: str) -> tuple[str, str]:
+    return f"{prefix}index", f"{prefix}args"
+
+
+def _pattern(prefix: str) -> str:
+    """What finds the entries by SCAN: a digest behind the prefix, which is taken as it is written."""
+    return re.sub(r"([\\\[\]*?^-])", r"\\\1", prefix) + "?" * 40
 
 
 def _ms(seconds: float) -> int:
@@ -76,9 +99,9 @@ def _command(op: object) -> Command:
             told = b"" if known is None else b"%d:%b" % (len(string), bytes(string[: HEAD.size]))
             return ACQUIRE, _four(place), (token, _ms(lease), place.tokens, told)
         case ops.Fill(place, token, envelope, ttl, tokens):
-            return FILL, _four(place), (token, _small(envelope), _ms(ttl), tokens)
+            return FILL, _four(place), (token, _small(envelope), _ms(ttl), tokens, *_bounds(place.bounds))
         case ops.Put(place, envelope, ttl, tokens):
-            return PUT, _four(place), (_small(envelope), _ms(ttl), tokens)
+            return PUT, _four(place), (_small(envelope), _ms(ttl), tokens, *_bounds(place.bounds))
         case ops.Seize(place, token, lease):
             return SEIZE, _four(place), (token, _ms(lease), place.tokens)
         case ops.Release(place, token, note, rest):
@@ -94,7 +117,23 @@ def _command(op: object) -> Command:
         case ops.Count(prefix):
             return COUNT, (f"{prefix}index",), ()
         case ops.Inspect(place):
-            return INSPECT, (place.entry, place.lease), ()
+            return INSPECT, (place.entry, place.lease, f"{place.prefix}index"), ()
+        case ops.Touch(prefix, bounds, uses, counted):
+            noted = "".join(uses), " ".join(map(str, uses.values())) if bounds.evict == "worth" else ""
+            amounts = (part for each in counted.items() for part in each)
+            return TOUCH, (*_index(prefix), f"{prefix}stats"), (prefix, *_bounds(bounds), *noted, COUNTED, *amounts)
+        case ops.Mend(prefix, bounds, cursor, since):
+            return MEND, _index(prefix), (prefix, _pattern(prefix), *_bounds(bounds), cursor, since, LOOKED_AT)
+        case ops.Usage(prefix):
+            return USAGE, (f"{prefix}index",), ()
+        case ops.Trim(prefix, number, size, until):
+            return TRIM, _index(prefix), (prefix, number, size, until)
+        case ops.Turn(registry, seconds):
+            if not seconds:
+                return None, (b"UNLINK", f"{registry}:turn"), ()
+            return None, (b"SET", f"{registry}:turn", b"1", b"NX", b"PX", _ms(seconds)), ()
+        case ops.Told(prefix, forget):
+            return None, (b"UNLINK" if forget else b"HGETALL", f"{prefix}stats"), ()
         case ops.NoteWait(token, awaited):
             return None, (b"SET", _wait_key(token), awaited, b"PX", WAIT_NOTED), ()
         case ops.FollowWait(token):
@@ -127,6 +166,10 @@ def _result(op: object, reply: Any) -> Any:
             return ops.Leased(first == 1)
         case ops.Acquire(), [b"busy", bytes(holder), int(left)]:
             return ops.Busy(holder, left / 1000)
+        case (ops.Fill() | ops.Put()), [int(answer), int(evicted), int(mend)]:
+            return ops.Kept(answer == 1, evicted, mend == 1)
+        case ops.Touch(), [int(evicted), int(mend)]:
+            return ops.Kept(True, evicted, mend == 1)
         case (ops.Fill() | ops.Put() | ops.Release() | ops.Renew() | ops.Strike()), int():
             return reply == 1
         case (ops.Drop() | ops.Count() | ops.Tidy()), int():
@@ -135,8 +178,20 @@ def _result(op: object, reply: Any) -> Any:
             return ops.Resting()
         case (ops.DropMatching() | ops.Revoke()), [int(gone), int(more)]:
             return gone, more == 1
-        case ops.Inspect(), [int(entry), int(lease)]:
-            return ops.Inspected(_left(entry), _left(lease))
+        case ops.Inspect(), [int(entry), int(lease), int(before), int(entries)]:
+            return ops.Inspected(_left(entry), _left(lease), None if before < 0 else before, entries)
+        case ops.Mend(), [bytes(cursor), bytes(since), int(evicted)]:
+            return ops.Mended(None if cursor == b"0" else replace(op, cursor=cursor, since=since), evicted)
+        case ops.Usage(), [int(current), int(entries), int(size), int(oldest)]:
+            return ops.Used(current, None if entries < 0 else entries, max(size, 0), None if oldest < 0 else oldest)
+        case ops.Trim(), [int(evicted), int(entries), int(size), int(oldest)]:
+            return ops.Trimmed(evicted, entries, size, None if oldest < 0 else oldest)
+        case ops.Turn(), bytes() | int() | None:
+            return reply is not None
+        case ops.Told(forget=True), int():
+            return {}
+        case ops.Told(), list():
+            return {name.decode(): float(amount) for name, amount in zip(reply[::2], reply[1::2], strict=True)}
         case ops.Enroll(), [int(moment), list(prefixes)]:
             return moment, [each.decode() for each in prefixes]
         case ops.Enrolled(), list():

@@ -7,21 +7,40 @@ import inspect
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from enum import Enum
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
+from ._bounds import Limits, checked_limits
+from ._durations import duration
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
     from .events import EventHook
 
-__all__ = ["Compression", "OnError", "Settings", "checked_choice", "is_plain_function", "redacted"]
+__all__ = [
+    "LEFT_OUT", "Compression", "LeftOut", "OnError", "Settings", "checked_choice", "checked_early", "is_plain_function",
+    "redacted", "some_duration",
+]  # fmt: skip
 
 Compression: TypeAlias = Literal["auto", "fast", "small"] | None
 OnError: TypeAlias = Literal["compute", "raise"]
 Secret: TypeAlias = str | bytes | Iterable[str | bytes]
 
 SCHEMES = ("redis", "rediss", "unix", "embedded")
+
+
+class LeftOut(Enum):
+    """The type of `LEFT_OUT`."""
+
+    LEFT_OUT = "LEFT_OUT"
+
+    def __repr__(self) -> str:
+        return "..."
+
+
+LEFT_OUT: Final = LeftOut.LEFT_OUT
+"""An argument that was not given, where None means something."""
 
 
 def _secrets(secret: Secret | None) -> tuple[bytes, ...]:
@@ -75,6 +94,20 @@ def checked_choice(name: str, value: object, choices: tuple[object, ...]) -> Non
         raise ConfigurationError(f"{name} must be one of {', '.join(map(repr, choices))}.{hint}")
 
 
+def some_duration(name: str, value: object) -> float | None:
+    """The seconds of an option, or None where it is left out. Raises ConfigurationError."""
+    return None if value is None else duration(name, value)
+
+
+def checked_early(value: object) -> float:
+    """XFetch's beta: 1 is the paper's, more is earlier, 0 is never. Raises ConfigurationError."""
+    if isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, (int, float)) or not 0.0 <= value <= 100.0:
+        raise ConfigurationError("early= takes True, False or XFetch's beta: a number from 0 (never) to 100")
+    return float(value)
+
+
 def _checked_seconds(name: str, value: object, low: float, high: float) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         raise ConfigurationError(f"{name} must be a number of seconds between {low:g} and {high:g}")
@@ -92,6 +125,7 @@ class Settings:
     lease: float = 10.0
     max_wait: float = 60.0
     workers: int = 8
+    limits: Mapping[str, Limits] = field(default_factory=dict)
     on_event: EventHook | None = None
 
     @classmethod
@@ -142,6 +176,7 @@ class Settings:
         _checked_seconds("max_wait", settings.max_wait, 0, 86400)
         if type(settings.workers) is not int or not 1 <= settings.workers <= 1000:
             raise ConfigurationError("workers must be a whole number between 1 and 1000")
+        checked_limits(settings.limits)
         hook: object = settings.on_event
         if hook is not None and not is_plain_function(hook):
             raise ConfigurationError("on_event takes a plain function of one event")

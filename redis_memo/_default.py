@@ -58,6 +58,8 @@ def configure(url: str | None = None, *, calendar: Source | None = None, **setti
         lease: Seconds after which a computation whose process died is taken over (default 10).
         max_wait: Seconds that a call waits for another's computation before it computes itself (default 60).
         workers: How many computations may run behind their callers at once (default 8).
+        limits: Bounds on namespaces, such as ``{"stock_data": Limits(maxbytes="2gb")}``: of all their functions
+            together, kept behind the callers (docs/bounds.md).
         on_event: A function that is told what happens to the server: one of the events in `redis_memo.events`.
         calendar: Sessions and holidays of your own, which come before those that the package knows: a path to a TOML,
             CSV or ICS file or to a circular's table, a mapping of exchanges, a function of exchange and date, or

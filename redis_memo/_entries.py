@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._ops import UNTAGGED, Clock, Computed, DropMatching, Flow, Place, Put, Read, ReadParts, Revoke
+from ._ops import UNTAGGED, Clock, Computed, DropMatching, Flow, Place, Put, Read, ReadParts, Revoke, Told, Usage
 from ._spec import Spec, Standing
 from .errors import StoreError, UnreadableEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["drop_matching", "drop_tagged", "peek", "peek_columns", "store"]
+__all__ = ["drop_matching", "drop_tagged", "peek", "peek_columns", "start_anew", "store", "usage"]
 
 DROP_AT_ONCE = 500  # calls dropped by one script, so that the server is not held up
 
@@ -73,6 +73,22 @@ def drop_matching(prefix: str, tokens: bytes) -> Flow:
         gone, more = yield DropMatching(prefix, tokens, DROP_AT_ONCE)
         total += gone
     return total
+
+
+def start_anew(prefix: str, tokens: bytes) -> Flow:
+    """As `drop_matching`, and forget what all processes counted."""
+    total = yield from drop_matching(prefix, tokens)
+    yield Told(prefix, forget=True)
+    return total
+
+
+def usage(prefix: str, telling: Flow, everywhere: bool) -> Flow:
+    """What a function's entries take up; if asked for, what all processes counted, this one's ``telling`` included."""
+    used = yield Usage(prefix)
+    if not everywhere:
+        return used, None
+    yield from telling
+    return used, (yield Told(prefix))
 
 
 def drop_tagged(prefix: str, tags: Iterable[bytes]) -> Flow:

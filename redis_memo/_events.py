@@ -6,9 +6,9 @@ import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
-__all__ = ["CacheInfo", "CacheInfoNow", "Stats"]
+__all__ = ["CacheInfo", "CacheInfoNow", "Stats", "info_of"]
 
 
 class CacheInfo(NamedTuple):
@@ -22,7 +22,7 @@ class CacheInfo(NamedTuple):
         near_hits: Hits answered from this process's memory.
         stale_hits: Results served past their soft expiry; among the hits, but for calls that ran the function in vain.
         errors: Operations that Redis did not carry out.
-        evictions: Entries removed to keep within a bound.
+        evictions: Entries removed to keep within a bound; by this process, and by Redis itself not counted.
         refused: Results that were returned but not stored (``cache_if``, a type that needs pickle without a
             secret, an expiry of zero, an invalidation that came first).
         unreadable: Entries that were damaged, foreign, newer or wrongly signed, and so counted as misses.
@@ -31,6 +31,9 @@ class CacheInfo(NamedTuple):
         seconds_saved: Compute time that hits did not spend, by each entry's own recorded time.
         refreshes: Runs of the function behind its callers (``stale=``, ``early=``); they count as no miss.
         breaker: ``"open"`` while Redis does not answer and is not asked, else ``"closed"``.
+        maxbytes: Bound on the bytes stored, or None.
+        currbytes: Bytes of the entries in Redis now, written by any process; None where there is no bound, or Redis
+            did not tell.
     """
 
     hits: int = 0
@@ -48,6 +51,11 @@ class CacheInfo(NamedTuple):
     seconds_saved: float = 0.0
     refreshes: int = 0
     breaker: str = "closed"
+    maxbytes: int | None = None
+    currbytes: int | None = None
+
+
+COUNTERS = tuple(name for name, value in CacheInfo._field_defaults.items() if isinstance(value, (int, float)))
 
 
 class CacheInfoNow(CacheInfo):
@@ -63,7 +71,7 @@ class CacheInfoNow(CacheInfo):
 class Stats:
     """Counters of one function in one process."""
 
-    __slots__ = ("_lock", *CacheInfo._fields)
+    __slots__ = ("__weakref__", "_lock", "_told", *COUNTERS)
 
     hits: int
     misses: int
@@ -80,6 +88,7 @@ class Stats:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._told: dict[str, float] = {}
         self.clear()
 
     def add(self, field: str, amount: float = 1) -> None:
@@ -96,11 +105,40 @@ class Stats:
 
     def clear(self) -> None:
         """Start from zero."""
-        for field, value in CacheInfo._field_defaults.items():
-            setattr(self, field, value)
-
-    def info(self, breaker: str, currsize: int | None = None) -> CacheInfo:
-        """The counters as a tuple."""
         with self._lock:
-            values = {field: getattr(self, field) for field in CacheInfo._fields}
-        return CacheInfo(**{**values, "breaker": breaker, "currsize": currsize})
+            for field in COUNTERS:
+                setattr(self, field, CacheInfo._field_defaults[field])
+            self._told = {}
+
+    def counted(self) -> dict[str, float]:
+        """The counters by name."""
+        with self._lock:
+            return {field: getattr(self, field) for field in COUNTERS}
+
+    # What other processes are told of it.
+
+    def untold(self) -> None:
+        """What was counted until now is not to be told."""
+        with self._lock:
+            self._told = {field: getattr(self, field) for field in COUNTERS}
+
+    def take(self) -> dict[str, float]:
+        """What was counted since the last time."""
+        with self._lock:
+            values = {field: getattr(self, field) for field in COUNTERS}
+            found = {field: value - self._told.get(field, 0) for field, value in values.items()}
+            self._told = values
+        return {field: amount for field, amount in found.items() if amount}
+
+    def give_back(self, taken: dict[str, float]) -> None:
+        """What was taken could not be told."""
+        with self._lock:
+            for field, amount in taken.items():
+                self._told[field] = self._told.get(field, 0) - amount
+
+
+def info_of(counted: Mapping[str, float], **current: object) -> CacheInfo:
+    """Counters as a tuple, with what is no counter."""
+    whole = {name: counted.get(name, 0) for name in COUNTERS}
+    numbers = {name: float(value) if name == "seconds_saved" else int(value) for name, value in whole.items()}
+    return CacheInfo(**{**numbers, **current})  # type: ignore[arg-type]

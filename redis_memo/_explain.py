@@ -53,6 +53,8 @@ class Explanation:
         size: Bytes stored.
         lease_seconds: Seconds that a computation's lease has left before it must be renewed.
         fresh_for: Seconds until its soft expiry; below zero it is stale.
+        evicted_after: How many entries are evicted sooner; None where the function has no bounds.
+        entries: How many there are, where it has.
         expiry: Why it was given the lifetime that it has; empty where the policy does not say.
     """
 
@@ -69,6 +71,8 @@ class Explanation:
     lease_seconds: float | None = None
     fresh_for: float | None = None
     expiry: str = ""
+    evicted_after: int | None = None
+    entries: int = 0
 
     def __str__(self) -> str:
         lines = [self.function, f"  key      {self.key}", f"  server   {self.server}"]
@@ -82,6 +86,8 @@ class Explanation:
             state += f", took {self.compute_seconds:.3f} s to compute"
             if self.fresh_for is not None and self.fresh_for < self.expires_in - 1:
                 state += f", stale in {self.fresh_for:.0f} s" if self.fresh_for > 0 else ", stale"
+        if self.evicted_after is not None:
+            state += f", {self.evicted_after} of {self.entries} entries evicted sooner"
         if self.lease_seconds is not None:
             state += f", being computed (lease renewed within {self.lease_seconds:.1f} s)"
         lines.append(f"  entry    {state}")
@@ -146,4 +152,6 @@ def explain(call: Invocation) -> ops.Flow:
         size=len(envelope),
         lease_seconds=standing.lease_ttl,
         expiry=_expiry(call, opened),
+        evicted_after=standing.before,
+        entries=standing.entries,
     )

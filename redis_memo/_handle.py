@@ -228,7 +228,9 @@ class Handle:
             "compress": memo.compress,
             "on_error": memo.on_error,
             "cache": memo.cache,
-            "maxsize": None,
+            "maxsize": memo.bounds.maxsize or None,
+            "maxbytes": memo.bounds.maxbytes or None,
+            "evict": memo.bounds.evict,
         }
 
 

@@ -37,7 +37,7 @@ from .errors import ConfigurationError, KeyingError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-__all__ = ["function_identity", "key_prefix", "namespace_prefix", "version_part"]
+__all__ = ["function_identity", "key_prefix", "namespace_prefix", "registry", "version_part"]
 
 _CONSTANTS = (type(None), bool, int, float, complex, str, bytes, tuple, frozenset)
 # Different under the versions of Python, or no part of what the class does.
@@ -306,6 +306,11 @@ def namespace_prefix(namespace: str) -> str:
         ConfigurationError: The namespace is empty, no string or too long.
     """
     return _bounded(f"memo:{{{_escaped(_text('namespace', namespace))}:")
+
+
+def registry(namespace: str) -> str:
+    """Return the key of a namespace's list of functions."""
+    return f"{namespace_prefix(namespace)[:-1]}}}:functions"
 
 
 def key_prefix(namespace: str, identity: str, version: str = "", shard: int = 0) -> str:

@@ -15,13 +15,14 @@ from . import _core as core
 from . import _entries as entries
 from . import _ops as ops
 from ._as_of import call_token, moment_digest, moment_token
+from ._bounds import bounded
 from ._call import CallKey
 from ._codecs import dumps, loads
-from ._config import is_plain_function
+from ._config import LEFT_OUT, checked_early, is_plain_function, some_duration
 from ._default import default_cache
-from ._durations import duration
 from ._envelope import LARGEST, Stamp
-from ._events import CacheInfo, Stats
+from ._events import CacheInfo, Stats, info_of
+from ._failure_notes import seal_failure, unseal_failure
 from ._identity import function_identity, key_prefix, version_part
 from ._large import Bytes, Envelope, Large
 from ._policy import Call, TTLPolicy, as_policy, resolve
@@ -40,10 +41,12 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from ._bounds import Eviction
     from ._cache import Cache
     from ._config import Compression, OnError
+    from ._touches import Touches
 
 __all__ = ["Invocation", "Memo"]
 
@@ -52,7 +55,7 @@ log = logging.getLogger("redis_memo")
 LONGEST = 512 * 1024 * 1024 - 1024  # Redis' default proto-max-bulk-len, less the protocol's own bytes
 COMPLAIN_EVERY = 60.0
 REST_MOST = 30.0  # seconds; FusionCache's default between retries of a function that fails
-LARGEST_NOTE = 64 * 1024
+UNTIL_EVICTED = 30 * 86400.0  # seconds that an entry has with ttl=None; uses do not prolong it
 
 _finding = threading.RLock()
 
@@ -77,6 +80,9 @@ class Memo:
         early: float,
         soft_timeout: object,
         hard_timeout: object,
+        maxsize: object,
+        maxbytes: object,
+        evict: Eviction,
         compress: Compression,
         on_error: OnError,
         cache: Cache | None,
@@ -88,17 +94,18 @@ class Memo:
         self.ignore = tuple(ignore)
         self.key = key
         self.cache_if = cache_if
-        self.policy = None if ttl is None else as_policy(ttl)
+        self.ttl = ttl
+        self.policy = None if ttl is None or ttl is LEFT_OUT else as_policy(ttl)
         self.given_tags = tags
         if callable(tags) and not is_plain_function(tags):
             raise ConfigurationError("tags= takes strings, or a plain function of the finished call that returns them")
         self.tags: Callable[[Call], object] | tuple[bytes, ...] = tags if callable(tags) else tag_tokens(tags)
-        self.stale = _duration("stale", stale) or 0.0
-        self.stale_if_error = _duration("stale_if_error", stale_if_error) or 0.0
-        self.early = _early(early)
+        self.stale = some_duration("stale", stale) or 0.0
+        self.stale_if_error = some_duration("stale_if_error", stale_if_error) or 0.0
+        self.early = checked_early(early)
         self.ages = bool(self.stale or self.stale_if_error or self.early)
-        self.patience = _duration("soft_timeout", soft_timeout)
-        self.limit = _duration("hard_timeout", hard_timeout)
+        self.patience = some_duration("soft_timeout", soft_timeout)
+        self.limit = some_duration("hard_timeout", hard_timeout)
         if self.patience is not None and not self.stale_if_error:
             raise ConfigurationError(
                 "soft_timeout= says when to serve an entry past its expiry instead; stale_if_error= has to keep one"
@@ -107,12 +114,18 @@ class Memo:
             raise ConfigurationError("soft_timeout= has to be shorter than hard_timeout=")
         self.compress = compress
         self.on_error = on_error
+        self.raises = on_error == "raise"
+        self.given_bounds = (maxsize, maxbytes, evict)
+        self.bounds = bounded(*self.given_bounds)
+        if ttl is None and self.bounds:
+            self.policy = as_policy(UNTIL_EVICTED)
         self.stats = Stats()
         self.callkey = CallKey(function, key=key, ignore=ignore)
         self.bind = self.callkey.binder.bind
         self._cache = cache
         self._found: dict[str, str] = {}
         self._private = False
+        self._follows: Touches | None = None
         self._complained: dict[str, float] = {}
         # What can be wrong without looking at the code is said at decoration.
         for what, text in (("name", name), ("version", version)):
@@ -123,8 +136,8 @@ class Memo:
         self._options: dict[str, Any] = {
             "namespace": namespace, "ttl": ttl, "name": name, "version": version, "key": key, "ignore": ignore,
             "cache_if": cache_if, "tags": tags, "stale": stale, "stale_if_error": stale_if_error, "early": early,
-            "soft_timeout": soft_timeout, "hard_timeout": hard_timeout, "compress": compress, "on_error": on_error,
-            "cache": cache,
+            "soft_timeout": soft_timeout, "hard_timeout": hard_timeout, "maxsize": maxsize, "maxbytes": maxbytes,
+            "evict": evict, "compress": compress, "on_error": on_error, "cache": cache,
         }  # fmt: skip
 
     def __reduce__(self) -> Any:
@@ -172,14 +185,25 @@ class Memo:
             self._complained[what] = now
             log.warning("redis_memo: %s: %s", self.shown, message)
 
-    def info(self, currsize: int | None = None) -> CacheInfo:
-        """The counters, and how the server is."""
-        return self.stats.info(self.cache.backend.breaker.state, currsize)
+    def info(self, used: ops.Used | None = None, everywhere: Mapping[str, float] | None = None) -> CacheInfo:
+        """The counters, of this process if not of all, and how the server is."""
+        self.follow()
+        return info_of(
+            self.stats.counted() if everywhere is None else everywhere,
+            breaker=self.cache.backend.breaker.state,
+            maxsize=self.bounds.maxsize or None,
+            maxbytes=self.bounds.maxbytes or None,
+            currsize=None if used is None else used.current,
+            currbytes=None if used is None or used.entries is None else used.size,
+        )
 
-    @property
-    def raises(self) -> bool:
-        """Whether the user wants failures raised."""
-        return self.on_error == "raise"
+    def follow(self) -> None:
+        """Have the cache tell the store of what is used and counted from now on."""
+        cache = self.cache
+        if self._follows is not cache.touches:
+            self.bounds = bounded(*self.given_bounds, cache.settings.limits.get(self.namespace))
+            cache.touches.join(self.namespace, self.prefix, self.bounds, self.stats)
+            self._follows = cache.touches
 
     def lifetime(self) -> TTLPolicy:
         """The function's own expiry policy, else the configured one.
@@ -189,6 +213,11 @@ class Memo:
         """
         if self.policy is not None:
             return self.policy
+        if self.ttl is None:
+            if self.namespace in self.cache.settings.limits:
+                return as_policy(UNTIL_EVICTED)
+            msg = "ttl=None needs maxsize= or maxbytes=, or limits of its namespace: else nothing removes an entry"
+            raise ConfigurationError(f"{self.shown}: {msg}")
         ttl = self.cache.settings.ttl
         if ttl is None:
             raise ConfigurationError(
@@ -239,7 +268,8 @@ class Invocation:
         memo = self.memo
         tags = (ops.UNTAGGED,) if callable(memo.tags) else memo.tags
         own = () if self.moment is None else (moment_token(self.moment), call_token(self.plain))
-        return ops.Place(memo.prefix, self.digest, b"".join((*memo.callkey.tokens(self.values), *own, *tags)))
+        tokens = b"".join((*memo.callkey.tokens(self.values), *own, *tags))
+        return ops.Place(memo.prefix, self.digest, tokens, memo.bounds)
 
     def compute(self) -> Any:
         """Run the function; a coroutine where it is an ``async def``."""
@@ -261,6 +291,7 @@ class Invocation:
         return entries.store(self, self.locate(), value)
 
     def _check(self) -> None:
+        self.memo.follow()
         if self.memo.policy is None:
             self.memo.lifetime()  # that there is none is said before the work is done, not after
 
@@ -269,6 +300,7 @@ class Invocation:
         opened = self.memo.cache.sealer.open(entry, envelope)
         value = loads(opened.meta, opened.buffers, trusted=opened.trusted)
         self.memo.stats.hit(opened.stamp.compute)
+        self._touch()
         return value
 
     def look(self, entry: str, envelope: Envelope, now: float, chance: float) -> Look:
@@ -310,7 +342,12 @@ class Invocation:
     def serve(self, look: Look) -> Any:
         """Its value, counted as a hit."""
         self.memo.stats.hit(look.seconds, stale=look.stale)
+        self._touch()
         return look.value
+
+    def _touch(self) -> None:
+        if self.memo.bounds.kind:
+            self.memo.cache.touches.note(self.memo.prefix, self.digest)
 
     def rescue(self, look: Look) -> Any:
         """Its value, for a call that ran the function in vain."""
@@ -335,27 +372,11 @@ class Invocation:
 
     def seal_failure(self, entry: str, error: Exception) -> bytes:
         """What the function raised, sealed like a value; empty where it cannot be carried."""
-        sealer = self.memo.cache.sealer
-        try:
-            # A copy without its traceback, which would keep every frame's variables.
-            payload = dumps(error, allow_pickle=sealer.may_pickle)
-            stamp = Stamp(time.time(), 0.0, 0.0, 0.0)
-            note, _ = sealer.seal(
-                entry + ops.FAILED.decode(), payload.meta, payload.buffers, pickled=payload.pickled, stamp=stamp
-            )
-        except (UnsupportedType, MemoryError, RecursionError):
-            return b""
-        return note if isinstance(note, bytes) and len(note) <= LARGEST_NOTE else b""
+        return seal_failure(self.memo.cache.sealer, entry, error)
 
     def unseal_failure(self, entry: str, note: bytes) -> Exception | None:
         """What the function raised elsewhere, or None where that cannot be told."""
-        sealed = note.removeprefix(ops.FAILED)
-        try:
-            opened = self.memo.cache.sealer.open(entry + ops.FAILED.decode(), sealed)
-            error = loads(opened.meta, opened.buffers, trusted=opened.trusted)
-        except UnreadableEntry:
-            return None
-        return error if isinstance(error, Exception) else None
+        return unseal_failure(self.memo.cache.sealer, entry, note)
 
     def miss(self) -> None:
         """Count a miss."""
@@ -412,6 +433,10 @@ class Invocation:
             # Its buffers lie in chunks of their own; what is left is a structure of very many small objects.
             self._not_stored("size", None, "the result is too large for one Redis string (512 MB) and is not stored")
             return ops.Sealed(envelope, 0.0)
+        if 0 < memo.bounds.largest < len(envelope):
+            said = f"the result has {len(envelope):,} bytes stored, more than maxbytes={memo.bounds.largest:,} for all"
+            self._not_stored("bounds", None, f"{said}; it is returned, not stored")
+            return ops.Sealed(envelope, 0.0)
         if ttl > 0:
             memo.stats.add("bytes_stored", len(envelope))
             memo.stats.add("bytes_saved", saved)
@@ -462,19 +487,6 @@ class Invocation:
             raise error
         # What a function's type of result cannot do lies in the code, and is said once; the rest may come and go.
         self.memo.complain(what, message, pause=math.inf if what == "type" else COMPLAIN_EVERY)
-
-
-def _duration(name: str, value: object) -> float | None:
-    return None if value is None else duration(name, value)
-
-
-def _early(value: object) -> float:
-    """XFetch's beta: 1 is the paper's, more is earlier, 0 is never."""
-    if isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, (int, float)) or not 0.0 <= value <= 100.0:
-        raise ConfigurationError("early= takes True, False or XFetch's beta: a number from 0 (never) to 100")
-    return float(value)
 
 
 def _after_fork() -> None:

@@ -10,9 +10,10 @@ import functools
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
+from ._bounds import EVICTIONS
 from ._cache import Cache
 from ._call import kind
-from ._config import checked_choice, is_plain_function
+from ._config import LEFT_OUT, checked_choice, is_plain_function
 from ._default import default_cache
 from ._handle import METHODS, Handle
 from ._invocation import Memo
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Coroutine
     from datetime import timedelta
 
+    from ._bounds import Eviction
     from ._config import Compression, OnError
     from ._events import CacheInfo, CacheInfoNow
     from ._tags import Tags
@@ -52,7 +54,7 @@ class _Decorator(Protocol):
 def redis_cached(
     *,
     namespace: str,
-    ttl: object = None,
+    ttl: object = LEFT_OUT,
     name: str | None = None,
     version: str | None = None,
     key: Callable[..., object] | None = None,
@@ -64,6 +66,9 @@ def redis_cached(
     early: float = False,
     soft_timeout: Duration | None = None,
     hard_timeout: Duration | None = None,
+    maxsize: int | None = None,
+    maxbytes: int | str | None = None,
+    evict: Eviction = "lru",
     compress: Compression = "auto",
     on_error: OnError = "compute",
     cache: Cache | None = None,
@@ -75,7 +80,8 @@ def redis_cached(
     Args:
         namespace: Groups functions, in the keys and for `clear`.
         ttl: Expiry: seconds, a ``timedelta``, ``"5m"``, or a policy such as ``market_aware()``: any callable of a
-            `Call`. May be left out where ``configure(ttl=...)`` says one.
+            `Call`. May be left out where ``configure(ttl=...)`` says one. None keeps a result until it is evicted,
+            30 days at most, and needs ``maxsize``, ``maxbytes`` or limits of the namespace.
         name: Identity of the function; default: module and qualified name, and the code where that does not
             identify it (``__main__``, closures, lambdas). Functions of one name share entries, in any process.
         version: Part of the key: a string of yours, or ``"source"`` for the function's own code, so that an edit
@@ -97,6 +103,11 @@ def redis_cached(
         hard_timeout: Seconds after which a caller gets `ComputeTimeout`, or the result past its expiry where there is
             one to fall back on; the computation goes on, and is stored.
             With either of the two a plain function runs in a thread of its own.
+        maxsize: How many entries the function has in Redis at most, over all processes; one more evicts another.
+        maxbytes: How many bytes they have stored at most: a number, or a string such as ``"512mb"``. A result that is
+            larger by itself is returned and not stored.
+        evict: Which entry goes: ``"lru"``, the one that was not used for longest; or ``"worth"``, the one that saves
+            the least compute time per byte (GreedyDual-Size with frequency).
         compress: ``"auto"``, ``"fast"``, ``"small"`` or None.
         on_error: ``"compute"``: a store that fails costs the caching, not the call. ``"raise"``: the caller gets
             the `StoreError`.
@@ -110,6 +121,7 @@ def redis_cached(
     """
     checked_choice("compress", compress, ("auto", "fast", "small", None))
     checked_choice("on_error", on_error, ("compute", "raise"))
+    checked_choice("evict", evict, EVICTIONS)
     if cache_if is not None and not is_plain_function(cache_if):
         raise ConfigurationError("cache_if= takes a plain function of the result")
     if cache is not None and not isinstance(cache, Cache):
@@ -132,6 +144,9 @@ def redis_cached(
             early=early,
             soft_timeout=soft_timeout,
             hard_timeout=hard_timeout,
+            maxsize=maxsize,
+            maxbytes=maxbytes,
+            evict=evict,
             compress=compress,
             on_error=on_error,
             cache=cache,
@@ -221,12 +236,12 @@ def _of(function: Any) -> Any:
 
 
 @overload
-def cache_info(function: AsyncMemoized[Any], /) -> CacheInfoNow: ...
+def cache_info(function: AsyncMemoized[Any], /, *, everywhere: bool = ...) -> CacheInfoNow: ...
 @overload
-def cache_info(function: Callable[..., Any], /) -> CacheInfo: ...
-def cache_info(function: Any, /) -> Any:
+def cache_info(function: Callable[..., Any], /, *, everywhere: bool = ...) -> CacheInfo: ...
+def cache_info(function: Any, /, *, everywhere: bool = False) -> Any:
     """As the function's own ``cache_info()``."""
-    return _of(function).cache_info()
+    return _of(function).cache_info(everywhere=everywhere)
 
 
 @overload

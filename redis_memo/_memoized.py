@@ -7,12 +7,12 @@ Where a function stands in a class body, one of these takes its place: a descrip
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import sys
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from . import _entries as entries
-from . import _ops as ops
 from ._events import CacheInfo, CacheInfoNow
 from ._explain import Explanation, explain
 from ._handle import MISSING, Handle, Missing, moment_only
@@ -32,10 +32,6 @@ F = TypeVar("F", bound="Callable[..., Any]")
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
-
-
-def _answer(op: ops.Op) -> ops.Flow:
-    return (yield op)
 
 
 class Memoized(Handle, Generic[F]):
@@ -66,16 +62,24 @@ class Memoized(Handle, Generic[F]):
         def __get__(self, instance: object, owner: type | None = None) -> Self: ...
         def __get__(self, instance: object, owner: Any = None) -> Any: ...
 
-    def cache_info(self) -> CacheInfo:
-        """Counters of this process, and the number of entries in Redis."""
+    def cache_info(self, *, everywhere: bool = False) -> CacheInfo:
+        """Counters, and the number of entries in Redis.
+
+        Args:
+            everywhere: Count what all processes did in the last 30 days, as far as they have told Redis: each tells
+                every ten seconds, and at its end. Without Redis, what this process did.
+        """
         memo = self._memo
-        count = None
+        memo.follow()
+        found: tuple[Any, ...] = ()
         with contextlib.suppress(StoreError):
-            count = memo.cache.run(_answer(ops.Count(memo.prefix)))
-        return memo.info(count)
+            found = memo.cache.run(entries.usage(memo.prefix, memo.cache.touches.telling(memo.prefix), everywhere))
+        return memo.info(*found)
 
     def cache_clear(self) -> int:
         """Delete all entries of the function, revoke what is being computed, and start the counters anew.
+
+        The counters of other processes go on; what they told Redis is forgotten.
 
         Returns:
             How many entries went.
@@ -83,7 +87,7 @@ class Memoized(Handle, Generic[F]):
         Raises:
             StoreError: Redis could not be asked.
         """
-        gone = int(self._memo.cache.run(entries.drop_matching(self._memo.prefix, moment_only())))
+        gone = int(self._memo.cache.run(entries.start_anew(self._memo.prefix, moment_only())))
         self._memo.stats.clear()
         return gone
 
@@ -195,22 +199,24 @@ class AsyncMemoized(Handle, Generic[F]):
         def __get__(self, instance: object, owner: type | None = None) -> Self: ...
         def __get__(self, instance: object, owner: Any = None) -> Any: ...
 
-    def cache_info(self) -> CacheInfoNow:
-        """Counters of this process at once; awaited, with the number of entries in Redis."""
+    def cache_info(self, *, everywhere: bool = False) -> CacheInfoNow:
+        """Counters of this process at once; awaited, as `Memoized.cache_info`."""
         info = CacheInfoNow(*self._memo.info())
-        info._complete = self._cache_info  # noqa: SLF001
+        info._complete = functools.partial(self._cache_info, everywhere)  # noqa: SLF001
         return info
 
-    async def _cache_info(self, _: object) -> CacheInfo:
+    async def _cache_info(self, everywhere: bool, _: object) -> CacheInfo:
         memo = self._memo
-        count = None
+        memo.follow()
+        flow = entries.usage(memo.prefix, memo.cache.touches.telling(memo.prefix), everywhere)
+        found: tuple[Any, ...] = ()
         with contextlib.suppress(StoreError):
-            count = await memo.cache.arun(_answer(ops.Count(memo.prefix)))
-        return memo.info(count)
+            found = await memo.cache.arun(flow)
+        return memo.info(*found)
 
     async def cache_clear(self) -> int:
         """As `Memoized.cache_clear`."""
-        gone = int(await self._memo.cache.arun(entries.drop_matching(self._memo.prefix, moment_only())))
+        gone = int(await self._memo.cache.arun(entries.start_anew(self._memo.prefix, moment_only())))
         self._memo.stats.clear()
         return gone
 

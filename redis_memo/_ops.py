@@ -10,7 +10,11 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from ._bounds import NO_BOUNDS
+from ._upkeep import Enroll, Enrolled, Mend, Mended, Strike, Tidy, Told, Touch, Trim, Trimmed, Turn, Usage, Used
+
 if TYPE_CHECKING:
+    from ._bounds import Bounds
     from ._large import Bytes, Envelope
 
 __all__ = [
@@ -39,10 +43,13 @@ __all__ = [
     "Inspect",
     "Inspected",
     "Join",
+    "Kept",
     "Land",
     "Late",
     "Leased",
     "Listen",
+    "Mend",
+    "Mended",
     "NoteWait",
     "Op",
     "Place",
@@ -62,6 +69,13 @@ __all__ = [
     "Subscription",
     "TakeToken",
     "Tidy",
+    "Told",
+    "Touch",
+    "Trim",
+    "Trimmed",
+    "Turn",
+    "Usage",
+    "Used",
     "Wait",
 ]
 
@@ -73,11 +87,15 @@ UNTAGGED = bytes(8)  # the token of a computation whose tags depend on its resul
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where one call's entry lives, and by which tokens (of arguments and tags, 8 bytes each) it is found."""
+    """Where one call's entry lives, and by which tokens (of arguments and tags, 8 bytes each) it is found.
+
+    What is stored there keeps the function within the bounds.
+    """
 
     prefix: str
     digest: str
     tokens: bytes
+    bounds: Bounds = NO_BOUNDS
 
     @property
     def entry(self) -> str:
@@ -146,7 +164,10 @@ class Renew:
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """Store what was computed if the token stands; True if it did. ``tokens`` are those it is found by from now on."""
+    """Store what was computed if the token stands; True if it did, `Kept` where the place has bounds.
+
+    ``tokens`` are those it is found by from now on.
+    """
 
     place: Place
     token: bytes
@@ -170,7 +191,10 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Store a value unconditionally; what is being computed is superseded. True if nothing was listed, as `Leased`."""
+    """Store a value unconditionally; what is being computed is superseded. True if nothing was listed, as `Leased`.
+
+    `Kept` where the place has bounds.
+    """
 
     place: Place
     envelope: Envelope
@@ -219,10 +243,15 @@ class Inspect:
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """Answer to `Inspect`: seconds left of entry and lease (None: not there)."""
+    """Answer to `Inspect`: seconds left of entry and lease (None: not there).
+
+    ``before`` entries of ``entries`` are evicted sooner (None: nothing is bounded).
+    """
 
     entry_ttl: float | None
     lease_ttl: float | None
+    before: int | None = None
+    entries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,40 +267,6 @@ class FollowWait:
     """The token that the holder of this one waits for: bytes or None."""
 
     token: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Enroll:
-    """Note that a namespace has this function; returns (a moment, functions nobody noted for long, to be tidied).
-
-    Not in the function's slot, hence an operation of its own, as the next two.
-    """
-
-    registry: str
-    prefix: str
-
-
-@dataclass(frozen=True, slots=True)
-class Enrolled:
-    """All prefixes noted for a namespace."""
-
-    registry: str
-
-
-@dataclass(frozen=True, slots=True)
-class Strike:
-    """Note no longer that a namespace has this function, unless it was noted since that moment."""
-
-    registry: str
-    prefix: str
-    moment: int
-
-
-@dataclass(frozen=True, slots=True)
-class Tidy:
-    """Unlist calls of a function whose entries have expired; returns how many are still listed."""
-
-    prefix: str
 
 
 # Operations on this process.
@@ -376,7 +371,7 @@ class Await:
 
 Op: TypeAlias = (
     Read | ReadParts | Acquire | Seize | Renew | Fill | Release | Put | Drop | DropMatching | Revoke | Count | Inspect
-    | NoteWait | FollowWait | Enroll | Enrolled | Strike | Tidy | Held
+    | Touch | Mend | Usage | Trim | Turn | Told | NoteWait | FollowWait | Enroll | Enrolled | Strike | Tidy | Held
     | Clock | Chance | TakeToken | Compute | Join | Listen | Wait | Land | Rally | Spawn | Await
 )  # fmt: skip
 Flow: TypeAlias = Generator[Op, Any, Any]
@@ -407,6 +402,15 @@ class Leased:
     """
 
     first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Answer to what stores within bounds: as without them, how many entries had to go, and whether to `Mend`."""
+
+    answer: bool
+    evicted: int
+    mend: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,7 +189,7 @@ def leaked(client: redis.Redis, namespace: str) -> list[str]:
         found = []
         for key in client.scan_iter(f"memo:{{{namespace}*", count=1000):
             name = key.decode()
-            if client.ttl(key) == -1 and not name.endswith(("}:index", "}:args", "}:functions")):
+            if client.ttl(key) == -1 and not name.endswith(("}:index", "}:args", "}:uses", "}:sizes", "}:functions")):
                 found.append(name)
         return found
 

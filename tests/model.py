@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from redis_memo import _ops as ops
+from redis_memo._bounds import Bounds
 
 RESTING = b"resting"
+EVICTED = 100
 
 
 def _tokens(joined: bytes) -> set[bytes]:
@@ -36,6 +38,8 @@ class ModelStore:
     computing: dict[str, bytes] = field(default_factory=dict)  # of what is being computed
     registries: dict[str, set[str]] = field(default_factory=dict)
     waits: dict[bytes, tuple[bytes, float]] = field(default_factory=dict)
+    uses: dict[str, list[str]] = field(default_factory=dict)  # by prefix of a function with bounds: in order of use
+    counted: dict[str, dict[str, float]] = field(default_factory=dict)
     where: str = "the model"
     generation: int = 0
     embedded_secret: bytes | None = None
@@ -72,11 +76,11 @@ class ModelStore:
                 if self._live(self.leases, place.entry) != token:
                     return False
                 self._put(place, envelope, ttl, tokens)
-                return True
+                return self._kept(place, True)
             case ops.Put(place, envelope, ttl, tokens):
                 first = self._nothing_listed(place.prefix)
                 self._put(place, envelope, ttl, tokens)
-                return first
+                return self._kept(place, first)
             case ops.Release(place, token, _, rest):
                 if self._live(self.leases, place.entry) != token:
                     return False
@@ -126,7 +130,38 @@ class ModelStore:
                     table[place.entry][1] - now if self._live(table, place.entry) not in (None, RESTING) else None
                     for table in (self.entries, self.leases)
                 ]
-                return ops.Inspected(*left)
+                uses = self._used(place.prefix)
+                return ops.Inspected(*left, uses.index(place.entry) if place.entry in uses else None, len(uses))
+            case ops.Touch(prefix, bounds, uses, counted):
+                sums = self.counted.setdefault(prefix, {})
+                for name, amount in counted.items():
+                    sums[name] = sums.get(name, 0) + amount
+                for digest in uses if bounds else ():
+                    if self._live(self.entries, prefix + digest) is not None:
+                        self._use(prefix + digest)
+                return ops.Kept(True, self._keep_within(prefix, bounds, None), mend=False)
+            case ops.Mend(prefix, bounds):
+                known = self._used(prefix)
+                for key in sorted(self.entries):
+                    if key.startswith(prefix) and key not in known and self._live(self.entries, key) is not None:
+                        self.uses[prefix] = [key, *self._used(prefix)]
+                return ops.Mended(None, self._keep_within(prefix, bounds, None))
+            case ops.Usage(prefix):
+                uses = self._used(prefix)
+                current = self.perform(ops.Count(prefix))
+                return ops.Used(current, len(uses), self._size(prefix), None)
+            case ops.Trim(prefix, number, size, _):
+                gone = freed = 0
+                while self._used(prefix) and (gone < number or freed < size):
+                    freed += len(self.entries[self._used(prefix)[0]][0])
+                    gone += self._evict(prefix, None)
+                return ops.Trimmed(gone, gone, freed, None)
+            case ops.Turn():
+                return True
+            case ops.Told(prefix, forget):
+                if forget:
+                    self.counted.pop(prefix, None)
+                return dict(self.counted.get(prefix, {}))
             case ops.NoteWait(token, awaited):
                 self.waits[token] = awaited, now + 3
                 return None
@@ -146,6 +181,47 @@ class ModelStore:
 
     async def aperform(self, op: Any) -> Any:
         return self.perform(op)
+
+    # Bounds. Entries that were there before the first one with bounds are not known before `Mend`.
+
+    def _used(self, prefix: str) -> list[str]:
+        known = self.uses.get(prefix, [])
+        return [key for key in known if self._live(self.entries, key) is not None]
+
+    def _use(self, key: str) -> None:
+        prefix = key[: key.rindex(":") + 1]
+        self.uses[prefix] = [*(each for each in self._used(prefix) if each != key), key]
+
+    def _size(self, prefix: str) -> int:
+        return sum(len(self.entries[key][0]) for key in self._used(prefix))
+
+    def _kept(self, place: ops.Place, answer: bool) -> bool | ops.Kept:
+        if place.bounds or place.prefix in self.uses:
+            self._use(place.entry)
+        if not place.bounds:
+            return answer
+        return ops.Kept(answer, self._keep_within(place.prefix, place.bounds, place.entry), mend=False)
+
+    def _keep_within(self, prefix: str, bounds: Bounds, keep: str | None) -> int:
+        gone = 0
+        for _ in range(EVICTED):
+            number, size = len(self._used(prefix)), self._size(prefix)
+            if not (0 < bounds.maxsize < number or 0 < bounds.maxbytes < size):
+                break
+            went = self._evict(prefix, keep)
+            if not went:
+                break
+            gone += went
+        return gone
+
+    def _evict(self, prefix: str, keep: str | None) -> int:
+        found = [key for key in self._used(prefix) if key != keep]
+        if not found:
+            return 0
+        del self.entries[found[0]]
+        if self._live(self.leases, found[0]) is None:
+            self._unlist(found[0])
+        return 1
 
     def _unlist(self, key: str) -> None:
         self.tokens.pop(key, None)

@@ -14,10 +14,12 @@ import shutil
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from . import histories
+from . import bounds_load, histories
+from .conftest import start_server, valkey
 from .schedule_programs import KINDS, PLANTS, SMALL
 from .schedule_search import Searched, explore, retold, told, wander, wandering
 from .schedule_search import run as run_schedule
@@ -28,6 +30,7 @@ MOST_OF_A_SMALL_ONE = 30_000
 LONGEST_WAIT = 0.01  # of a hot key's calls wait
 MOST_COMPUTED = 2.0  # times what is needed
 MOST_FOR_A_PLANT = 20_000
+LEAST_OF_LRU = 0.98  # of the hits that a perfect LRU has
 BATCH = 1000
 
 
@@ -118,10 +121,27 @@ def prove(schedules: int, seconds: float, seed: int) -> tuple[list[str], bool]:
                 f"{recorded.computations:,} computations, {recorded.invalidations:,} invalidations, "
                 f"{recorded.kills} killed, {recorded.pauses} stopped; {len(recorded.stories)} violations"
             )
+    if seconds:
+        lost += not _bounded(show, int(seconds))
     for story in stories:
         print("\n".join(["", *story]))
     show(f"violations               {broken:>9,}")
     return lines, not broken and not lost
+
+
+def _bounded(show: Callable[[str], None], seconds: int) -> bool:
+    """Eight processes on one function with bounds; about 100,000 keys where there is a minute."""
+    server = start_server(valkey())
+    try:
+        keys = seconds * 1700
+        once = bounds_load.run(server.url, 8, list(range(keys)), 1000)
+        show(f"bounds: {keys:,} keys by 8 processes, maxsize 1,000: {once.most:,} entries at most, {once.entries:,} at the end")
+        traffic = bounds_load.run(server.url, 8, bounds_load.zipf(seconds * 800, 20_000, 0.9, 1), 2000)
+        share = traffic.hits / max(traffic.perfect, 1)
+        show(f"bounds: Zipf traffic of 8 processes, maxsize 2,000: {share:.1%} of the hits of a perfect LRU")
+    finally:
+        server.stop()
+    return once.most <= 1000 and traffic.most <= 2000 and share >= LEAST_OF_LRU
 
 
 def replay(name: str) -> None:

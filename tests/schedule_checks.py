@@ -200,6 +200,11 @@ class Judge:
                 self.reasons[entry] += 1
         self._oust()
 
+    def evicted(self, entries: set[str], *, at_first: bool = False) -> None:
+        """After an operation that stored another entry."""
+        for entry in entries:
+            self.reasons[entry] += not at_first or self.world.program.start == "fresh"
+
     def passed(self, before: float) -> None:
         """After time has passed."""
         store, now = self.world.store, self.world.clock.now

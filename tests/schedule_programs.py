@@ -41,6 +41,8 @@ _SMALL = {
     "two callers on a stale entry": Program("", ((CALL,), (CALL,)), terms=STALE, start="stale"),
     "a stale entry and an invalidation": Program("", ((CALL,), (("drop", 0),)), terms=STALE, start="stale"),
     "a fallback and a failure": Program("", ((CALL,), (CALL,)), (("raise", 1),), RESCUED, "fallback"),
+    "evicted while it is computed": Program("", ((("refresh", 1),), (("call", 0),), (("match", TCS),)), terms=Terms(maxsize=2),
+                                            start="fresh"),
     "a time limit": Program("", ((CALL,), (CALL,)), (("jump", 1),), Terms(limit=5.0)),
 }
 SMALL = {name: replace(program, kind=name) for name, program in _SMALL.items()}
@@ -92,7 +94,7 @@ def _anything(chance: random.Random) -> Terms:
         stale=chance.choice((0.0, 0.0, 50.0)), stale_if_error=chance.choice((0.0, 500.0)),
         early=chance.random() < 0.3, limit=chance.choice((None, None, 5.0)), tagged=chance.random() < 0.3,
         tellable=chance.random() < 0.7, kept=chance.choice(("stored",) * 5 + ("shared", "nothing")),
-        raises=chance.random() < 0.2, large=chance.random() < 0.3,
+        raises=chance.random() < 0.2, large=chance.random() < 0.3, maxsize=chance.choice((0, 0, 1, 2)),
     )  # fmt: skip
 
 
@@ -116,6 +118,9 @@ _kind("stale_if_error", CALLS + "drop", "raise jump", most=7, terms=lambda _: RE
 _kind("early", CALLS + "drop", "luck", terms=lambda _: Terms(early=True), starts="fresh")
 _kind("limits", CALLS + "drop refresh", "jump raise unbegun refuse", terms=_slow, starts="empty fallback")
 _kind("not stored", CALLS, "jump", terms=lambda c: Terms(kept=c.choice(("shared", "nothing"))))
+_kind("bounded", CALLS + "store refresh match drop tag", "jump stall fail", most=8, places=3,
+      terms=lambda c: Terms(maxsize=c.choice((1, 1, 2)), stale=c.choice((0.0, 50.0)), tagged=c.random() < 0.3),
+      starts="empty fresh stale")  # fmt: skip
 _kind("everything", MIXED + " tag", " ".join(EVERY) + " jump", most=9, places=3, terms=_anything,
       starts="empty fresh stale fallback")  # fmt: skip
 
@@ -240,6 +245,17 @@ class Renewing(ModelStore):
         return super().perform(op)
 
 
+class Forgetful(ModelStore):
+    """An eviction that unlists what is being computed, too."""
+
+    def _evict(self, prefix: str, keep: str | None) -> int:
+        before = {*self.entries}
+        gone = super()._evict(prefix, keep)
+        for key in before - {*self.entries}:
+            self._unlist(key)
+        return gone
+
+
 def _rallying(chance: random.Random) -> Program:
     """Failures that cannot be told, one after the other: what it takes for a process to run the function unleased."""
     later = ("call", 0, "D.drop0")
@@ -254,7 +270,13 @@ def _overtaken(chance: random.Random) -> Program:
     return Program("overtaken", parts, (("stall", 2),), Terms(large=chance.random() < 0.5))
 
 
-KINDS["rally"], KINDS["overtaken"] = _rallying, _overtaken
+def _evicted(chance: random.Random) -> Program:
+    """An entry is evicted while it is computed anew, and then invalidated."""
+    parts = ((("refresh", 1), ("call", 1)), (("call", 0),), (("match", chance.choice((TCS, DAY)), "B.call0"),))
+    return Program("evicted", parts, (("stall", 2),), Terms(maxsize=2), "fresh")
+
+
+KINDS["rally"], KINDS["overtaken"], KINDS["evicted"] = _rallying, _overtaken, _evicted
 PLANTS = {
     "a fill without its token": Plant("invalidations", flow=_changed(_put)),
     "an invalidation that leaves the lease": Plant("invalidations", store=LeavesLease),
@@ -267,5 +289,6 @@ PLANTS = {
     "a renewal that makes a lease": Plant("slow", store=Renewing),
     "a failure that is not announced": Plant("failures", flow=_changed(_silent_failure)),
     "a lease kept by who was cancelled": Plant("cancelled", flow=_changed(_keeps_lease)),
+    "an eviction that forgets what is computed": Plant("evicted", store=Forgetful),
     "a stale entry whose reader waits": Plant("stale", flow=_changed(_waits)),
 }

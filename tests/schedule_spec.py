@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from redis_memo import _core as core
 from redis_memo import _entries as entries
 from redis_memo import _ops as ops
+from redis_memo._bounds import Bounds
 from redis_memo._spec import Look, Standing
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Terms:
     kept: str = "stored"  # or "shared", "nothing": what becomes of a result
     large: bool = False  # not carried by a push
     raises: bool = False  # on_error="raise"
+    maxsize: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,9 @@ class Program:
 
     @property
     def places(self) -> tuple[ops.Place, ...]:
-        tagged = self.terms.tagged
-        return tuple(ops.Place(p.prefix, p.digest, p.tokens + ops.UNTAGGED) for p in PLACES) if tagged else PLACES
+        more = ops.UNTAGGED if self.terms.tagged else b""
+        bounds = Bounds(self.terms.maxsize)
+        return tuple(replace(place, tokens=place.tokens + more, bounds=bounds) for place in PLACES)
 
     def without(self) -> Iterator[Program]:
         """The same with one actor or one kind of fault less."""

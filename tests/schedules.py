@@ -22,6 +22,7 @@ from .schedule_spec import LEASE, TTL, Boom, Env, Filled, Program
 from .schedule_story import shown
 
 FORCIBLE = frozenset({ops.Drop, ops.DropMatching, ops.Revoke, ops.Put, ops.Seize})  # may end another's lease
+STORING = frozenset({ops.Fill, ops.Put})  # may evict others' entries
 MOST_STEPS = 1500
 
 
@@ -54,6 +55,7 @@ class World:
                 tokens = place.tokens.replace(ops.UNTAGGED, b"") + (env.tag if terms.tagged else b"")
                 left = soft + max(terms.stale, terms.stale_if_error) - now
                 self.store.perform(ops.Put(place, env, left, tokens))
+        self.judge.evicted({place.entry for place in program.places} - {*self.store.entries}, at_first=True)
         for process, parts in zip(self.processes, program.processes, strict=True):
             for number, part in enumerate(parts):
                 self.actors.append(Actor(self, process, f"{process.name}.{part[0]}{number}", part))
@@ -246,7 +248,12 @@ class World:
         now = self.clock.now
         before = {key: lease for key, lease in store.leases.items() if lease[1] > now} if kind in FORCIBLE else {}
         entries = {key for key, (_, until) in store.entries.items() if until > now} if kind in FORCIBLE else ()
+        held = {*store.entries} if kind in STORING else set()
         answer = store.perform(op)
+        if isinstance(answer, ops.Kept):  # so does the driver
+            answer = answer.answer
+        if kind in STORING:
+            self.judge.evicted(held - {*store.entries})
         if kind is ops.Fill and answer:
             self.publish(op.place.entry, self._filled(op.envelope))
         elif kind is ops.Release and answer:
@@ -280,7 +287,7 @@ class World:
         store = self.store
         return hash((
             self.clock.now, tuple(sorted(store.entries.items())), tuple(sorted(store.leases.items())),
-            tuple(sorted(store.tokens.items())), tuple(sorted(store.computing.items())),
+            tuple(map(tuple, store.uses.values())), tuple(sorted(store.tokens.items())), tuple(sorted(store.computing.items())),
             tuple((a.name, a.state, a.trace, a.until) for a in self.actors),
             tuple((e.actor.name, tuple(e.pipe), tuple(e.heard), e.woken) for e in self.ears),
             tuple((p.dead, p.frozen) for p in self.processes), tuple(self.faults.values()), tuple((a.name, op) for a, op in self.zombies),

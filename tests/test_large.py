@@ -69,7 +69,7 @@ def keys(server: Server, namespace: str) -> list[str]:
     """All keys of a namespace but its indexes."""
     with server.client() as client:
         names = [key.decode() for key in client.scan_iter(f"memo:{{{namespace}*", count=1000)]
-    return sorted(name for name in names if not name.endswith(("}:index", "}:args", "}:functions")))
+    return sorted(name for name in names if not name.endswith(("}:index", "}:args", "}:stats", "}:functions")))
 
 
 def noise(seed: int) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from redis_memo import _ops as ops
 from redis_memo import connect
+from redis_memo._bounds import NO_BOUNDS, Bounds
 
 from .conftest import Server
 from .model import FakeClock, ModelStore
@@ -22,12 +23,14 @@ SECOND = (b"ttttdddd", b"\xff\x00\xff\x00\xff\x00\xff\x00")
 LONG = 1000.0
 
 
-def program(prefix: str) -> st.SearchStrategy[list[object]]:
+def program(prefix: str, bounds: Bounds = NO_BOUNDS) -> st.SearchStrategy[list[object]]:
     places = st.sampled_from(
-        [ops.Place(prefix, f"{a}{b}" * 20, FIRST[a] + SECOND[b]) for a in (0, 1) for b in (0, 1)]
-        + [ops.Place(prefix, "cc" * 20, b"")]
+        [ops.Place(prefix, f"{a}{b}" * 20, FIRST[a] + SECOND[b], bounds) for a in (0, 1) for b in (0, 1)]
+        + [ops.Place(prefix, "cc" * 20, b"", bounds)]
     )
-    untagged = places.map(lambda place: ops.Place(place.prefix, place.digest, place.tokens + ops.UNTAGGED))
+    untagged = places.map(lambda place: replace(place, tokens=place.tokens + ops.UNTAGGED))
+    digests = st.lists(places.map(lambda place: place.digest), unique=True)
+    amounts = st.dictionaries(st.sampled_from(["hits", "misses"]), st.integers(1, 5))
     computing = st.one_of(places, untagged)
     tags = st.sampled_from([b"", b"tag-of-1", b"tag-of-2", b"tag-of-1tag-of-2"])
     found_by = st.builds(lambda place, tag: (place, place.tokens + tag), places, tags)
@@ -50,6 +53,10 @@ def program(prefix: str) -> st.SearchStrategy[list[object]]:
             st.builds(ops.DropMatching, st.just(prefix), subsets, st.sampled_from([1, 2, 100])),
             st.just(ops.Count(prefix)),
             st.builds(ops.Inspect, places),
+            st.builds(ops.Touch, st.just(prefix), st.just(bounds), digests.map(lambda each: dict.fromkeys(each, 1)), amounts),
+            st.just(ops.Told(prefix)),
+            st.just(ops.Told(prefix, forget=True)),
+            *([st.just(ops.Usage(prefix)), st.just(ops.Mend(prefix, bounds))] if bounds else []),
             st.builds(ops.Enroll, st.just(f"{prefix}r"), st.sampled_from(["p", "q"])),
             st.just(ops.Enrolled(f"{prefix}r")),
             st.builds(ops.Strike, st.just(f"{prefix}r"), st.sampled_from(["p", "q"]), st.just(1)),
@@ -65,10 +72,18 @@ def rounded(answer: object) -> object:
     if isinstance(answer, ops.Busy):
         return ops.Busy(answer.holder, round(answer.seconds, -2))
     if isinstance(answer, ops.Inspected):
-        return [None if left is None else round(left, -2) for left in (answer.entry_ttl, answer.lease_ttl)]
+        left = [None if left is None else round(left, -2) for left in (answer.entry_ttl, answer.lease_ttl)]
+        return [*left, answer.before, answer.entries]
+    if isinstance(answer, ops.Kept):
+        return answer.answer, answer.evicted
+    if isinstance(answer, ops.Used):
+        return answer.current, answer.entries or 0, answer.size
     if isinstance(answer, tuple) and answer[1:] == ([],):
         return []  # whatever the moment
     return answer
+
+
+BOUNDS = [NO_BOUNDS, Bounds(maxsize=2), Bounds(maxbytes=200), Bounds(maxsize=3, maxbytes=156)]
 
 
 @pytest.mark.parametrize("which", ["valkey_server", "redis_server", "redis_6_server", "redis_8_server"])
@@ -82,7 +97,7 @@ def test_scripts_and_model_agree(which: str, request: pytest.FixtureRequest) -> 
     def check(data: st.DataObject) -> None:
         prefix = f"memo:{{{uuid.uuid4().hex}:f:#0}}:"
         model = ModelStore(FakeClock())
-        for op in data.draw(program(prefix)):
+        for op in data.draw(program(prefix, data.draw(st.sampled_from(BOUNDS)))):
             expected, got = rounded(model.perform(op)), rounded(backend.perform(op))
             if isinstance(op, ops.DropMatching | ops.Revoke) and op.limit < 100:
                 # Which of several go first is the store's choice: let both go on until nothing matches.
@@ -98,6 +113,13 @@ def test_scripts_and_model_agree(which: str, request: pytest.FixtureRequest) -> 
         standing = {key[len(prefix) :] for key in {*model.entries, *model.leases}}
         listed = {digest.decode() for digest in client.zrange(f"{prefix}index", 0, -1)}
         assert listed == standing
+        # So does what is kept for the bounds.
+        uses = [prefix + digest.decode() for digest in client.zrange(f"{prefix}uses", 0, -1)]
+        assert uses == model._used(prefix)
+        sizes = client.hgetall(f"{prefix}sizes")
+        if sizes:
+            assert {digest.decode() for digest in sizes if digest[:1] != b"#"} == {key[len(prefix) :] for key in uses}
+            assert int(sizes[b"#bytes"]) == model._size(prefix)
         if not standing:
             assert client.exists(f"{prefix}args") == 0, "P7: something was left behind"
 

@@ -4,67 +4,6 @@
 --   args   zset  all scores 0, ordered by bytes, so that a range by prefix answers
 --                't' token digest    which calls have this argument?   (token: 8 bytes)
 --                'd' digest tokens   which arguments has this call?
--- Entry and lease are named from prefix and digest; the hash tag in the prefix keeps them all in one slot.
-
--- A lease that reads RESTING is nobody's: its last holder failed, and the entry is to be served as it is for a while.
-
-local DIGEST, TOKEN, SWEEP = 40, 8, 10
-local HEAD = 64 -- bytes of an envelope, the digest of all of it included
-local RESTING = 'resting'
-local CARRIED = 65536 -- bytes up to which those who wait are sent the entry itself
-
-local function now_ms()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-
-local function digest_of(entry) return string.sub(entry, -DIGEST) end
-local function prefix_of(entry) return string.sub(entry, 1, -DIGEST - 1) end
-
--- A value too large for one string has chunks beside its entry, named by the entry's tag (see `_envelope`). They are
--- deleted with it; a chunk whose entry was evicted or lost ends by its own expiry.
-local MOST_CHUNKS = 4096
-
-local function each_chunk(name, entry, act)
-  local head = redis.call('GETRANGE', name, 0, HEAD - 1)
-  if #head < HEAD or string.sub(head, 1, 4) ~= 'RMEM' then return end
-  local a, b, c, d = string.byte(head, 13, 16)
-  local count = a + 256 * (b + 256 * (c + 256 * d))
-  if count == 0 or count > MOST_CHUNKS then return end
-  local tag = string.gsub(string.sub(head, 49, 64), '.', function(byte)
-    return string.format('%02x', string.byte(byte))
-  end)
-  for number = 0, count - 1 do act(entry .. ':' .. tag .. ':' .. number) end
-end
-
-local function unlink(key) redis.call('UNLINK', key) end
-
-local function delete(entry)
-  each_chunk(entry, entry, unlink)
-  return redis.call('UNLINK', entry)
-end
-
-local function same(one, other)
-  return redis.call('GETRANGE', one, 0, HEAD - 1) == redis.call('GETRANGE', other, 0, HEAD - 1)
-end
-
--- Deletes a large envelope that waits; but not its chunks where it was sent twice, and the first one was taken.
-local function discard(waiting, entry)
-  if not same(waiting, entry) then each_chunk(waiting, entry, unlink) end
-  redis.call('UNLINK', waiting)
-end
-
--- Stores an envelope; or, if it is large, gives the one that waits beside the entry the entry's name.
-local function set(entry, envelope, ms, waiting)
-  if not (waiting and same(waiting, entry)) then each_chunk(entry, entry, unlink) end
-  if not waiting then
-    redis.call('SET', entry, envelope, 'PX', ms)
-    return
-  end
-  redis.call('RENAME', waiting, entry)
-  redis.call('PEXPIRE', entry, ms)
-  each_chunk(entry, entry, function(chunk) redis.call('PEXPIRE', chunk, ms) end)
-end
 
 local function starting_with(args, prefix, limit)
   -- What follows a prefix is never the byte 255: digests are hex and token rows are found by whole tokens.
@@ -72,6 +11,7 @@ local function starting_with(args, prefix, limit)
 end
 
 local function list(index, args, digest, tokens, score, only_new)
+  check_index(index)
   if only_new then
     redis.call('ZADD', index, 'NX', score, digest)
   else
@@ -99,6 +39,7 @@ local function forget_rows(args, digest, but)
 end
 
 local function unlist(index, args, digest)
+  untrack(index, digest)
   redis.call('ZREM', index, digest)
   forget_rows(args, digest)
 end
@@ -113,6 +54,17 @@ local function tell_filled(entry, envelope)
   redis.call('PUBLISH', entry, 0 < #envelope and #envelope <= CARRIED and 'filled:' .. envelope or 'filled')
 end
 
+-- An entry that is gone: its call is listed only while somebody computes it.
+local function leave(index, args, name, now)
+  local digest = digest_of(name)
+  if redis.call('EXISTS', name .. ':lease') == 1 then
+    untrack(index, digest)
+    redis.call('ZADD', index, -now - 60000, digest)
+  else
+    unlist(index, args, digest)
+  end
+end
+
 -- Entries expire and leases end without telling the index, so each write looks at a few that should be gone.
 -- A lease is renewed without touching the index, hence the look before anything is unlisted.
 local function sweep(entry, index, args, now)
@@ -122,13 +74,74 @@ local function sweep(entry, index, args, now)
       local left = redis.call('PTTL', name)
       if left > 0 then
         redis.call('ZADD', index, now + left, digest)
-      elseif redis.call('EXISTS', name .. ':lease') == 1 then
-        redis.call('ZADD', index, -now - 60000, digest)
       else
-        unlist(index, args, digest)
+        leave(index, args, name, now)
       end
     end
   end
   look(redis.call('ZRANGEBYSCORE', index, 0, now, 'LIMIT', 0, SWEEP))
   look(redis.call('ZREVRANGEBYSCORE', index, '(0', -now, 'LIMIT', 0, SWEEP))
+end
+
+-- What the server evicts by itself it does not tell either: each write looks at those that are next, and at some others.
+local function probe(prefix, index, args, now)
+  local uses = uses_of(index)
+  local function look(from)
+    for _, digest in ipairs(redis.call('ZRANGE', uses, from, from + PROBED - 1)) do
+      if redis.call('EXISTS', prefix .. digest) == 0 then leave(index, args, prefix .. digest, now) end
+    end
+  end
+  look(0)
+  look(math.floor(redis.call('TIME')[2] * 0.61803398875 * 1000) % math.max(redis.call('ZCARD', uses), 1))
+end
+
+-- Evicts the next one, unless that is `keep`; returns how many entries went, and how many bytes, or nil.
+local function evict_next(prefix, index, args, kind, now, keep)
+  local uses, sizes = uses_of(index), sizes_of(index)
+  local lowest = redis.call('ZRANGE', uses, 0, 1, 'WITHSCORES')
+  local at = lowest[1] == keep and 3 or 1
+  local digest = lowest[at]
+  if not digest then return nil end
+  if kind == 'worth' then redis.call('HSET', sizes, '#floor', lowest[at + 1]) end
+  local bytes = tonumber(string.match(redis.call('HGET', sizes, digest) or '0', '^%d+'))
+  local gone = delete(prefix .. digest)
+  leave(index, args, prefix .. digest, now)
+  return gone, bytes
+end
+
+-- Evicts until the bounds hold, EVICTED at most; a bound of 0 is none. Returns how many entries went.
+-- What was stored just now is not a candidate: whoever asked for it is about to read it.
+local function keep_within(prefix, index, args, maxsize, maxbytes, kind, now, keep)
+  local uses, sizes = uses_of(index), sizes_of(index)
+  local total = 0
+  for _ = 1, EVICTED do
+    local over = maxsize > 0 and redis.call('ZCARD', uses) > maxsize
+      or maxbytes > 0 and tonumber(redis.call('HGET', sizes, '#bytes')) > maxbytes
+    if not over then break end
+    local gone = evict_next(prefix, index, args, kind, now, keep)
+    if not gone then break end
+    total = total + gone
+  end
+  return total
+end
+
+-- What a writer does when its entry is listed; `wanted` is the kind, '' for no bounds.
+-- Returns {entries evicted, 1 if the caller is to mend}, or nil where nothing is bounded.
+local function bound(entry, index, args, now, maxsize, maxbytes, wanted)
+  local kind = kept_kind(index, wanted, now)
+  if not kind then return nil end
+  track(index, entry, kind, now)
+  if wanted == '' then return nil end
+  probe(prefix_of(entry), index, args, now)
+  local gone = keep_within(
+    prefix_of(entry), index, args, tonumber(maxsize), tonumber(maxbytes), kind, now, digest_of(entry))
+  return {gone, to_mend(index, now)}
+end
+
+-- Lists an entry that nothing tells of any more.
+local function adopt(entry, index, args, kind, now, used)
+  local left = redis.call('PTTL', entry)
+  if left <= 0 then return end
+  list(index, args, digest_of(entry), tokens_of(entry), now + left, false)
+  track(index, entry, kind, now, used)
 end

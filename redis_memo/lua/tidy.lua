@@ -9,4 +9,6 @@ for _, digest in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], -now, now, 'LIMIT',
     unlist(KEYS[1], KEYS[2], digest)
   end
 end
-return redis.call('ZCARD', KEYS[1])
+local left = redis.call('ZCARD', KEYS[1])
+if left == 0 then redis.call('UNLINK', uses_of(KEYS[1]), sizes_of(KEYS[1])) end
+return left

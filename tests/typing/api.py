@@ -17,6 +17,7 @@ from redis_memo import (
     Cache,
     CacheInfo,
     Call,
+    Limits,
     as_of,
     cache_info,
     clear,
@@ -51,6 +52,8 @@ assert_type(fetch.peek_columns(["close"], "INFY", period=3), list[float] | Missi
 assert_type(fetch.store([1.0], "INFY", period=3), bool)
 assert_type(fetch.cache_info(), CacheInfo)
 assert_type(fetch.cache_info().hits, int)
+assert_type(fetch.cache_info(everywhere=True), CacheInfo)
+assert_type(fetch.cache_info().currbytes, int | None)
 assert_type(fetch.cache_clear(), int)
 assert_type(fetch.invalidate(symbol="INFY"), int)
 assert_type(fetch.cache_key("INFY"), str)
@@ -112,6 +115,7 @@ async def use_async() -> None:
     assert_type(quote.cache_info(), CacheInfoNow)
     assert_type(quote.cache_info().hits, int)
     assert_type(await quote.cache_info(), CacheInfo)
+    assert_type(await quote.cache_info(everywhere=True), CacheInfo)
     assert_type(await quote.invalidate(symbol="INFY"), int)
     assert_type(await quote.cache_clear(), int)
     assert_type((await quote.explain("INFY")).key, str)
@@ -240,10 +244,14 @@ assert_type(File().load.peek("x"), int | Missing)
 # --------------------------------------------------------------------------------------------------------- from code
 
 assert_type(cache_info(fetch), CacheInfo)
+assert_type(cache_info(fetch, everywhere=True), CacheInfo)
+assert_type(cache_info(quote, everywhere=True), CacheInfoNow)
 assert_type(invalidate(fetch, symbol="INFY"), int)
 assert_type(clear(fetch), int)
 assert_type(clear("typing"), int)
 assert_type(configure("redis://localhost", ttl=60), Cache)
+assert_type(configure(limits={"typing": Limits(maxsize=1000, maxbytes="2gb")}), Cache)
+assert_type(redis_cached(namespace="typing", ttl=None, maxsize=10, maxbytes="1mb", evict="worth")(lambda: 1)(), int)
 assert_type(connect(), Cache)
 
 
@@ -262,6 +270,7 @@ def with_options(symbol: str, client: Client) -> int:
 
 redis_cached(ttl=60)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 redis_cached(namespace="typing", compress="best")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+redis_cached(namespace="typing", evict="lfu")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 redis_cached(namespace="typing", on_error="ignore")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 redis_cached(namespace="typing", tll=60)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 

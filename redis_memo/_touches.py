@@ -1,0 +1,253 @@
+"""What this process tells the store behind its callers: which entries were used, and what was counted.
+
+A hit appends its digest to a list in memory. A thread sends the lists every second or sooner, one round trip for each
+function that was used; a full one at once. What is lost, with a killed process or a server that is away, is the
+order in which a second's entries were used, and no more. After a fork the parent goes on with its lists and the child
+begins with empty ones, so that nothing is told twice and a fork waits for no server.
+
+The same thread finds entries again whose index was lost (`ops.Mend`), and keeps namespaces within their limits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+import time
+import weakref
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from . import _ops as ops
+from ._bounds import NO_BOUNDS, Bounds
+from ._drive import drive
+from ._identity import registry
+from .errors import StoreError
+
+if TYPE_CHECKING:
+    from ._backend import Backend
+    from ._bounds import Limits
+    from ._events import Stats
+
+__all__ = ["Touches"]
+
+FULL = 50, 1000  # uses that are noted before they are sent at once: a tenth of the entries, and no fewer and no more
+KEPT = 20_000  # uses that are kept while the server is slow; older ones are dropped
+SENT = 500  # entries told of by one script, so that the server is not held up
+TOUCH_EVERY = 1.0  # seconds
+TELL_EVERY = 10.0  # seconds between the counters of functions without bounds
+SETTLE_AFTER = 100  # entries that this process stores in a namespace before its limits are looked after at once
+TURN = 5.0  # seconds after which who looked after a namespace has died
+ALWAYS = (1 << 53) - 1
+
+
+class _Function:
+    """One function's part, by the prefix of its keys."""
+
+    def __init__(self, namespace: str, prefix: str) -> None:
+        self.namespace = namespace
+        self.prefix = prefix
+        self.bounds: Bounds = NO_BOUNDS
+        self.full = 0
+        self.noted: deque[str] = deque(maxlen=KEPT)
+        self.stats: weakref.WeakSet[Stats] = weakref.WeakSet()
+        self.told = time.monotonic()
+
+    def evicted(self, number: int) -> None:
+        """Count entries that this process evicted, with one of those that go by the prefix."""
+        for stats in self.stats:
+            stats.add("evictions", number)
+            return
+
+
+class Touches:
+    """Tells one server of uses and counters; one thread, started with the first function that is called.
+
+    Args:
+        backend: The server.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._functions: dict[str, _Function] = {}
+        self._lock = threading.Lock()
+        self._hurry = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._mends: dict[str, ops.Mend] = {}
+        self._stored: dict[str, int] = {}
+        self._limits: dict[str, Limits] = {}
+
+    def join(self, namespace: str, prefix: str, bounds: Bounds, stats: Stats) -> None:
+        """Look after a function from now on.
+
+        Args:
+            namespace: Its namespace.
+            prefix: Of its keys. Several may have the same.
+            bounds: What its entries are kept within.
+            stats: Its counters; what they hold already is not told.
+        """
+        with self._lock:
+            found = self._functions.setdefault(prefix, _Function(namespace, prefix))
+            found.bounds = bounds
+            # What is known late must not be late by much of what there is: the kept entries would not be the last used.
+            found.full = min(max(bounds.maxsize // 10, FULL[0]), FULL[1])
+            stats.untold()
+            found.stats.add(stats)
+            if bounds.limits is not None:
+                self._limits[namespace] = bounds.limits
+            if self._thread is None:
+                work = functools.partial(_work, weakref.ref(self), self._hurry)
+                self._thread = threading.Thread(target=work, name="redis_memo touches", daemon=True)
+                self._thread.start()
+
+    def note(self, prefix: str, *digests: str) -> None:
+        """Note that these entries of a function were used, in this order."""
+        function = self._functions.get(prefix)
+        if function is not None and function.bounds:
+            noted = function.noted
+            noted.extend(digests)
+            if len(noted) >= function.full and not self._hurry.is_set():
+                self._hurry.set()
+
+    def kept(self, op: ops.Fill | ops.Put, answer: bool | ops.Kept) -> bool:
+        """What the store answered, without what is ours: evictions are counted, and what else it asks for is begun."""
+        if isinstance(answer, bool):
+            return answer
+        self._heed(op.place.prefix, op.place.bounds, answer)
+        function = self._functions.get(op.place.prefix)
+        if function is not None and function.bounds.limits is not None:
+            stored = self._stored[function.namespace] = self._stored.get(function.namespace, 0) + 1
+            if stored >= SETTLE_AFTER:
+                self._hurry.set()
+        return answer.answer
+
+    def _heed(self, prefix: str, bounds: Bounds, answer: ops.Kept) -> None:
+        function = self._functions.get(prefix)
+        if answer.evicted and function is not None:
+            function.evicted(answer.evicted)
+        if answer.mend:
+            self._mends[prefix] = ops.Mend(prefix, bounds)
+            self._hurry.set()
+
+    # Telling.
+
+    def telling(self, prefix: str) -> ops.Flow:
+        """The flow that tells the store all there is of one function."""
+        function = self._functions.get(prefix)
+        if function is None:
+            return
+        function.told = time.monotonic()
+        uses: dict[str, int] = {}
+        for _ in range(len(function.noted)):
+            with contextlib.suppress(IndexError):  # another thread tells it too
+                digest = function.noted.popleft()
+                uses[digest] = uses.pop(digest, 0) + 1
+        taken = [(stats, stats.take()) for stats in list(function.stats)]
+        counted: dict[str, float] = {}
+        for _, each in taken:
+            for name, amount in each.items():
+                counted[name] = counted.get(name, 0) + amount
+        order = list(uses)
+        try:
+            for at in range(0, max(len(order), 1 if counted else 0), SENT):
+                some = {digest: uses[digest] for digest in order[at : at + SENT]}
+                answer = yield ops.Touch(prefix, function.bounds, some, counted)
+                taken, counted = [], {}
+                self._heed(prefix, function.bounds, answer)
+        finally:
+            for stats, each in taken:
+                stats.give_back(each)
+
+    def tell(self, seconds: float | None = None) -> None:
+        """Tell the store all that there is, unless it does not answer or that takes too long."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        for prefix in list(self._functions):
+            if self._away() or (deadline is not None and time.monotonic() > deadline):
+                return
+            with contextlib.suppress(StoreError):  # recency is lost, and no counter
+                drive(self.telling(prefix), self._backend.perform)
+
+    def _away(self) -> bool:
+        """Whether the server does not answer."""
+        return self._backend.breaker.state != "closed"
+
+    # The thread.
+
+    def _pause(self) -> float:
+        if self._mends:
+            return 0.0
+        return TOUCH_EVERY if any(function.bounds for function in list(self._functions.values())) else TELL_EVERY / 2
+
+    def _turn(self) -> None:
+        if self._away():
+            self._mends.clear()  # another claims them when their time is over
+            return
+        for prefix, mend in list(self._mends.items()):
+            del self._mends[prefix]
+            mended = self._backend.perform(mend)
+            if prefix in self._functions:
+                self._functions[prefix].evicted(mended.evicted)
+            if mended.following is not None:
+                self._mends[prefix] = mended.following
+        now = time.monotonic()
+        for function in list(self._functions.values()):
+            since = now - function.told
+            if len(function.noted) >= function.full or since >= (TOUCH_EVERY / 2 if function.bounds else TELL_EVERY):
+                drive(self.telling(function.prefix), self._backend.perform)
+                if not function.stats and not function.noted:
+                    self._functions.pop(function.prefix, None)  # a closure that is gone
+        for namespace, stored in list(self._stored.items()):
+            if stored and drive(settling(namespace, self._limits[namespace], self._count), self._backend.perform):
+                self._stored[namespace] -= stored
+
+    def _count(self, prefix: str, evicted: int) -> None:
+        if prefix in self._functions:
+            self._functions[prefix].evicted(evicted)
+
+
+def _work(of: weakref.ref[Touches], hurry: threading.Event) -> None:
+    """What the thread does: it ends with the cache that it works for, and so does not hold it between its turns."""
+    while (touches := of()) is not None:
+        pause = touches._pause()  # noqa: SLF001
+        del touches
+        hurry.wait(pause)
+        hurry.clear()
+        touches = of()
+        if touches is not None:
+            with contextlib.suppress(StoreError):
+                touches._turn()  # noqa: SLF001
+
+
+def settling(namespace: str, limits: Limits, count: Any) -> ops.Flow:
+    """Keep a namespace within its limits: what was used longest ago goes, of whichever function it is.
+
+    Its functions lie in as many slots, so this is a merge of their orders by the servers' clocks: from the one whose
+    next entry is the oldest, as long as it is. False where another process does it now.
+    """
+    listed = registry(namespace)
+    if not (yield ops.Turn(listed, TURN)):
+        return False
+    used: dict[str, ops.Used] = {}
+    for prefix in (yield ops.Enrolled(listed)):
+        used[prefix] = yield ops.Usage(prefix)
+    entries = sum(each.entries or 0 for each in used.values()) - (limits.maxsize or ALWAYS)
+    size = sum(each.size for each in used.values()) - (_maxbytes(limits) or ALWAYS)
+    ages = {prefix: each.oldest for prefix, each in used.items() if each.oldest is not None}
+    while ages and (entries > 0 or size > 0):
+        prefix = min(ages, key=lambda each: ages[each])
+        others = min((age for each, age in ages.items() if each != prefix), default=ALWAYS)
+        trimmed = yield ops.Trim(prefix, max(entries, 0), max(size, 0), max(others, ages[prefix]))
+        count(prefix, trimmed.evicted)
+        entries -= trimmed.entries
+        size -= trimmed.size
+        if trimmed.oldest is None or not trimmed.entries:
+            del ages[prefix]
+        else:
+            ages[prefix] = trimmed.oldest
+    yield ops.Turn(listed, 0.0)
+    return True
+
+
+def _maxbytes(limits: Limits) -> int | None:
+    assert not isinstance(limits.maxbytes, str)
+    return limits.maxbytes

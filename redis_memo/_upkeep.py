@@ -1,0 +1,138 @@
+"""Operations that no caller waits for: what keeps indexes, bounds and namespaces in order. As those in `_ops`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ._bounds import Bounds
+
+__all__ = [
+    "Enroll", "Enrolled", "Mend", "Mended", "Strike", "Tidy", "Told", "Touch", "Trim", "Trimmed", "Turn", "Usage",
+    "Used",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Touch:
+    """Tell of entries that were used, by how often, in the order of their last use; and of what was counted: `Kept`."""
+
+    prefix: str
+    bounds: Bounds
+    uses: Mapping[str, int]
+    counted: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Mend:
+    """Look for some of a function's entries that its index does not tell of: `Mended`."""
+
+    prefix: str
+    bounds: Bounds
+    cursor: bytes = b"0"
+    since: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """Where to go on (None: it was all), and how many entries had to go."""
+
+    following: Mend | None
+    evicted: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a function's entries take up: `Used`."""
+
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """Answer to `Usage`.
+
+    Attributes:
+        current: Entries that have not expired.
+        entries: Entries that count for the bounds, among them what expired a moment ago; None where none are kept.
+        size: Their bytes.
+        oldest: When the one that goes next was used last, in microseconds of the server's clock; None if there is none.
+    """
+
+    current: int
+    entries: int | None
+    size: int
+    oldest: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trim:
+    """Evict some entries, as many or as large as told, none that was used after a moment: `Trimmed`."""
+
+    prefix: str
+    number: int
+    size: int
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trimmed:
+    """Answer to `Trim`: entries deleted, entries and bytes that count no more, and as of `Used`."""
+
+    evicted: int
+    entries: int
+    size: int
+    oldest: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Take the turn at what one process at a time does for a namespace; False if another has it. 0 s: give it back."""
+
+    registry: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What all processes have counted of a function: a dict. With ``forget`` it is set to nothing."""
+
+    prefix: str
+    forget: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Enroll:
+    """Note that a namespace has this function; returns (a moment, functions nobody noted for long, to be tidied).
+
+    Not in the function's slot, hence an operation of its own, as the next two.
+    """
+
+    registry: str
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """All prefixes noted for a namespace."""
+
+    registry: str
+
+
+@dataclass(frozen=True, slots=True)
+class Strike:
+    """Note no longer that a namespace has this function, unless it was noted since that moment."""
+
+    registry: str
+    prefix: str
+    moment: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tidy:
+    """Unlist calls of a function whose entries have expired; returns how many are still listed."""
+
+    prefix: str
