@@ -39,10 +39,12 @@ __all__ = [
     "Inspect",
     "Inspected",
     "Join",
+    "Keys",
     "Land",
     "Late",
     "Leased",
     "Listen",
+    "MoveKey",
     "NoteWait",
     "Op",
     "Place",
@@ -146,13 +148,17 @@ class Renew:
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """Store what was computed if the token stands; True if it did. ``tokens`` are those it is found by from now on."""
+    """Store what was computed if the token stands; True if it did. ``tokens`` are those it is found by from now on.
+
+    ``key`` is what a mapping returns for it when iterated over, sealed; so for `Put`.
+    """
 
     place: Place
     token: bytes
     envelope: Envelope
     ttl: float
     tokens: bytes
+    key: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,13 +182,15 @@ class Put:
     envelope: Envelope
     ttl: float
     tokens: bytes
+    key: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Delete entry and lease of one call; returns how many entries went."""
+    """Delete entry and lease of one call, or nothing if it is not the ``known`` one; returns how many entries went."""
 
     place: Place
+    known: Envelope | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +216,28 @@ class Count:
     """Number of live entries."""
 
     prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Some of a mapping's keys, in the order of insertion: (where to go on or "", last place, [(digest, key), ...]).
+
+    ``after`` and ``last`` are as answered before, empty at first. The keys are sealed.
+    """
+
+    prefix: str
+    limit: int
+    after: str = ""
+    last: str = ""
+    back: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MoveKey:
+    """Make a key the last or the first of its mapping; False if there is no such entry."""
+
+    place: Place
+    last: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,7 +405,7 @@ class Await:
 
 
 Op: TypeAlias = (
-    Read | ReadParts | Acquire | Seize | Renew | Fill | Release | Put | Drop | DropMatching | Revoke | Count | Inspect
+    Read | ReadParts | Acquire | Seize | Renew | Fill | Release | Put | Drop | DropMatching | Revoke | Count | Keys | MoveKey | Inspect
     | NoteWait | FollowWait | Enroll | Enrolled | Strike | Tidy | Held
     | Clock | Chance | TakeToken | Compute | Join | Listen | Wait | Land | Rally | Spawn | Await
 )  # fmt: skip
@@ -444,6 +474,7 @@ class Sealed:
     envelope: Envelope
     ttl: float
     tokens: bytes = b""
+    key: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

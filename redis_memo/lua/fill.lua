@@ -1,5 +1,5 @@
 -- KEYS  entry, lease, index, args, where a large envelope waits (or no such key)
--- ARGV  token, envelope (empty if it waits), ttl in ms, tokens of arguments and tags
+-- ARGV  token, envelope (empty if it waits), ttl in ms, tokens of arguments and tags, key of a mapping or ''
 -- returns  1 stored, 0 refused
 -- The fence: stored only while the token stands. An invalidation deletes it, a newer computation replaces it.
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then
@@ -9,7 +9,7 @@ end
 set(KEYS[1], ARGV[2], ARGV[3], KEYS[5])
 redis.call('DEL', KEYS[2])
 local now = now_ms()
-relist(KEYS[3], KEYS[4], digest_of(KEYS[1]), ARGV[4], now + ARGV[3])
+relist(KEYS[3], KEYS[4], digest_of(KEYS[1]), ARGV[4], now, ARGV[3], ARGV[5])
 sweep(KEYS[1], KEYS[3], KEYS[4], now)
 tell_filled(KEYS[1], ARGV[2])
 return 1

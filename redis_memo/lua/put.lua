@@ -1,12 +1,12 @@
 -- KEYS  entry, lease, index, args, where a large envelope waits (or no such key)
--- ARGV  envelope (empty if it waits), ttl in ms, tokens of arguments and tags
+-- ARGV  envelope (empty if it waits), ttl in ms, tokens of arguments and tags, key of a mapping or ''
 -- returns  1 if nothing was listed, 0 if something was
 -- A value given from outside supersedes what is being computed: the lease goes.
 set(KEYS[1], ARGV[1], ARGV[2], KEYS[5])
 redis.call('DEL', KEYS[2])
 local now = now_ms()
 local first = 1 - redis.call('EXISTS', KEYS[3])
-relist(KEYS[3], KEYS[4], digest_of(KEYS[1]), ARGV[3], now + ARGV[2])
+relist(KEYS[3], KEYS[4], digest_of(KEYS[1]), ARGV[3], now, ARGV[2], ARGV[4])
 sweep(KEYS[1], KEYS[3], KEYS[4], now)
 tell_filled(KEYS[1], ARGV[1])
 return first
