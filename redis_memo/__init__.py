@@ -10,6 +10,8 @@ from ._default import configure, connect
 from ._events import CacheInfo
 from ._handle import MISSING
 from ._keys import register_key
+from ._manager import CacheManager, get_cache_manager
+from ._mapping import CacheDict
 from ._memo import cache_info, clear, invalidate, invalidate_tags, redis_cached
 from .errors import RedisMemoError
 from .market import market_aware
@@ -18,7 +20,9 @@ from .ttl import Call, TTLPolicy, jittered
 __all__ = [
     "MISSING",
     "Cache",
+    "CacheDict",
     "CacheInfo",
+    "CacheManager",
     "Call",
     "RedisMemoError",
     "TTLPolicy",
@@ -27,6 +31,7 @@ __all__ = [
     "clear",
     "configure",
     "connect",
+    "get_cache_manager",
     "invalidate",
     "invalidate_tags",
     "jittered",

@@ -106,6 +106,8 @@ def _command(op: object) -> Command:
             return MOVE_KEY, (place.entry, f"{place.prefix}args"), (int(at_end),)
         case ops.Inspect(place):
             return INSPECT, (place.entry, place.lease), ()
+        case ops.Info():
+            return None, (b"INFO",), ()
         case ops.NoteWait(token, awaited):
             return None, (b"SET", _wait_key(token), awaited, b"PX", WAIT_NOTED), ()
         case ops.FollowWait(token):
@@ -154,6 +156,9 @@ def _result(op: object, reply: Any) -> Any:
             return moment, [each.decode() for each in prefixes]
         case ops.Enrolled(), list():
             return sorted(each.decode() for each in reply)
+        case ops.Info(), bytes():
+            lines = (line.partition(":") for line in reply.decode(errors="replace").splitlines())
+            return {name: value for name, colon, value in lines if colon}
         case ops.NoteWait(), _:
             return None
         case ops.FollowWait(), bytes() | None:

@@ -84,7 +84,7 @@ def _instant(key: Any) -> object:
     """A datetime as all that are equal to it; pandas' as Python's, where it has no nanoseconds."""
     if key != key or getattr(key, "nanosecond", 0):  # noqa: PLR0124 - pandas' NaT
         return key
-    plain = dt.datetime(  # noqa: DTZ001 - the zone follows
+    plain = dt.datetime(
         key.year, key.month, key.day, key.hour, key.minute, key.second, key.microsecond, key.tzinfo, fold=key.fold
     )
     if plain.utcoffset() is None:

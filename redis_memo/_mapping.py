@@ -7,7 +7,8 @@ its key, sealed like a value, in the function's index, in the order of insertion
 
 from __future__ import annotations
 
-from collections.abc import Hashable, ItemsView, Iterable, Iterator, Mapping, MutableMapping, ValuesView
+import contextlib
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, MutableMapping, ValuesView
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
@@ -18,8 +19,7 @@ from ._envelope import Stamp
 from ._equal_keys import one_of_equals
 from ._handle import MISSING, drop_call, moment_only
 from ._invocation import Invocation
-from ._memo import _of as handle_of
-from ._memo import redis_cached
+from ._memo import handle_of, redis_cached
 from ._policy import as_policy
 from .errors import ConfigurationError, KeyingError, StoreError, UnreadableEntry, UnsupportedType
 
@@ -133,9 +133,10 @@ class CacheDict(MutableMapping[K, V]):
             hash(key)  # an unhashable key is refused as a dict refuses it
             args: tuple[Any, ...] = (key,)
         else:
-            args = key if len(self._memo.callkey.binder.names) > 1 else (key,)  # type: ignore[assignment]
-            if not isinstance(args, tuple):
+            several = len(self._memo.callkey.binder.names) > 1
+            if several and not isinstance(key, tuple):
                 raise TypeError(f"{self!r}: the function has several parameters, so a key is a tuple of arguments")
+            args = cast("tuple[Any, ...]", key) if several else (key,)
         try:
             return Invocation(self._memo, args, {}, policy)
         except KeyingError as error:
@@ -149,7 +150,7 @@ class CacheDict(MutableMapping[K, V]):
     def __getitem__(self, key: K) -> V:
         call = self._call(key)
         value = self._run(entries.lookup(call, call.entry, MISSING))
-        return self.__missing__(key) if value is MISSING else value  # type: ignore[no-any-return]
+        return self.__missing__(key) if value is MISSING else value
 
     def __missing__(self, key: K) -> V:
         """What ``d[key]`` returns where there is no such item; for subclasses, as of dict."""
@@ -209,7 +210,7 @@ class CacheDict(MutableMapping[K, V]):
             raise KeyError(key)
         return default
 
-    def popitem(self, last: bool = True) -> tuple[K, V]:  # noqa: FBT001, FBT002 - as of OrderedDict
+    def popitem(self, last: bool = True) -> tuple[K, V]:
         """Delete the item that was inserted last, or first, and return it; each goes to one caller.
 
         Raises:
@@ -223,7 +224,7 @@ class CacheDict(MutableMapping[K, V]):
                 return key, value
         raise KeyError("popitem(): the dict is empty")
 
-    def move_to_end(self, key: K, last: bool = True) -> None:  # noqa: FBT001, FBT002 - as of OrderedDict
+    def move_to_end(self, key: K, last: bool = True) -> None:
         """Make an item the last, or the first; its expiry stays.
 
         Raises:
@@ -333,8 +334,9 @@ class CacheDict(MutableMapping[K, V]):
         return self.copy()
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, CacheDict) and self._memo.prefix == other._memo.prefix:
-            if self._memo.cache is other._memo.cache:
+        if isinstance(other, CacheDict):
+            memo, others = self._memo, other._memo
+            if memo.prefix == others.prefix and memo.cache is others.cache:
                 return True
         if not isinstance(other, Mapping):
             return NotImplemented
@@ -343,12 +345,14 @@ class CacheDict(MutableMapping[K, V]):
     __hash__ = None  # type: ignore[assignment] # as of dict
 
     def __or__(self, other: Mapping[Any, Any]) -> dict[Any, Any]:
-        return {**self.copy(), **other} if isinstance(other, Mapping) else NotImplemented
+        return self.copy() | dict(other) if _is_mapping(other) else NotImplemented
 
     def __ror__(self, other: Mapping[Any, Any]) -> dict[Any, Any]:
-        return {**other, **self.copy()} if isinstance(other, Mapping) else NotImplemented
+        return dict(other) | self.copy() if _is_mapping(other) else NotImplemented
 
-    def __ior__(self, other: Mapping[K, V] | Iterable[tuple[K, V]]) -> Self:
+    def __ior__(  # type: ignore[misc] # `|` makes a dict of this process, `|=` changes this one
+        self, other: Mapping[K, V] | Iterable[tuple[K, V]]
+    ) -> Self:
         self.update(other)
         return self
 
@@ -366,10 +370,8 @@ class CacheDict(MutableMapping[K, V]):
     def cache_info(self) -> CacheInfo:
         """Hits, misses and the rest in this process; ``currsize`` is the number of items."""
         count = None
-        try:
+        with contextlib.suppress(StoreError):
             count = self._run(_answer(ops.Count(self._memo.prefix)))
-        except StoreError:
-            pass
         return self._memo.info(count)
 
     def cache_key(self, key: K) -> str:
@@ -439,6 +441,10 @@ class _Values(ValuesView[V]):
 
     def __iter__(self) -> Iterator[V]:
         return (value for _, value in self._mapping._items())  # noqa: SLF001
+
+
+def _is_mapping(value: object) -> bool:
+    return isinstance(value, Mapping)
 
 
 def _answer(op: ops.Op) -> ops.Flow:

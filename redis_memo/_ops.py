@@ -36,6 +36,7 @@ __all__ = [
     "FollowWait",
     "Found",
     "Held",
+    "Info",
     "Inspect",
     "Inspected",
     "Join",
@@ -256,6 +257,11 @@ class Inspected:
 
 
 @dataclass(frozen=True, slots=True)
+class Info:
+    """What the server says of itself, by name."""
+
+
+@dataclass(frozen=True, slots=True)
 class NoteWait:
     """Say that who holds one token waits for the holder of another; forgotten within seconds if not repeated."""
 
@@ -405,8 +411,8 @@ class Await:
 
 
 Op: TypeAlias = (
-    Read | ReadParts | Acquire | Seize | Renew | Fill | Release | Put | Drop | DropMatching | Revoke | Count | Keys | MoveKey | Inspect
-    | NoteWait | FollowWait | Enroll | Enrolled | Strike | Tidy | Held
+    Read | ReadParts | Acquire | Seize | Renew | Fill | Release | Put | Drop | DropMatching | Revoke | Count | Keys
+    | MoveKey | Inspect | Info | NoteWait | FollowWait | Enroll | Enrolled | Strike | Tidy | Held
     | Clock | Chance | TakeToken | Compute | Join | Listen | Wait | Land | Rally | Spawn | Await
 )  # fmt: skip
 Flow: TypeAlias = Generator[Op, Any, Any]
