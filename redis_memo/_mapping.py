@@ -67,7 +67,7 @@ class CacheDict(MutableMapping[K, V]):
     """
 
     _handle: Handle
-    _made: tuple[str, dict[str, Any]] | Handle
+    _made: tuple[str, dict[str, Any]] | Callable[..., Any]  # how to make it anew, or of which function it is
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class CacheDict(MutableMapping[K, V]):
                 "all of which can be given by position"
             )
         mapping: CacheDict[Any, Any] = cls.__new__(cls)
-        mapping._made = handle
+        mapping._made = function
         mapping._show(handle)
         return mapping
 
@@ -217,6 +217,8 @@ class CacheDict(MutableMapping[K, V]):
             KeyError: There is none.
             StoreError: Redis could not be asked.
         """
+        if not isinstance(last, bool):
+            raise TypeError("popitem() takes last=True or last=False")
         for key in self._keys(back=last, at_once=1):
             call = self._call(key)
             value = self._run(entries.take(call, call.locate(), MISSING))
@@ -263,8 +265,9 @@ class CacheDict(MutableMapping[K, V]):
 
     # All items.
 
-    def _keys(self, *, back: bool = False, quiet: bool = False, at_once: int = AT_ONCE) -> Iterator[K]:
+    def _keys(self, *, back: bool = False, quiet: bool = False, at_once: int | None = None) -> Iterator[K]:
         memo = self._memo
+        at_once = at_once or AT_ONCE
         after = last = ""
         while True:
             try:
@@ -363,7 +366,7 @@ class CacheDict(MutableMapping[K, V]):
         # A reference: who unpickles it has the same dict, by the default cache there.
         if isinstance(self._made, tuple):
             return _again, (type(self), *self._made)
-        return _again_of, (type(self), self._made._memo.function)  # noqa: SLF001
+        return _again_of, (type(self), self._made)
 
     # What is known of it.
 
