@@ -13,13 +13,13 @@ from . import _entries as entries
 from . import _ops as ops
 from . import ttl as usual
 from ._default import default_cache
-from ._handle import MISSING, moment_only
+from ._handle import MISSING
 from ._invocation import Invocation
 from ._mapping import CacheDict
 from ._memo import handle_of, redis_cached
 from ._policy import Policy, as_policy
 from ._summary import summary
-from .errors import ConfigurationError, StoreError
+from .errors import ConfigurationError, KeyingError, StoreError
 from .ttl import arg
 
 if TYPE_CHECKING:
@@ -165,9 +165,15 @@ class CacheManager:
     def _call(self, data_type: str, params: dict[str, Any], ttl: object = None) -> Invocation:
         handle = self._kind(data_type)
         policy = None if ttl is None else as_policy(ttl)
-        if policy is not None and data_type not in self._bound:
-            policy = _OfParameters(policy)
-        return Invocation(handle._memo, handle._bound, params, policy)  # noqa: SLF001
+        if data_type in self._bound:
+            return Invocation(handle._memo, handle._bound, params, policy)  # noqa: SLF001
+        try:
+            return Invocation(handle._memo, (), params, None if policy is None else _OfParameters(policy))  # noqa: SLF001
+        except KeyingError as error:
+            raise KeyingError(
+                f"CacheManager: a parameter of {data_type!r} cannot be told by value: {error.reason}",
+                type_name=error.type_name,
+            ) from None
 
     # One entry.
 
@@ -244,9 +250,8 @@ class CacheManager:
         return sum(cache.run(flow) for cache, flow in self._clearing(data_type))
 
     def _clearing(self, data_type: str | None) -> list[tuple[Cache, ops.Flow]]:
-        kinds = self._bound if data_type is None else {data_type}
-        memos = [self._kind(kind)._memo for kind in kinds]  # noqa: SLF001
-        flows = [(memo.cache, entries.drop_matching(memo.prefix, moment_only())) for memo in memos]
+        handles = [self._kind(kind) for kind in (self._bound if data_type is None else {data_type})]
+        flows = [(handle._memo.cache, handle._invalidation({})) for handle in handles]  # noqa: SLF001
         if data_type is None:
             flows.append((self.cache, self.cache._clearing(self._namespace)))  # noqa: SLF001
         return flows

@@ -28,7 +28,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from redis_memo import Cache, CacheDict, _mapping, as_of, clear, configure, connect, redis_cached
+from redis_memo import MISSING, Cache, CacheDict, _mapping, as_of, clear, configure, connect, redis_cached
 from redis_memo._equal_keys import one_of_equals
 from redis_memo._keys import encode
 from redis_memo.errors import ConfigurationError, KeyingError, StoreError
@@ -552,7 +552,8 @@ def test_a_function_and_a_mapping_name_the_same_entries(cache: Cache, namespace:
     assert price.cache_info().currsize == len(prices) == 2
     assert price.invalidate(symbol="TCS") == 1
     del prices["INFY"]
-    assert (price.peek("INFY") is prices.get("INFY", price.peek("INFY"))) and not prices
+    assert price.peek("INFY") is MISSING
+    assert not prices
     assert left_behind(valkey_server, namespace) == []
 
 
