@@ -8,6 +8,8 @@ its key, sealed like a value, in the function's index, in the order of insertion
 from __future__ import annotations
 
 import contextlib
+import threading
+import time
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, MutableMapping, ValuesView
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
@@ -41,7 +43,9 @@ P = ParamSpec("P")
 
 AT_ONCE = 500  # keys read by one round trip
 LONGEST_KEY = 64 * 1024
+READ_BACK = 1.0  # seconds for which a thread can read what it assigned, and what could not be stored
 _NO_DEFAULT: Any = object()
+_NOTHING: Any = (None, None, 0.0)
 _ALWAYS = Stamp(0.0, 0.0, 0.0, 0.0)
 
 
@@ -50,8 +54,8 @@ class CacheDict(MutableMapping[K, V]):
 
     Items are looked up, as in a dict, by equality: ``1`` and ``1.0`` are one key. Values come back as what they were,
     and as the caller's own: a change to one changes nothing that is stored until it is assigned again.
-    While Redis cannot be reached the mapping is empty: what is read is missing, what is assigned is lost, both are
-    counted and logged; what is to be deleted raises `StoreError`. See docs/mapping.md.
+    While Redis cannot be reached the mapping is empty: what is read is missing, what is assigned is lost, but that its
+    thread can read it back for a second; both are counted and logged. What is to be deleted raises `StoreError`.
 
     Args:
         namespace: Groups caches, in the keys and for `clear`. Dicts of one namespace and name are the same dict.
@@ -121,6 +125,7 @@ class CacheDict(MutableMapping[K, V]):
 
     def _show(self, handle: Handle) -> None:
         self._handle = handle
+        self._unstored = threading.local()
         memo = self._memo = handle._memo  # noqa: SLF001
         memo.key_in_mapping = _sealed_key
         if isinstance(self._made, tuple):
@@ -147,9 +152,17 @@ class CacheDict(MutableMapping[K, V]):
     def _run(self, flow: ops.Flow, compute: Callable[[], Any] | None = None) -> Any:
         return self._memo.cache.run(flow, compute, self._memo.namespace)
 
-    def __getitem__(self, key: K) -> V:
+    def _read(self, key: object, default: Any) -> Any:
         call = self._call(key)
         value = self._run(entries.lookup(call, call.entry, MISSING))
+        if value is not MISSING:
+            return value
+        # Much code looks for a key, assigns it, and reads it back: that goes well where Redis did not take it.
+        entry, assigned, until = getattr(self._unstored, "item", _NOTHING)
+        return assigned if entry == call.entry and time.monotonic() < until else default
+
+    def __getitem__(self, key: K) -> V:
+        value = self._read(key, MISSING)
         return self.__missing__(key) if value is MISSING else value
 
     def __missing__(self, key: K) -> V:
@@ -162,8 +175,7 @@ class CacheDict(MutableMapping[K, V]):
     def get(self, key: K, default: V | D, /) -> V | D: ...
     def get(self, key: Any, default: Any = None, /) -> Any:
         """The value, or ``default`` where there is none."""
-        call = self._call(key)
-        return self._run(entries.lookup(call, call.entry, default))
+        return self._read(key, default)
 
     def __contains__(self, key: object) -> bool:
         call = self._call(key)
@@ -184,10 +196,13 @@ class CacheDict(MutableMapping[K, V]):
             False if Redis did not take it, its type cannot be stored, or the expiry is zero.
         """
         call = self._call(key, None if ttl is None else as_policy(ttl))
-        return bool(self._run(call.storing(value)))
+        stored = bool(self._run(call.storing(value)))
+        self._unstored.item = _NOTHING if stored else (call.entry, value, time.monotonic() + READ_BACK)
+        return stored
 
     def __delitem__(self, key: K) -> None:
         call = self._call(key)
+        self._unstored.item = _NOTHING
         if not self._run(drop_call(self._memo.prefix, call.plain)):
             raise KeyError(key)
 
@@ -203,6 +218,7 @@ class CacheDict(MutableMapping[K, V]):
             StoreError: Redis could not be asked.
         """
         call = self._call(key)
+        self._unstored.item = _NOTHING
         value = self._run(entries.take(call, call.locate(), MISSING))
         if value is not MISSING:
             return value
@@ -325,6 +341,7 @@ class CacheDict(MutableMapping[K, V]):
         Raises:
             StoreError: Redis could not be asked.
         """
+        self._unstored.item = _NOTHING
         self._run(entries.drop_matching(self._memo.prefix, moment_only()))
 
     def copy(self) -> dict[K, V]:

@@ -359,6 +359,11 @@ def test_what_cannot_be_stored_is_missing_and_said_once(valkey_server, namespace
     assert list(d) == [1]
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert d.setdefault("b", [1]) == [1]
+    d["a"] = threading.Lock()
+    assert "a" not in d
+    assert d["a"].locked() is False, "who assigned it can read it back"
+    del d[1]
+    assert d.get("a") is None
 
 
 class Custom:
@@ -482,7 +487,7 @@ def doomed() -> Iterator[Server]:
     server.stop()
 
 
-def test_without_its_server_it_is_empty(doomed: Server, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_its_server_it_is_empty(doomed: Server, caplog: pytest.LogCaptureFixture, monkeypatch) -> None:
     """P5: what reads is told that nothing is there, what assigns loses it; what deletes raises, as the items stand."""
     d = CacheDict("outage", ttl=60, cache=connect(doomed.url, secret=SECRET))
     d["a"] = 1
@@ -491,8 +496,17 @@ def test_without_its_server_it_is_empty(doomed: Server, caplog: pytest.LogCaptur
         assert (d.get("a", 2), "a" in d, len(d), list(d), dict(d), list(d.values())) == (2, False, 0, [], {}, [])
         with pytest.raises(KeyError):
             d["a"]
-        d["b"] = 1
+        if "b" not in d:  # as much code has it
+            d["b"] = [1]
+        assert d["b"] == d.get("b") == [1], "who assigned it can read it back"
+        in_thread = []
+        thread = threading.Thread(target=lambda: in_thread.append(d.get("b")))
+        thread.start()
+        thread.join()
+        assert in_thread == [None], "and nobody else"
+        monkeypatch.setattr(_mapping, "READ_BACK", 0.0)
         assert d.set("b", 1) is False
+        assert d.get("b") is None
         assert d.setdefault("b", 3) == 3
         assert d.get_or_compute("b", lambda: 4) == 4
         d.move_to_end("a")
