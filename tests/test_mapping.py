@@ -29,6 +29,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from redis_memo import MISSING, Cache, CacheDict, _mapping, as_of, clear, configure, connect, redis_cached
+from redis_memo import _entries as entries
+from redis_memo import _ops as ops
+from redis_memo._drive import drive
 from redis_memo._equal_keys import one_of_equals
 from redis_memo._keys import encode
 from redis_memo.errors import ConfigurationError, KeyingError, StoreError
@@ -299,6 +302,7 @@ def test_it_iterates_in_batches_over_what_stood_when_it_began(d: CacheDict, monk
     d.update((number, number) for number in range(30))
     seen = []
     for key in d:
+        assert len(seen) < 40, "it does not end"
         seen.append(key)
         d[key + 1000] = 0  # not reached: it would never end
         d[key] = -1  # keeps its place
@@ -306,6 +310,21 @@ def test_it_iterates_in_batches_over_what_stood_when_it_began(d: CacheDict, monk
         d.pop(29, None)  # gone before it is reached
     assert seen == list(range(29))
     assert len(d) == 58
+
+
+def test_the_order_is_kept_where_a_clock_is_put_back(d: CacheDict, valkey_server: Server) -> None:
+    d.update(a=1, b=2)
+    args = d.cache_key("a")[:-40] + "args"
+    with valkey_server.client() as client:
+        (row,) = (row for row in client.zrangebylex(args, "[o", "(p") if d.cache_key("b").endswith(row[17:57].decode()))
+        client.zrem(args, row, b"k" + row[17:57] + row[1:17])
+        later = b"%016d" % (int(row[1:17]) + 3600 * 10**6)
+        client.zadd(args, {b"o" + later + row[17:]: 0, b"k" + row[17:57] + later: 0})
+    d["c"] = 3
+    d.move_to_end("a")
+    assert list(d) == ["b", "c", "a"]
+    d.move_to_end("a", last=False)
+    assert list(d) == ["a", "b", "c"]
 
 
 def test_what_is_gone_when_its_turn_comes_is_left_out(d: CacheDict) -> None:
@@ -348,6 +367,22 @@ def test_a_large_value_is_popped_whole(d: CacheDict) -> None:
     d["chart"] = value
     assert (d.pop("chart") == value) is True
     assert "chart" not in d
+
+
+def test_what_is_assigned_while_it_is_popped_is_not_lost(d: CacheDict, cache: Cache) -> None:
+    """Between the reading and the deleting: the value that goes is the one that is returned."""
+    d["a"] = "old"
+    call = d._call("a")
+    values = ["new"]
+
+    def perform(op: object) -> object:
+        answer = 0.0 if isinstance(op, ops.Clock) else cache.backend.perform(op)
+        if values and isinstance(op, ops.Read):
+            d["a"] = values.pop()
+        return answer
+
+    assert drive(entries.take(call, call.locate(), MISSING), perform) == "new"
+    assert "a" not in d
 
 
 def test_what_cannot_be_stored_is_missing_and_said_once(valkey_server, namespace, caplog: pytest.LogCaptureFixture) -> None:
