@@ -11,6 +11,8 @@ from ._default import configure, connect
 from ._events import CacheInfo
 from ._handle import MISSING
 from ._keys import register_key
+from ._manager import CacheManager, get_cache_manager
+from ._mapping import CacheDict
 from ._memo import cache_info, clear, invalidate, invalidate_tags, redis_cached
 from .errors import RedisMemoError
 from .market import market_aware
@@ -19,7 +21,9 @@ from .ttl import Call, TTLPolicy, jittered
 __all__ = [
     "MISSING",
     "Cache",
+    "CacheDict",
     "CacheInfo",
+    "CacheManager",
     "Call",
     "Limits",
     "RedisMemoError",
@@ -29,6 +33,7 @@ __all__ = [
     "clear",
     "configure",
     "connect",
+    "get_cache_manager",
     "invalidate",
     "invalidate_tags",
     "jittered",

@@ -455,20 +455,18 @@ class CallKey:
         """
         binder = self.binder
         named: dict[str, bool] = {}
+        by_name = self._by_name or ()
+        hooked = self._by_name is not None and not binder.loose and set(by_name) <= set(given)
         for name in given:
             is_parameter = name in binder.names and name != binder.var_keyword
-            if (is_parameter and name not in self._names) or any(name in names for _, names in self._drop):
+            ignored = (is_parameter and name not in self._names) or any(name in names for _, names in self._drop)
+            if ignored and not (hooked and name in by_name):
                 raise TypeError(f"{self._function}: {name!r} is ignored in keys, so no entry can be told by it")
             if not is_parameter and binder.var_keyword is None:
                 raise TypeError(self._unknown(name))
             named[name] = is_parameter
-        if (
-            self._hook is not None
-            and not binder.loose
-            and self._by_name is not None
-            and set(self._by_name) <= set(given)
-        ):
-            return Match((), self._result_digest(self._hook(**{name: given[name] for name in self._by_name})))
+        if self._hook is not None and hooked:
+            return Match((), self._result_digest(self._hook(**{name: given[name] for name in by_name})))
         tokens = tuple(self._token(name, given[name], item=not is_parameter) for name, is_parameter in named.items())
         # With **kwargs, calls with further keywords are meant too.
         open_ended = binder.loose or binder.var_keyword in self._names

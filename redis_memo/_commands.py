@@ -33,6 +33,7 @@ FORGOTTEN = 3_600_000  # ms without a write after which a function's index is lo
 TIDIED_AT_ONCE = 3
 STAGED = 300_000  # ms for which a large string waits for what makes it an entry; then its writer is dead
 MOST_CHUNKS = 4096
+STAMP, PLACE = 16, 56  # where a mapping's row has its digest; as in index.lua
 TRIES = 3
 LARGE = 1 << 20  # bytes of an argument that are sent as one part, each with its own time limit
 COPIED = 1 << 16  # bytes from which they are a part of their own
@@ -57,7 +58,7 @@ class Script:
 
 ACQUIRE, SEIZE, FILL, PUT, RELEASE = (Script(name) for name in ("acquire", "seize", "fill", "put", "release"))
 DROP, DROP_MATCHING, REVOKE = (Script(name) for name in ("drop", "dropmatching", "revoke"))
-COUNT, TIDY, INSPECT = (Script(name) for name in ("count", "tidy", "inspect"))
+COUNT, TIDY, INSPECT, KEYS, MOVE_KEY = (Script(name) for name in ("count", "tidy", "inspect", "keys", "movekey"))
 TOUCH, MEND, USAGE, TRIM = (Script(name) for name in ("touch", "mend", "usage", "trim"))
 RENEW, ENROLL, STRIKE = (Script(name, prelude=False) for name in ("renew", "enroll", "strike"))
 
@@ -67,6 +68,14 @@ Command: TypeAlias = "tuple[Script | None, tuple[Any, ...], tuple[Any, ...]]"
 def _small(envelope: Envelope) -> Bytes:
     """What a script is given: a large envelope waits beside the entry, see `_staged`."""
     return b"" if isinstance(envelope, Large) else envelope
+
+
+def _identity(known: Envelope | None) -> bytes:
+    """What tells an entry from another at its key; as in index.lua."""
+    if known is None:
+        return b""
+    string = known.string if isinstance(known, Large) else known
+    return b"%d:%b" % (len(string), bytes(string[: HEAD.size]))
 
 
 def _four(place: ops.Place) -> tuple[str, str, str, str]:
@@ -95,27 +104,29 @@ def _command(op: object) -> Command:
     """The script (or None for a plain command), keys and arguments of an operation."""
     match op:
         case ops.Acquire(place, token, lease, known):
-            string = known.string if isinstance(known, Large) else known or b""
-            told = b"" if known is None else b"%d:%b" % (len(string), bytes(string[: HEAD.size]))
-            return ACQUIRE, _four(place), (token, _ms(lease), place.tokens, told)
-        case ops.Fill(place, token, envelope, ttl, tokens):
-            return FILL, _four(place), (token, _small(envelope), _ms(ttl), tokens, *_bounds(place.bounds))
-        case ops.Put(place, envelope, ttl, tokens):
-            return PUT, _four(place), (_small(envelope), _ms(ttl), tokens, *_bounds(place.bounds))
+            return ACQUIRE, _four(place), (token, _ms(lease), place.tokens, _identity(known))
+        case ops.Fill(place, token, envelope, ttl, tokens, key):
+            return FILL, _four(place), (token, _small(envelope), _ms(ttl), tokens, key, *_bounds(place.bounds))
+        case ops.Put(place, envelope, ttl, tokens, key):
+            return PUT, _four(place), (_small(envelope), _ms(ttl), tokens, key, *_bounds(place.bounds))
         case ops.Seize(place, token, lease):
             return SEIZE, _four(place), (token, _ms(lease), place.tokens)
         case ops.Release(place, token, note, rest):
             return RELEASE, _four(place), (token, _ms(rest) if rest > 0 else 0, note)
         case ops.Renew(place, token, lease):
             return RENEW, (place.lease,), (token, _ms(lease))
-        case ops.Drop(place):
-            return DROP, _four(place), ()
+        case ops.Drop(place, known):
+            return DROP, _four(place), (_identity(known),)
         case ops.DropMatching(prefix, tokens, limit):
             return DROP_MATCHING, (f"{prefix}index", f"{prefix}args"), (prefix, limit, tokens)
         case ops.Revoke(prefix, token, limit):
             return REVOKE, (f"{prefix}index", f"{prefix}args"), (prefix, limit, token)
         case ops.Count(prefix):
             return COUNT, (f"{prefix}index",), ()
+        case ops.Keys(prefix, limit, after, last, back):
+            return KEYS, (f"{prefix}index", f"{prefix}args"), (prefix, limit, after, last, int(back))
+        case ops.MoveKey(place, at_end):
+            return MOVE_KEY, (place.entry, f"{place.prefix}args"), (int(at_end),)
         case ops.Inspect(place):
             return INSPECT, (place.entry, place.lease, f"{place.prefix}index"), ()
         case ops.Touch(prefix, bounds, uses, counted):
@@ -134,6 +145,8 @@ def _command(op: object) -> Command:
             return None, (b"SET", f"{registry}:turn", b"1", b"NX", b"PX", _ms(seconds)), ()
         case ops.Told(prefix, forget):
             return None, (b"UNLINK" if forget else b"HGETALL", f"{prefix}stats"), ()
+        case ops.Info():
+            return None, (b"INFO",), ()
         case ops.NoteWait(token, awaited):
             return None, (b"SET", _wait_key(token), awaited, b"PX", WAIT_NOTED), ()
         case ops.FollowWait(token):
@@ -170,7 +183,7 @@ def _result(op: object, reply: Any) -> Any:
             return ops.Kept(answer == 1, evicted, mend == 1)
         case ops.Touch(), [int(evicted), int(mend)]:
             return ops.Kept(True, evicted, mend == 1)
-        case (ops.Fill() | ops.Put() | ops.Release() | ops.Renew() | ops.Strike()), int():
+        case (ops.Fill() | ops.Put() | ops.Release() | ops.Renew() | ops.Strike() | ops.MoveKey()), int():
             return reply == 1
         case (ops.Drop() | ops.Count() | ops.Tidy()), int():
             return reply
@@ -192,10 +205,15 @@ def _result(op: object, reply: Any) -> Any:
             return {}
         case ops.Told(), list():
             return {name.decode(): float(amount) for name, amount in zip(reply[::2], reply[1::2], strict=True)}
+        case ops.Keys(), [bytes(after), bytes(last), list(rows)]:
+            return after.decode(), last.decode(), [(row[STAMP:PLACE].decode(), row[PLACE:]) for row in rows]
         case ops.Enroll(), [int(moment), list(prefixes)]:
             return moment, [each.decode() for each in prefixes]
         case ops.Enrolled(), list():
             return sorted(each.decode() for each in reply)
+        case ops.Info(), bytes():
+            lines = (line.partition(":") for line in reply.decode(errors="replace").splitlines())
+            return {name: value for name, colon, value in lines if colon}
         case ops.NoteWait(), _:
             return None
         case ops.FollowWait(), bytes() | None:

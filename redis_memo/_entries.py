@@ -4,14 +4,40 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._ops import UNTAGGED, Clock, Computed, DropMatching, Flow, Place, Put, Read, ReadParts, Revoke, Told, Usage
+from ._ops import (
+    UNTAGGED,
+    Clock,
+    Computed,
+    Drop,
+    DropMatching,
+    Flow,
+    Inspect,
+    Place,
+    Put,
+    Read,
+    ReadParts,
+    Revoke,
+    Told,
+    Usage,
+)
 from ._spec import Spec, Standing
 from .errors import StoreError, UnreadableEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["drop_matching", "drop_tagged", "peek", "peek_columns", "start_anew", "store", "usage"]
+__all__ = [
+    "contains",
+    "drop_matching",
+    "drop_tagged",
+    "lookup",
+    "peek",
+    "peek_columns",
+    "start_anew",
+    "store",
+    "take",
+    "usage",
+]
 
 DROP_AT_ONCE = 500  # calls dropped by one script, so that the server is not held up
 
@@ -28,6 +54,50 @@ def peek(spec: Spec, entry: str, missing: object) -> Flow:
     except UnreadableEntry as error:
         spec.unreadable(error)
     return missing
+
+
+def lookup(spec: Spec, entry: str, missing: object) -> Flow:
+    """As `peek`, for who has no function to run: counted as a hit or a miss."""
+    try:
+        envelope = yield Read(entry)
+        if envelope is not None:
+            if not spec.ages:
+                return spec.hit(entry, envelope)
+            look = spec.look(entry, envelope, (yield Clock()), 1.0)
+            if look.standing in (Standing.FRESH, Standing.DUE):
+                return spec.serve(look)
+    except StoreError as error:
+        spec.failed(error)
+    except UnreadableEntry as error:
+        spec.unreadable(error)
+    spec.miss()
+    return missing
+
+
+def contains(spec: Spec, place: Place) -> Flow:
+    """Whether there is an entry; without reading it, where its expiry is the server's."""
+    if spec.ages:
+        return (yield from peek(spec, place.entry, place)) is not place
+    try:
+        return (yield Inspect(place)).entry_ttl is not None
+    except StoreError as error:
+        spec.failed(error)
+    return False
+
+
+def take(spec: Spec, place: Place, missing: object) -> Flow:
+    """The entry's value, and delete it: of several that take it together, one gets it. Raises StoreError."""
+    while True:
+        envelope = yield Read(place.entry)
+        if envelope is None:
+            return missing
+        try:
+            look = spec.look(place.entry, envelope, (yield Clock()), 1.0)
+        except UnreadableEntry as error:
+            spec.unreadable(error)
+            look = None
+        if (yield Drop(place, envelope)):
+            return look.value if look is not None and look.standing in (Standing.FRESH, Standing.DUE) else missing
 
 
 def peek_columns(spec: Spec, entry: str, names: Sequence[object], missing: object) -> Flow:
@@ -58,7 +128,7 @@ def store(spec: Spec, place: Place, value: object) -> Flow:
         sealed = spec.seal(place, Computed(value, 0.0), now)
         if sealed is None or sealed.ttl <= 0:
             return False
-        yield Put(place, sealed.envelope, sealed.ttl - ((yield Clock()) - now), sealed.tokens)
+        yield Put(place, sealed.envelope, sealed.ttl - ((yield Clock()) - now), sealed.tokens, sealed.key)
     except StoreError as error:
         spec.failed(error)
         return False

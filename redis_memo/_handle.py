@@ -20,7 +20,7 @@ from .errors import ConfigurationError, KeyingError
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["METHODS", "MISSING", "Handle", "Missing", "moment_only"]
+__all__ = ["METHODS", "MISSING", "Handle", "Missing", "drop_call", "moment_only"]
 
 METHODS = (
     "cache_info", "cache_clear", "cache_key", "cache_parameters", "explain", "invalidate", "invalidate_tags", "peek",
@@ -186,7 +186,7 @@ class Handle:
                     raise
                 match = memo.callkey.match(args)
         if match.digest is not None:
-            return _drop_call(memo.prefix, match.digest)
+            return drop_call(memo.prefix, match.digest)
         return entries.drop_matching(memo.prefix, b"".join(match.tokens) + moment_only())
 
     def _untagging(self, tags: tuple[str, ...]) -> ops.Flow:
@@ -240,7 +240,7 @@ def _behind(kind: type[Handle], memo: Memo) -> Handle:
     return handle
 
 
-def _drop_call(prefix: str, digest: str) -> ops.Flow:
+def drop_call(prefix: str, digest: str) -> ops.Flow:
     """Delete one call's entry: the moment's within `as_of`, outside of it all that there are."""
     t = moment()
     if t is not None:

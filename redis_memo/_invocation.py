@@ -120,6 +120,9 @@ class Memo:
         if ttl is None and self.bounds:
             self.policy = as_policy(UNTIL_EVICTED)
         self.stats = Stats()
+        # Where a mapping shows its entries: the key of a call in it, sealed; and what it means to be without the store.
+        self.key_in_mapping: Callable[[Invocation, str], bytes] | None = None
+        self.without_store = "the call returns the function's own result"
         self.callkey = CallKey(function, key=key, ignore=ignore)
         self.bind = self.callkey.binder.bind
         self._cache = cache
@@ -205,6 +208,13 @@ class Memo:
             cache.touches.join(self.namespace, self.prefix, self.bounds, self.stats)
             self._follows = cache.touches
 
+    def failed(self, error: StoreError) -> None:
+        """Count and report a failed operation; raises it where the user asked for that."""
+        self.stats.add("errors")
+        if self.raises:
+            raise error
+        self.complain("store", f"{error}; {self.without_store}")
+
     def lifetime(self) -> TTLPolicy:
         """The function's own expiry policy, else the configured one.
 
@@ -239,11 +249,14 @@ class Invocation:
     first = FIRST
     __slots__ = (
         "ages", "args", "digest", "kwargs", "lease", "limit", "max_wait", "memo", "moment", "patience", "plain",
-        "values",
+        "policy", "values",
     )  # fmt: skip
 
-    def __init__(self, memo: Memo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(
+        self, memo: Memo, args: tuple[Any, ...], kwargs: dict[str, Any], policy: TTLPolicy | None = None
+    ) -> None:
         self.memo = memo
+        self.policy = policy or memo.policy  # one entry's own expiry, else the function's
         self.args = args
         self.kwargs = kwargs
         self.values = memo.bind(*args, **kwargs)
@@ -292,7 +305,7 @@ class Invocation:
 
     def _check(self) -> None:
         self.memo.follow()
-        if self.memo.policy is None:
+        if self.policy is None:
             self.memo.lifetime()  # that there is none is said before the work is done, not after
 
     def hit(self, entry: str, envelope: Envelope) -> Any:
@@ -387,16 +400,13 @@ class Invocation:
         self.memo.stats.add("refused")
 
     def failed(self, error: StoreError) -> None:
-        """Count and report a failed operation; raises it where the user asked for that."""
-        self.memo.stats.add("errors")
-        if self.memo.raises:
-            raise error
-        self.memo.complain("store", f"{error}; the call returns the function's own result")
+        """See `Memo.failed`."""
+        self.memo.failed(error)
 
     def unreadable(self, error: UnreadableEntry) -> None:
         """Count and report an entry that could not be read."""
         self.memo.stats.add("unreadable")
-        self.memo.complain("unreadable", f"an entry could not be read ({error}) and is computed anew")
+        self.memo.complain("unreadable", f"an entry could not be read ({error}) and counts as a miss")
 
     def seal(self, place: ops.Place, computed: ops.Computed, now: float) -> ops.Sealed | None:
         """The envelope of a result, or None where it cannot be encoded."""
@@ -406,6 +416,7 @@ class Invocation:
         sealer = memo.cache.sealer
         try:
             payload = dumps(computed.value, allow_pickle=sealer.may_pickle)
+            key = b"" if memo.key_in_mapping is None else memo.key_in_mapping(self, place.entry)
         except UnsupportedType as error:
             way_out = "" if sealer.may_pickle else " (REDIS_MEMO_SECRET or configure(secret=...) sets one)"
             self._not_stored("type", error, f"{error}{way_out}. The result is returned, not stored")
@@ -440,7 +451,7 @@ class Invocation:
         if ttl > 0:
             memo.stats.add("bytes_stored", len(envelope))
             memo.stats.add("bytes_saved", saved)
-        return ops.Sealed(envelope, ttl, tokens)
+        return ops.Sealed(envelope, ttl, tokens, key)
 
     def _terms(self, place: ops.Place, computed: ops.Computed, now: float) -> tuple[float, bytes]:
         """Seconds for which the result is fresh, 0 for not to be stored; and all tokens by which it is found.
@@ -454,7 +465,7 @@ class Invocation:
                 memo.stats.add("refused")
                 return 0.0, tokens
             call = self.finished(computed.value, now, computed.seconds)
-            ttl = resolve(memo.lifetime(), call)
+            ttl = resolve(self.policy or memo.lifetime(), call)
             if callable(memo.tags):
                 tags = memo.tags(call)
                 tokens = b"".join((tokens.removesuffix(ops.UNTAGGED), *tag_tokens(() if tags is None else tags)))

@@ -40,16 +40,19 @@ __all__ = [
     "FollowWait",
     "Found",
     "Held",
+    "Info",
     "Inspect",
     "Inspected",
     "Join",
     "Kept",
+    "Keys",
     "Land",
     "Late",
     "Leased",
     "Listen",
     "Mend",
     "Mended",
+    "MoveKey",
     "NoteWait",
     "Op",
     "Place",
@@ -166,7 +169,8 @@ class Renew:
 class Fill:
     """Store what was computed if the token stands; True if it did, `Kept` where the place has bounds.
 
-    ``tokens`` are those it is found by from now on.
+    ``tokens`` are those it is found by from now on. ``key`` is what a mapping returns for it when iterated over,
+    sealed; so for `Put`.
     """
 
     place: Place
@@ -174,6 +178,7 @@ class Fill:
     envelope: Envelope
     ttl: float
     tokens: bytes
+    key: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,13 +205,15 @@ class Put:
     envelope: Envelope
     ttl: float
     tokens: bytes
+    key: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Delete entry and lease of one call; returns how many entries went."""
+    """Delete entry and lease of one call, or nothing if it is not the ``known`` one; returns how many entries went."""
 
     place: Place
+    known: Envelope | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +242,28 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
+class Keys:
+    """Some of a mapping's keys, in the order of insertion: (where to go on or "", last place, [(digest, key), ...]).
+
+    ``after`` and ``last`` are as answered before, empty at first. The keys are sealed.
+    """
+
+    prefix: str
+    limit: int
+    after: str = ""
+    last: str = ""
+    back: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MoveKey:
+    """Make a key the last or the first of its mapping; False if there is no such entry."""
+
+    place: Place
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Inspect:
     """Where one entry stands, for `explain`."""
 
@@ -252,6 +281,11 @@ class Inspected:
     lease_ttl: float | None
     before: int | None = None
     entries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What the server says of itself, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,8 +404,9 @@ class Await:
 
 
 Op: TypeAlias = (
-    Read | ReadParts | Acquire | Seize | Renew | Fill | Release | Put | Drop | DropMatching | Revoke | Count | Inspect
-    | Touch | Mend | Usage | Trim | Turn | Told | NoteWait | FollowWait | Enroll | Enrolled | Strike | Tidy | Held
+    Read | ReadParts | Acquire | Seize | Renew | Fill | Release | Put | Drop | DropMatching | Revoke | Count | Keys
+    | MoveKey | Inspect | Info | Touch | Mend | Usage | Trim | Turn | Told | NoteWait | FollowWait | Enroll | Enrolled
+    | Strike | Tidy | Held
     | Clock | Chance | TakeToken | Compute | Join | Listen | Wait | Land | Rally | Spawn | Await
 )  # fmt: skip
 Flow: TypeAlias = Generator[Op, Any, Any]
@@ -448,6 +483,7 @@ class Sealed:
     envelope: Envelope
     ttl: float
     tokens: bytes = b""
+    key: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

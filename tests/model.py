@@ -40,6 +40,7 @@ class ModelStore:
     waits: dict[bytes, tuple[bytes, float]] = field(default_factory=dict)
     uses: dict[str, list[str]] = field(default_factory=dict)  # by prefix of a function with bounds: in order of use
     counted: dict[str, dict[str, float]] = field(default_factory=dict)
+    keys: dict[str, bytes] = field(default_factory=dict)  # of mappings, in their order
     where: str = "the model"
     generation: int = 0
     embedded_secret: bytes | None = None
@@ -72,14 +73,14 @@ class ModelStore:
                     return False
                 self.leases[place.entry] = token, now + lease
                 return True
-            case ops.Fill(place, token, envelope, ttl, tokens):
+            case ops.Fill(place, token, envelope, ttl, tokens, key):
                 if self._live(self.leases, place.entry) != token:
                     return False
-                self._put(place, envelope, ttl, tokens)
+                self._put(place, envelope, ttl, tokens, key)
                 return self._kept(place, True)
-            case ops.Put(place, envelope, ttl, tokens):
+            case ops.Put(place, envelope, ttl, tokens, key):
                 first = self._nothing_listed(place.prefix)
-                self._put(place, envelope, ttl, tokens)
+                self._put(place, envelope, ttl, tokens, key)
                 return self._kept(place, first)
             case ops.Release(place, token, _, rest):
                 if self._live(self.leases, place.entry) != token:
@@ -91,7 +92,9 @@ class ModelStore:
                 if self._live(self.entries, place.entry) is None:
                     self._unlist(place.entry)
                 return True
-            case ops.Drop(place):
+            case ops.Drop(place, known):
+                if known is not None and self._live(self.entries, place.entry) != known:
+                    return 0
                 self._unlist(place.entry)
                 self.leases.pop(place.entry, None)
                 stood = self._live(self.entries, place.entry) is not None
@@ -125,6 +128,17 @@ class ModelStore:
                 return min(limit, len(revoked)), len(revoked) > limit
             case ops.Count(prefix):
                 return sum(key.startswith(prefix) and until > now for key, (_, until) in self.entries.items())
+            case ops.Keys(prefix, back=back):
+                found = [(entry, key) for entry, key in self.keys.items() if entry.startswith(prefix)]
+                rows = [(entry[len(prefix) :], key) for entry, key in found if self._live(self.entries, entry) is not None]
+                return "", "", rows[::-1] if back else rows
+            case ops.MoveKey(place, last):
+                if self._live(self.entries, place.entry) is None:
+                    return False
+                if place.entry in self.keys:
+                    moved = {place.entry: self.keys.pop(place.entry)}
+                    self.keys = {**self.keys, **moved} if last else {**moved, **self.keys}
+                return True
             case ops.Inspect(place):
                 left = [
                     table[place.entry][1] - now if self._live(table, place.entry) not in (None, RESTING) else None
@@ -226,6 +240,7 @@ class ModelStore:
     def _unlist(self, key: str) -> None:
         self.tokens.pop(key, None)
         self.computing.pop(key, None)
+        self.keys.pop(key, None)
 
     def _nothing_listed(self, prefix: str) -> bool:
         return not any(key.startswith(prefix) for key in {*self.entries, *self.leases})
@@ -237,7 +252,11 @@ class ModelStore:
         self.computing[place.entry] = self.computing.get(place.entry, b"") + place.tokens
         return ops.Leased(first)
 
-    def _put(self, place: ops.Place, envelope: bytes, ttl: float, tokens: bytes) -> None:
+    def _put(self, place: ops.Place, envelope: bytes, ttl: float, tokens: bytes, key: bytes) -> None:
+        if key:
+            if self._live(self.entries, place.entry) is None:
+                self.keys.pop(place.entry, None)
+            self.keys.setdefault(place.entry, key)
         self.entries[place.entry] = envelope, self.clock() + ttl
         self.tokens[place.entry] = tokens
         self.computing.pop(place.entry, None)

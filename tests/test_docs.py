@@ -98,6 +98,14 @@ def test_the_example_tells_its_story() -> None:
     assert "15 calls of history() cost 6 requests" in said
 
 
+def test_the_example_of_a_shared_dict_tells_its_story() -> None:
+    """One line changed: three processes fetch once, and a fourth finds it all."""
+    said = example("data_cache.py")
+    assert re.findall(r"process \d +(\d) +(\d)", said) == [("5", "5"), ("5", "0"), ("5", "0")], said
+    assert "5 prices, the first is that of INFY" in said
+    assert "by the manager: {'last_price': 104.0}" in said
+
+
 def test_the_example_of_columns_tells_its_story() -> None:
     """Smaller than gzip, and the columns that were asked for."""
     said = example("columns.py")

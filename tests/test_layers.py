@@ -23,7 +23,7 @@ ROOT = Path(redis_memo.__path__[0])
 # in one line with ">" may import from those to their right in the same line; all others know nothing of their neighbours.
 LAYERS = [
     "errors, events",
-    "_registry, _source, _events, _hook, _wire > _bulk, _background, _clock, _durations, _large, _bounds",
+    "_equal_keys, _registry, _source, _events, _hook, _wire > _bulk, _background, _clock, _durations, _large, _bounds",
     "_keys_walk, _config, _push, _breaker, _failures",
     "_keys_code, _codecs_stream > _codecs_rules",
     "_keys_stdlib, _codecs_items, _codecs_zoneinfo",
@@ -54,6 +54,8 @@ LAYERS = [
     "_handle",
     "_memoized",
     "_memo",
+    "_mapping, _summary",
+    "_manager",
     "__init__",
     "_console",
     "_cli > _cli_calendar",

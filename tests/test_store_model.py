@@ -16,6 +16,7 @@ from redis_memo._bounds import NO_BOUNDS, Bounds
 from .conftest import Server
 from .model import FakeClock, ModelStore
 
+KEYS = st.sampled_from([b"", b"RMEM one", b"RMEM another"])
 TOKENS = st.sampled_from([b"token-a", b"token-b", b"token-c"])
 # Two arguments with two values each, and values whose bytes are awkward in a sorted set.
 FIRST = (b"\xff" * 8, b"\x00" * 7 + b"\x01")
@@ -43,13 +44,16 @@ def program(prefix: str, bounds: Bounds = NO_BOUNDS) -> st.SearchStrategy[list[o
             st.builds(ops.Seize, computing, TOKENS, st.just(LONG)),
             st.builds(ops.Renew, places, TOKENS, st.just(LONG)),
             st.builds(
-                lambda found, token, envelope: ops.Fill(found[0], token, envelope, LONG, found[1]),
-                found_by, TOKENS, envelopes,
+                lambda found, token, envelope, key: ops.Fill(found[0], token, envelope, LONG, found[1], key),
+                found_by, TOKENS, envelopes, KEYS,
             ),
             st.builds(lambda found, envelope: ops.Put(found[0], envelope, LONG, found[1]), found_by, envelopes),
             st.builds(ops.Release, places, TOKENS, st.just(b"told"), st.sampled_from([0.0, LONG])),
             st.builds(ops.Revoke, st.just(prefix), st.just(ops.UNTAGGED), st.sampled_from([1, 2, 100])),
-            st.builds(ops.Drop, places),
+            st.builds(lambda place, key: ops.Put(place, b"one", LONG, place.tokens, key), places, KEYS),
+            st.builds(ops.Drop, places, st.sampled_from([None, b"one"])),
+            st.builds(ops.Keys, st.just(prefix), st.just(100), back=st.booleans()),
+            st.builds(ops.MoveKey, places, st.booleans()),
             st.builds(ops.DropMatching, st.just(prefix), subsets, st.sampled_from([1, 2, 100])),
             st.just(ops.Count(prefix)),
             st.builds(ops.Inspect, places),
@@ -78,6 +82,8 @@ def rounded(answer: object) -> object:
         return answer.answer, answer.evicted
     if isinstance(answer, ops.Used):
         return answer.current, answer.entries or 0, answer.size
+    if isinstance(answer, tuple) and len(answer) == 3:
+        return answer[2]  # the keys of a mapping, whatever their places
     if isinstance(answer, tuple) and answer[1:] == ([],):
         return []  # whatever the moment
     return answer

@@ -4,8 +4,7 @@
 --          | {'leased', 1 if nothing was listed} | {'busy', token of the holder, ms left} | {'resting'}
 -- An entry that could not be read, or is past its soft expiry, is no answer: whoever has it may replace it. Its head
 -- holds a digest of it all, so that not all of it need be compared.
-local known = ARGV[4] ~= ''
-  and redis.call('STRLEN', KEYS[1]) .. ':' .. redis.call('GETRANGE', KEYS[1], 0, HEAD - 1) == ARGV[4]
+local known = ARGV[4] ~= '' and identity_of(KEYS[1]) == ARGV[4]
 if not known then
   if redis.call('STRLEN', KEYS[1]) > CARRIED then return {'stored'} end
   local found = redis.call('GET', KEYS[1])

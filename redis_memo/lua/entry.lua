@@ -2,7 +2,7 @@
 -- Entry and lease are named from prefix and digest; the hash tag in the prefix keeps them all in one slot.
 -- A lease that reads RESTING is nobody's: its last holder failed, and the entry is to be served as it is for a while.
 
-local DIGEST, TOKEN, SWEEP = 40, 8, 10
+local DIGEST, TOKEN, STAMP, SWEEP = 40, 8, 16, 10
 local HEAD = 64 -- bytes of an envelope, the digest of all of it included
 local RESTING = 'resting'
 local CARRIED = 65536 -- bytes up to which those who wait are sent the entry itself
@@ -56,6 +56,11 @@ local function tokens_of(entry)
   local low, high = string.byte(head, 7, 8)
   local length = low + 256 * high
   return length == 0 and '' or redis.call('GETRANGE', entry, HEAD, HEAD + length - 1)
+end
+
+-- Length and head of an entry: the head holds a digest of it all.
+local function identity_of(entry)
+  return redis.call('STRLEN', entry) .. ':' .. redis.call('GETRANGE', entry, 0, HEAD - 1)
 end
 
 local function same(one, other)

@@ -4,6 +4,8 @@
 --   args   zset  all scores 0, ordered by bytes, so that a range by prefix answers
 --                't' token digest    which calls have this argument?   (token: 8 bytes)
 --                'd' digest tokens   which arguments has this call?
+--                'k' digest stamp    when was the key of this call noted? (stamp: 16 digits, microseconds)
+--                'o' stamp digest key   the keys of a mapping, in the order of their insertion
 
 local function starting_with(args, prefix, limit)
   -- What follows a prefix is never the byte 255: digests are hex and token rows are found by whole tokens.
@@ -38,16 +40,48 @@ local function forget_rows(args, digest, but)
   end
 end
 
+-- Takes a key out of the order of its mapping; returns it.
+local function forget_key(args, digest)
+  local noted = starting_with(args, 'k' .. digest, 1)[1]
+  if not noted then return end
+  local row = 'o' .. string.sub(noted, -STAMP) .. digest
+  local found = starting_with(args, row, 1)[1]
+  redis.call('ZREM', args, noted, found or row)
+  return found and string.sub(found, #row + 1)
+end
+
+-- Notes a key as the last of its mapping, or as the first. Stamps differ also where the clock stands still or goes back.
+local function note_key(args, digest, key, first)
+  local time = redis.call('TIME')
+  local stamp = time[1] * 1000000 + time[2]
+  if first then
+    local next = redis.call('ZRANGEBYLEX', args, '[o', '(o\255', 'LIMIT', 0, 1)[1]
+    if next then stamp = string.sub(next, 2, STAMP + 1) - 1 end
+  else
+    local last = redis.call('ZREVRANGEBYLEX', args, '(o\255', '[o', 'LIMIT', 0, 1)[1]
+    if last then stamp = math.max(stamp, string.sub(last, 2, STAMP + 1) + 1) end
+  end
+  local digits = string.format('%016.0f', stamp)
+  redis.call('ZADD', args, 0, 'k' .. digest .. digits, 0, 'o' .. digits .. digest .. key)
+end
+
 local function unlist(index, args, digest)
   untrack(index, digest)
   redis.call('ZREM', index, digest)
   forget_rows(args, digest)
+  forget_key(args, digest)
 end
 
-local function relist(index, args, digest, tokens, score)
+-- Lists what was stored. `key`: what a mapping returns for it when iterated over, or ''.
+local function relist(index, args, digest, tokens, now, ms, key)
+  if key ~= '' then
+    -- As in a dict: a key that stands keeps its place and its first form (1 and 1.0), one that had expired is new.
+    if (tonumber(redis.call('ZSCORE', index, digest) or 0)) <= now then forget_key(args, digest) end
+    if #starting_with(args, 'k' .. digest, 1) == 0 then note_key(args, digest, key) end
+  end
   -- The tags of an older value, and those that the computation did not know yet, are no longer true.
   forget_rows(args, digest, 'd' .. digest .. tokens)
-  list(index, args, digest, tokens, score, false)
+  list(index, args, digest, tokens, now + ms, false)
 end
 
 local function tell_filled(entry, envelope)

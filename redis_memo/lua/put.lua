@@ -1,5 +1,6 @@
 -- KEYS  entry, lease, index, args, where a large envelope waits (or no such key)
--- ARGV  envelope (empty if it waits), ttl in ms, tokens of arguments and tags, maxsize, maxbytes, kind of bounds
+-- ARGV  envelope (empty if it waits), ttl in ms, tokens of arguments and tags, key of a mapping or '', maxsize, maxbytes,
+--       kind of bounds
 -- returns  1 if nothing was listed, 0 if something was; with bounds {that, entries evicted, 1 if entries are to be
 --          looked for}
 -- A value given from outside supersedes what is being computed: the lease goes.
@@ -7,8 +8,8 @@ set(KEYS[1], ARGV[1], ARGV[2], KEYS[5])
 redis.call('DEL', KEYS[2])
 local now = now_ms()
 local first = 1 - redis.call('EXISTS', KEYS[3])
-relist(KEYS[3], KEYS[4], digest_of(KEYS[1]), ARGV[3], now + ARGV[2])
+relist(KEYS[3], KEYS[4], digest_of(KEYS[1]), ARGV[3], now, ARGV[2], ARGV[4])
 sweep(KEYS[1], KEYS[3], KEYS[4], now)
-local kept = bound(KEYS[1], KEYS[3], KEYS[4], now, ARGV[4], ARGV[5], ARGV[6])
+local kept = bound(KEYS[1], KEYS[3], KEYS[4], now, ARGV[5], ARGV[6], ARGV[7])
 tell_filled(KEYS[1], ARGV[1])
 return kept and {first, kept[1], kept[2]} or first

@@ -15,7 +15,9 @@ from typing_extensions import assert_type
 from redis_memo import (
     MISSING,
     Cache,
+    CacheDict,
     CacheInfo,
+    CacheManager,
     Call,
     Limits,
     as_of,
@@ -23,6 +25,7 @@ from redis_memo import (
     clear,
     configure,
     connect,
+    get_cache_manager,
     invalidate,
     jittered,
     market,
@@ -294,3 +297,44 @@ configure("redis://localhost", calendar={"NSE": {date(2027, 1, 26): "closed"}})
 market_aware(to="to_date")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 market.phase("NSE", "2026-11-08")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 ttl.until(830)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+# ------------------------------------------------------------------------------------------- mappings and managers
+
+prices: CacheDict[str, float] = CacheDict("typing", ttl="5m")
+prices["INFY"] = 1.5
+assert_type(prices["INFY"], float)
+assert_type(prices.get("INFY"), float | None)
+assert_type(prices.get("INFY", 0.0), float)
+assert_type(prices.get("INFY", "none"), float | str)
+assert_type(prices.pop("INFY"), float)
+assert_type(prices.popitem(last=False), tuple[str, float])
+assert_type(prices.setdefault("INFY", 1.5), float)
+assert_type(prices.set("INFY", 1.5, ttl="1m"), bool)
+assert_type(prices.get_or_compute("INFY", float, "1.5"), float)
+assert_type(prices.copy(), dict[str, float])
+assert_type(list(prices.items()), list[tuple[str, float]])
+assert_type(prices.cache_info().hits, int)
+prices["INFY"] = "text"  # type: ignore[assignment]  # pyright: ignore[reportArgumentType]
+prices[1] = 1.5  # type: ignore[index]  # pyright: ignore[reportArgumentType]
+prices.get_or_compute("INFY", float, 1, 2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+assert_type(CacheDict.of(fetch), CacheDict[Any, Any])
+
+manager: CacheManager = get_cache_manager()
+assert_type(manager.set("quotes", 1.5, ttl="2s", symbol="INFY"), bool)
+assert_type(manager.delete("quotes", symbol="INFY"), int)
+assert_type(manager.get_or_compute("quotes", lambda: 1.5, symbol="INFY"), float)
+assert_type(manager.get_image("chart", symbol="INFY"), bytes | None)
+assert_type(manager.get_stats()["hit_rate"], float)
+assert_type(manager.get_stats()["types"]["quotes"]["entries"], int | None)
+assert_type(manager.get_live_quotes(["NSE:INFY"]), dict[str, Any])
+manager.bind("historical", fetch)
+manager.set_image("chart", "text")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def use_async_manager() -> None:
+    async def compute() -> int:
+        return 1
+
+    assert_type(await manager.aget_or_compute("quotes", compute, symbol="INFY"), int)
+    assert_type(await manager.aset("quotes", 1.5, symbol="INFY"), bool)
+    assert_type(await prices.aset("INFY", 1.5), bool)
