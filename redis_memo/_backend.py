@@ -169,6 +169,17 @@ class Backend:
                 self._open(error, epoch)
                 raise
 
+    def address(self) -> str:
+        """The URL at which the server is reached, the embedded one included, which is started; credentials and all.
+
+        Raises:
+            StoreUnavailable: The embedded server cannot be started.
+        """
+        self.locate()
+        if not self._embedded or self._pools is None:
+            return self._settings.url
+        return f"unix://{quote(self._pools[0].connection_kwargs['path'])}"
+
     def _restart_embedded(self) -> None:
         with self._lock:
             self._start_embedded()
