@@ -34,7 +34,9 @@ OURS = ("REDIS_MEMO_URL", "REDIS_URL", "REDIS_MEMO_SECRET", "REDIS_MEMO_EMBEDDED
 
 def add_server(parser: argparse.ArgumentParser) -> None:
     """The options that say which server is meant."""
-    parser.add_argument("--url", metavar="URL", help="the server (default: REDIS_MEMO_URL, REDIS_URL, the embedded one)")
+    parser.add_argument(
+        "--url", metavar="URL", help="the server (default: REDIS_MEMO_URL, REDIS_URL, the embedded one)"
+    )
     parser.add_argument(
         "--env-file",
         metavar="FILE",
@@ -138,6 +140,15 @@ class Target(NamedTuple):
         signature = signature_of(self.memo.function, bound=bool(self.handle._bound))  # noqa: SLF001
         return arguments(self.shown, signature, words, by_name=True)[1]
 
+    def bound_arguments(self, given: dict[str, Any]) -> dict[str, Any]:
+        """With the object or class that the function is bound to, where that tells its entries apart."""
+        handle, memo = self.handle, self.memo
+        binder = memo.callkey.binder
+        first = binder.names[0] if handle._bound else None  # noqa: SLF001
+        if first is None or first in memo.ignore or first == binder.var_positional:
+            return given
+        return {first: handle._bound[0], **given}  # noqa: SLF001
+
     def invalidation(self, given: dict[str, Any]) -> Any:
         """The flow that deletes what has these arguments."""
         return self.handle._invalidation(given)  # noqa: SLF001
@@ -235,7 +246,11 @@ def _similar_modules(name: str) -> str:
     near = [f"{parent}.{each}" if parent else each for each in difflib.get_close_matches(last, known, 3)]
     if near:
         return f"; did you mean {' or '.join(near)}?"
-    return " in the current folder, nor on the path" if not parent else f"; {parent} has {', '.join(sorted(known)) or 'none'}"
+    return (
+        " in the current folder, nor on the path"
+        if not parent
+        else f"; {parent} has {', '.join(sorted(known)) or 'none'}"
+    )
 
 
 def _suggestions(inside: Any, module: Any, name: str) -> str:

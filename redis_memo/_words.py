@@ -129,7 +129,9 @@ def _literal(function: str, name: str, text: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
-        raise ConfigurationError(f"{function}: {name}:= takes a Python literal, such as 'text', 1.5 or [1, 2]") from None
+        raise ConfigurationError(
+            f"{function}: {name}:= takes a Python literal, such as 'text', 1.5 or [1, 2]"
+        ) from None
 
 
 def _converted(function: str, name: str, text: str, parameter: inspect.Parameter) -> Any:
