@@ -165,10 +165,10 @@ def _writer(value: Any, suffix: str) -> Callable[[str], object] | bytes:
         except (TypeError, ValueError, RecursionError):
             raise ConfigurationError("the value is not what JSON can hold; .pkl takes any") from None
     if suffix == ".npy" and type(value).__module__ == "numpy" and hasattr(value, "tobytes"):
-        import numpy  # noqa: PLC0415 - it is here: the value is its own
+        import numpy as np  # noqa: PLC0415 - it is here: the value is its own
 
         file = io.BytesIO()
-        numpy.save(file, value, allow_pickle=False)
+        np.save(file, value, allow_pickle=False)
         return file.getvalue()
     if isinstance(value, bytes):
         return value

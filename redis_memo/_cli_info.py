@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 from typing import TYPE_CHECKING, Any
 
 from ._cli_target import add_server, cache_of, find_function, read_environment
 from ._console import Exit, duration_text, say, say_json, shown, size_text
-from ._listing import asking, entry_rows, namespaces, total
+from ._listing import asking, entry_rows, namespaces, software, total
 
 if TYPE_CHECKING:
+    import argparse
+
     from ._cache import Cache
     from ._cli_target import Target
 
@@ -45,12 +46,12 @@ def run(args: argparse.Namespace) -> Exit:
 def _said(name: str, value: Any) -> str:
     if value is None:
         return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if name.startswith("bytes") or name.endswith("memory"):
         return size_text(value) if value else "no limit" if name == "maxmemory" else "0 B"
     if name.endswith("_in"):
         return duration_text(value)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int) else shown(str(value))
 
 
@@ -63,7 +64,7 @@ def _server(cache: Cache, origins: dict[str, str]) -> dict[str, Any]:
     return {
         "server": cache.backend.where,
         "named_by": origins.get("REDIS_MEMO_URL") or origins.get("REDIS_URL") or "the command line or the default",
-        "software": f"{info.get('server_name', 'redis')} {info.get('valkey_version') or info.get('redis_version', '?')}",
+        "software": " ".join(software(info)),
         "used_memory": int(info.get("used_memory", 0)),
         "maxmemory": int(info.get("maxmemory", 0)),
         "policy": info.get("maxmemory_policy", "?"),

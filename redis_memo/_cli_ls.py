@@ -62,11 +62,10 @@ def _prefix(cache: Cache, args: argparse.Namespace) -> str:
     if len(found) == 1:
         return found[0].prefix
     if found:
-        usage(
-            f"{args.function} has several versions: --version {' or '.join(shown(r.version) or repr('') for r in found)}"
-        )
+        versions = " or ".join(shown(row.version) or "''" for row in found)
+        usage(f"{args.function} has several versions: --version {versions}")
     known = ", ".join(shown(row.name) for row in rows[:20])
-    usage(f"the namespace has no function of that name; it has {known or 'none'}")
+    return usage(f"the namespace has no function of that name; it has {known or 'none'}")
 
 
 def _namespaces(cache: Cache, args: argparse.Namespace) -> Exit:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from . import _embedded
 from ._console import Exit, say, say_json, usage
+
+if TYPE_CHECKING:
+    import argparse
 
 __all__ = ["NAME", "SUMMARY", "add_arguments", "run"]
 

@@ -17,7 +17,7 @@ from ._cache import Cache
 from ._config import Settings
 from ._default import connect
 from ._dotenv import assignments
-from ._handle import Handle
+from ._memo import handle_of
 from ._words import arguments, signature_of
 from .errors import ConfigurationError
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+    from ._handle import Handle
     from ._invocation import Invocation, Memo
 
 __all__ = ["Target", "add_server", "cache_of", "find_function", "read_environment", "settings_of"]
@@ -100,7 +101,8 @@ class Target(NamedTuple):
     @property
     def memo(self) -> Memo:
         """What is known of it."""
-        return self.handle._memo  # noqa: SLF001
+        memo: Memo = self.handle._memo  # noqa: SLF001
+        return memo
 
     def call(self, words: Sequence[str]) -> Invocation:
         """The call that words describe.
@@ -120,12 +122,13 @@ class Target(NamedTuple):
         args, kwargs = arguments(self.shown, signature, words)
         try:
             signature.bind(*args, **kwargs)
-            return handle._invocation((*ahead, *args), kwargs)  # noqa: SLF001
+            call: Invocation = handle._invocation((*ahead, *args), kwargs)  # noqa: SLF001
         except TypeError as error:
             if isinstance(error, ConfigurationError) or not str(error).startswith(("missing", "too many", "got ")):
                 raise
-            hint = "; --key takes an entry's key instead" if self._is_unbound_method() else ""
+            hint = "; an entry's key can be given instead, as ls shows it" if self._is_unbound_method() else ""
             raise ConfigurationError(f"{self.shown}: {error}{hint}") from None
+        return call
 
     def _is_unbound_method(self) -> bool:
         handle = self.handle
@@ -195,21 +198,11 @@ def find_function(args: argparse.Namespace, name: str) -> Target:
 
 
 def _handle_of(found: Any) -> Handle | None:
-    """The handle of a decorated function, also where other decorators stand above."""
-    for _ in range(64):
-        if isinstance(found, Handle):
-            return found
-        handle = getattr(found, "__redis_memo__", None)
-        if isinstance(handle, Handle):
-            return handle
-        owner = getattr(found, "__self__", None)
-        found = getattr(found, "__func__" if owner is not None else "__wrapped__", None)
-        if found is None:
-            return None
-        if owner is not None:
-            inner = _handle_of(found)
-            return None if inner is None else inner.__get__(owner)  # type: ignore[no-any-return]
-    return None
+    try:
+        handle: Handle = handle_of(found)
+    except TypeError:
+        return None
+    return handle
 
 
 def _imported(name: str) -> Any:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FunctionRow", "Row", "Total", "asking", "count_matching", "entry_rows", "functions", "namespaces", "prefixes",
-    "server_time", "split_key", "total", "unlisted",
+    "server_time", "software", "split_key", "total", "unlisted",
 ]  # fmt: skip
 
 STEP = 1000  # keys that one SCAN looks at
@@ -117,7 +117,7 @@ def asking(cache: Cache, *, seconds: float = 5.0) -> Iterator[Any]:
             yield client
     except (redis.RedisError, OSError) as error:
         ours = translated(error, where)
-        if ours is None or ours is error:
+        if ours is None:
             raise
         raise ours from error
 
@@ -198,6 +198,12 @@ def server_time(client: Any) -> float:
     """The server's clock, in seconds since 1970."""
     seconds, micros = client.time()
     return float(seconds) + float(micros) / 1e6
+
+
+def software(info: dict[str, Any]) -> tuple[str, str]:
+    """Name and version of a server, by what INFO says; Valkey also claims to be a Redis of old."""
+    version = info.get("valkey_version")
+    return ("Valkey", str(version)) if version else ("Redis", str(info.get("redis_version", "?")))
 
 
 def entry_rows(client: Any, prefix: str, cursor: str = "", limit: int = 100) -> tuple[list[Row], str]:
