@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 from . import (
     _cli_calendar,
     _cli_clear,
+    _cli_config,
     _cli_doctor,
     _cli_get,
     _cli_info,
@@ -38,6 +39,7 @@ COMMANDS: tuple[Command, ...] = (
     cast("Command", _cli_invalidate),
     cast("Command", _cli_clear),
     cast("Command", _cli_doctor),
+    cast("Command", _cli_config),
     cast("Command", _cli_server),
     cast("Command", _cli_calendar),
 )
