@@ -108,9 +108,7 @@ class Backend:
             _check_path(url)
             pools: tuple[Any, Any] = (
                 redis.ConnectionPool.from_url(url, retry=Retry(NoBackoff(), 0), **common),
-                redis.asyncio.ConnectionPool.from_url(
-                    url, retry=redis.asyncio.retry.Retry(NoBackoff(), 0), **common
-                ),
+                redis.asyncio.ConnectionPool.from_url(url, retry=redis.asyncio.retry.Retry(NoBackoff(), 0), **common),
             )
             for pool, limited in zip(pools, (timed, timed_async), strict=True):
                 pool.connection_class = limited(pool.connection_class)

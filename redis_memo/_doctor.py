@@ -129,7 +129,14 @@ def examined(cache: Cache, environ: Mapping[str, str]) -> Iterator[Finding]:
             yield from _about_latency(took, cache.settings.timeout)
             yield from _about_clock(client, took)
             yield from _about_rights(client, address)
-            yield from judged(*_facts(client))
+            info, config = _facts(client)
+            if info:
+                yield from judged(info, config)
+            else:
+                yield Finding(
+                    "info", Severity.INFO, "the server does not show its INFO: policy, role and limits are not judged",
+                    "allow INFO to this user, as with ACL SETUSER name +info",
+                )  # fmt: skip
     except (redis.RedisError, OSError, ValueError) as error:
         yield unreachable(error, address, cache.backend.where)
         return
@@ -196,6 +203,8 @@ def unreachable(error: Exception, address: str, where: str) -> Finding:
         said, remedy = "it has as many clients as it takes", "raise maxclients, or look who keeps connections open"
     elif isinstance(error, redis.BusyLoadingError):
         said, remedy = "it is loading its data", "wait until it is done"
+    elif address.startswith("rediss://") and _speaks_plainly(address):
+        said, remedy = "the server does not speak TLS", "use redis:// if it has no TLS, else name its TLS port"
     elif isinstance(error, (redis.TimeoutError, TimeoutError)):
         said, remedy = (
             f"no answer within {TIMEOUT:.0f} s",
@@ -231,6 +240,17 @@ def _speaks_tls(address: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def _speaks_plainly(address: str) -> bool:
+    parts = urlsplit(address)
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 6379), TIMEOUT) as plain:
+            plain.settimeout(TIMEOUT)
+            plain.sendall(b"PING\r\n")
+            return plain.recv(1) in (b"+", b"-")
+    except OSError:
+        return False
 
 
 def _latency(client: Any) -> float:
@@ -340,7 +360,7 @@ def _about_refusals(refused: dict[str, str]) -> Iterator[Finding]:
         severity = Severity.WARNING if set(refused) <= {"SCAN", "SUBSCRIBE", "PUBLISH"} else Severity.ERROR
         yield Finding(
             "scripts", severity, f"the user may not use {names}, or not on keys and channels that begin with memo:",
-            "ACL SETUSER name ~memo:* &memo:* +@read +@write +@scripting +@pubsub +@connection +time",
+            "ACL SETUSER name ~memo:* &memo:* +@read +@write +@scripting +@pubsub +@connection +time +info",
         )  # fmt: skip
 
 

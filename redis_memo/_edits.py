@@ -277,13 +277,15 @@ def with_cache_section(
                 for k, v in zip(section.node.keys, section.node.values, strict=True)
                 if isinstance(k, ast.Constant) and k.value == key
             ]
+            first = next((each for each in section.node.keys if each is not None), None)
+            quote = changed[_span(changed, first)[0]] if first is not None else '"'
             if not standing:
-                changed = _with_item(changed, section.node, f"{_literal(key, changed)}: {_literal(value, changed)}")
+                changed = _with_item(changed, section.node, f"{_literal(key, quote)}: {_literal(value, quote)}")
             elif not isinstance(standing[-1], ast.Constant):
                 left.append(f"{name}.{key} is computed: set it to {value!r} by hand")
             elif (type(standing[-1].value), standing[-1].value) != (type(value), value):
                 start, end = _span(changed, standing[-1])
-                changed = changed[:start] + _literal(value, changed) + changed[end:]
+                changed = changed[:start] + _literal(value, changed[start]) + changed[end:]
         sections.append(name)
     if _without(body, entries, environments) != _without(changed, entries, environments):
         raise ConfigurationError("its cache section cannot be changed safely: change it by hand")
@@ -311,10 +313,10 @@ def _without(body: str, entries: Mapping[str, object], environments: Sequence[st
     return ast.dump(tree)
 
 
-def _literal(value: object, body: str) -> str:
-    """A literal in the quotes that the module mostly uses."""
+def _literal(value: object, quote: str) -> str:
+    """A literal in the quotes that its neighbours have."""
     said = repr(value)
-    if isinstance(value, str) and body.count('"') >= body.count("'") and '"' not in said and "\\" not in said:
+    if isinstance(value, str) and quote != "'" and '"' not in said and "\\" not in said:
         return f'"{value}"'
     return said
 

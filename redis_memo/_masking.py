@@ -50,14 +50,22 @@ def difference(name: str, before: str, after: str, kind: str) -> Iterator[str]:
         yield f"@@ -{first[1] + 1},{last[2] - first[1]} +{first[3] + 1},{last[4] - first[3]} @@"
         for tag, i, j, k, m in group:
             if tag == "equal":
-                yield from (f" {line}" for line in old_shown[i:j])
+                yield from _said(" ", old, old_shown, i, j)
             else:
-                yield from (f"-{line}" for line in old_shown[i:j])
-                yield from (f"+{line}" for line in new_shown[k:m])
+                yield from _said("-", old, old_shown, i, j)
+                yield from _said("+", new, new_shown, k, m)
+
+
+def _said(sign: str, lines: list[str], shown: list[str], start: int, stop: int) -> Iterator[str]:
+    for number in range(start, stop):
+        yield sign + shown[number]
+        if not lines[number].endswith("\n"):
+            yield "\\ No newline at end of file"
 
 
 def _lines(text: str) -> list[str]:
-    return re.split(r"(?<=\n)", text)
+    lines = re.split(r"(?<=\n)", text)
+    return lines if lines[-1] else lines[:-1]
 
 
 def _masked(text: str, kind: str) -> list[str]:

@@ -65,12 +65,24 @@ def signature_of(function: Callable[..., Any], *, bound: bool) -> inspect.Signat
         function: What was decorated.
         bound: Whether its first argument is filled in already.
     """
-    try:
-        signature = inspect.signature(function, eval_str=True)
-    except Exception:  # noqa: BLE001 - an annotation is code, and may name what is imported for type checkers only
-        signature = inspect.signature(function)
-    parameters = list(signature.parameters.values())
+    signature = inspect.signature(function)
+    parameters = [p.replace(annotation=_annotation(function, p)) for p in signature.parameters.values()]
     return signature.replace(parameters=parameters[1:] if bound and parameters else parameters)
+
+
+def _annotation(function: Callable[..., Any], parameter: inspect.Parameter) -> Any:
+    """Its annotation as an object, or as text where that names what is imported for type checkers only."""
+    if not isinstance(parameter.annotation, str):
+        return parameter.annotation
+
+    def alone() -> None: ...
+
+    alone.__annotations__ = {"it": parameter.annotation}
+    try:
+        scope = getattr(inspect.unwrap(function), "__globals__", {})
+        return inspect.get_annotations(alone, globals=scope, eval_str=True)["it"]
+    except Exception:  # noqa: BLE001 - an annotation is code
+        return parameter.annotation
 
 
 def arguments(
