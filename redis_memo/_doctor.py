@@ -127,7 +127,7 @@ def examined(cache: Cache, environ: Mapping[str, str]) -> Iterator[Finding]:
             client.ping()
             took = _latency(client)
             yield from _about_latency(took, cache.settings.timeout)
-            yield from _about_clock(client, took)
+            yield from _about_clock(client)
             yield from _about_rights(client, address)
             info, config = _facts(client)
             if info:
@@ -277,12 +277,13 @@ def _about_latency(took: float, timeout: float) -> Iterator[Finding]:
         yield Finding("latency", Severity.OK, said)
 
 
-def _about_clock(client: Any, took: float) -> Iterator[Finding]:
+def _about_clock(client: Any) -> Iterator[Finding]:
     before = now()
     theirs = server_time(client)
-    apart = (before + now()) / 2 - theirs
+    after = now()
+    apart = (before + after) / 2 - theirs
     said = f"this machine's clock and the server's are {abs(apart):.2f} s apart"
-    if abs(apart) > SKEWED + took:
+    if abs(apart) > SKEWED + (after - before):
         yield Finding(
             "clock", Severity.ERROR if abs(apart) > FAR_OFF else Severity.WARNING,
             f"{said}: entries seem older or younger than they are, and expiries at a moment come early or late",
@@ -313,7 +314,7 @@ def _about_rights(client: Any, address: str) -> Iterator[Finding]:
         refused = {"EVAL": str(error)}
     commands = (
         ("GET", keys[0]), ("GETRANGE", keys[0], 0, 1), ("SET", keys[0], "", "PX", 1000), ("ZRANGE", keys[2], 0, 0),
-        ("EVALSHA", "0" * 40, 0), ("SCAN", 0, "MATCH", keys[0], "COUNT", 1),
+        ("EVALSHA", "0" * 40, 0), ("SCAN", 0, "MATCH", keys[0], "COUNT", 1), ("DEL", *keys),
     )  # fmt: skip
     for command in commands:
         said = _refused(client, *command)

@@ -347,8 +347,11 @@ def _with_item(body: str, node: ast.Dict, item: str) -> str:
             break
         if at > opens and token.type not in (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE):
             ends, last = starts[token.end[0] - 1] + token.end[1], token.string
+    if not node.values and "\n" in body[ends:closes]:
+        line = body.rfind("\n", 0, closes) + 1
+        return f"{body[:line]}{_indent(body, closes)}    {item},{_newline(body)}{body[line:]}"
     if not node.values:
-        return f"{body[:ends]}{item}{',' if body[ends:closes].strip() else ''}{body[ends:]}"
+        return f"{body[:ends]}{item}{body[ends:]}"
     first: Any = node.keys[-1] or node.values[-1]
     indent = _indent(body, _span(body, first)[0])
     return _inserted(body, item, ends=ends, comma=last == ",", closes=closes, indent=indent)
