@@ -12,9 +12,12 @@ import io
 import json
 import os
 import pickle
+import re
+import shlex
 import subprocess
 import sys
 import typing
+from collections.abc import Iterator
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -24,11 +27,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from redis_memo import _cli, _words, connect
+from redis_memo import _cli, _doctor, _words, connect
 from redis_memo._listing import asking, entry_rows, namespaces
 from redis_memo.errors import ConfigurationError
 
-from .conftest import SECRET, Server, leaked
+from .conftest import SECRET, Server, leaked, start_server, valkey
 
 SERVICE = """
 from __future__ import annotations
@@ -508,3 +511,56 @@ def test_the_embedded_servers_state_is_told_and_ended(capsys, tmp_path: Path) ->
     code, out, _ = command(capsys, "server", "stop", str(folder))
     assert (code, "was not running" in out) == (0, True)
     cache.close()
+
+
+# ------------------------------------------------------------------------------------------------------------- docs
+
+
+def plain(text: str) -> str:
+    """An output without what differs from run to run."""
+    text = re.sub(r"redis://(?!cache)[^ \n]+", "URL", text)
+    text = re.sub(r"\d+(\.\d+)? ?(ms|s|m|B|kB)?( \d+s)?\b", "#", text)
+    return "\n".join(" ".join(line.split()) for line in text.splitlines())
+
+
+@pytest.fixture
+def fresh_server() -> Iterator[Server]:
+    """One that no other test has left anything on."""
+    server = start_server(valkey())
+    yield server
+    server.stop()
+
+
+def test_the_page_of_the_command_line_shows_what_it_prints(tmp_path: Path, fresh_server: Server, capsys, monkeypatch) -> None:
+    """docs/cli.md: each command runs, ends as it says there, and prints what is shown there."""
+    monkeypatch.setattr(_doctor, "SLOW", 10.0)  # the machine of the tests may be
+    monkeypatch.setattr(_doctor, "TOO_SLOW", 10.0)
+    page = (Path(__file__).parent.parent / "docs" / "cli.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
+    (tmp_path / "stock.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("REDIS_MEMO_URL", fresh_server.url)
+    monkeypatch.setenv("REDIS_MEMO_SECRET", SECRET)
+    import stock
+
+    stock.history("RELIANCE")
+    stock.history("RELIANCE", interval="minute")
+    stock.history("INFY")
+    asyncio.run(stock.quote("INFY", depth=5))
+    ran = 0
+    try:
+        for block in re.findall(r"^```console\n(.*?)^```", page, re.M | re.S):
+            for part in re.split(r"^\$ redis-memo ", block, flags=re.M)[1:]:
+                line, _, shown = part.partition("\n")
+                words, _, remark = line.partition("#")
+                code_, out, err = command(capsys, *shlex.split(words))
+                expected = int(remark.removeprefix(" exit ")) if remark else 0
+                assert code_ == expected, f"{line}: {err}"
+                if shown:
+                    assert plain(out) == plain(shown), line
+                ran += 1
+    finally:
+        sys.modules.pop("stock", None)
+    assert ran > 20
