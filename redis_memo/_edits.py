@@ -205,37 +205,43 @@ class _Section(NamedTuple):
 
 
 def _sections(tree: ast.Module, environments: Sequence[str]) -> list[_Section]:
-    """Dict literals that are a cache's section, by the name or key that they stand under; the outermost ones."""
+    """Dict literals that are a cache's section, by the name or key that they stand under; the outermost ones.
+
+    ``_cache = {}`` and ``self.cache = {}`` are caches, no settings of one: a name counts outside of functions only, and
+    for a dict that says something.
+    """
     found: list[_Section] = []
 
-    def look(node: ast.AST, path: tuple[str, ...]) -> None:
+    def look(node: ast.AST, path: tuple[str, ...], *, keyed: bool, inside: bool) -> None:
         if isinstance(node, ast.Dict):
-            if path and _SECTION.fullmatch(path[-1]):
-                if not environments or {*environments} & {*path}:
+            if path and _SECTION.fullmatch(path[-1]) and _is_settings(node, empty=keyed and not inside):
+                if (keyed or not inside) and (not environments or {*environments} & {*path}):
                     found.append(_Section(path, node))
                 return
             for key, value in zip(node.keys, node.values, strict=True):
                 name = key.value if isinstance(key, ast.Constant) and isinstance(key.value, str) else ""
-                look(value, (*path, name))
-            return
-        if isinstance(node, (ast.Assign, ast.AnnAssign)):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            names = [
-                t.id if isinstance(t, ast.Name) else t.attr if isinstance(t, ast.Attribute) else "" for t in targets
-            ]
+                look(value, (*path, name), keyed=True, inside=inside)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            name = target.id if isinstance(target, ast.Name) and target.id[0] != "_" else ""
             if node.value is not None:
-                look(node.value, (*path, names[0]))
-            return
-        inner = (*path, node.name) if isinstance(node, (ast.ClassDef, ast.FunctionDef)) else path
-        if isinstance(node, ast.Call):
+                look(node.value, (*path, name), keyed=False, inside=inside)
+        elif isinstance(node, ast.Call):
             for keyword in node.keywords:
-                look(keyword.value, (*path, keyword.arg or ""))
-            return
-        for child in ast.iter_child_nodes(node):
-            look(child, inner)
+                look(keyword.value, (*path, keyword.arg or ""), keyed=True, inside=inside)
+        else:
+            named = isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+            within = inside or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+            for child in ast.iter_child_nodes(node):
+                look(child, (*path, node.name) if named else path, keyed=False, inside=within)  # type: ignore[attr-defined]
 
-    look(tree, ())
+    look(tree, (), keyed=False, inside=False)
     return found
+
+
+def _is_settings(node: ast.Dict, *, empty: bool) -> bool:
+    named = [isinstance(key, ast.Constant) and isinstance(key.value, str) for key in node.keys if key is not None]
+    return all(named) if named else empty and not node.values
 
 
 def _wanted(node: ast.Dict, entries: Mapping[str, object]) -> dict[str, object]:

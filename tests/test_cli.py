@@ -198,7 +198,7 @@ def test_a_call_in_words_is_the_call_in_code(service: ModuleType, capsys, call, 
         assert found["type"] == "pandas.DataFrame"
         assert "close" in found["text"]
     elif "value" in found:
-        assert found["value"] == expected
+        assert found["value"] == json.loads(json.dumps(expected))
     else:
         assert repr(expected) in found["text"].replace("\n", "")
     code, out, _ = command(capsys, "get", target, *rest)

@@ -205,19 +205,26 @@ DEPLOYMENTS = {
         },
         "cache_dir": {"not": "this"},
     },
-    "test": {"cache": {}},
+    "test": {"cache": {}, "more": {"cache": {
+    }}},
 }
+_cache = {}
+data_cache = {}
+cache = {5: 6}
 class Config:
     CACHE: dict = dict(backend="x")
-    CACHE_CONFIG = {
-    }
+    CACHE_CONFIG = {"ttl": 5}
+
+    def __init__(self):
+        self.cache = {"a": 1}
+        local_cache = {"a": 1}
 '''
 
 
 def test_cache_sections_are_changed_and_nothing_else() -> None:
     changed, sections, left = with_cache_section(MODULE, ENTRIES)
     assert sections == [
-        "DEPLOYMENTS.development.cache", "DEPLOYMENTS.production.cache", "DEPLOYMENTS.test.cache", "Config.CACHE_CONFIG",
+        "DEPLOYMENTS.development.cache", "DEPLOYMENTS.production.cache", "DEPLOYMENTS.test.cache", "DEPLOYMENTS.test.more.cache", "Config.CACHE_CONFIG",
     ]  # fmt: skip
     assert left == []
     expected = (
@@ -225,7 +232,8 @@ def test_cache_sections_are_changed_and_nothing_else() -> None:
         .replace("'type': 'file'", "'type': 'redis_memo'")
         .replace("60)   # no comma\n", "60),   # no comma\n            'url_env': 'REDIS_MEMO_URL'\n")
         .replace('"cache": {}', '"cache": {"backend": "redis_memo", "url_env": "REDIS_MEMO_URL"}')
-        .replace("CACHE_CONFIG = {\n", 'CACHE_CONFIG = {\n        "backend": "redis_memo",\n        "url_env": "REDIS_MEMO_URL",\n')
+        .replace('"cache": {\n', '"cache": {\n        "backend": "redis_memo",\n        "url_env": "REDIS_MEMO_URL",\n')
+        .replace('{"ttl": 5}', '{"ttl": 5, "backend": "redis_memo", "url_env": "REDIS_MEMO_URL"}')
     )
     assert changed == expected
     assert with_cache_section(changed, ENTRIES)[0] == changed
