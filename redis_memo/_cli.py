@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line, all subcommands included."""
     top = argparse.ArgumentParser(
         prog="redis-memo",
-        description="Look after the memoizer's calendars and entries.",
+        description="Look at what is stored, remove it, find what is wrong, move a project over.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -192,7 +192,8 @@ def _edited_env(text: str, args: argparse.Namespace, notes: list[str]) -> str:
     if url is not None:
         changed = with_value(changed, "REDIS_MEMO_URL", url)
     named = bool(url or standing.get("REDIS_MEMO_URL") or standing.get("REDIS_URL"))
-    if named and not standing.get("REDIS_MEMO_SECRET") and not args.no_secret:
+    own = (url or "").startswith("embedded://")  # which makes its own
+    if named and not own and not standing.get("REDIS_MEMO_SECRET") and not args.no_secret:
         changed = with_value(changed, "REDIS_MEMO_SECRET", secrets.token_urlsafe(32))
         notes.append(f"{args.env_file}: a new REDIS_MEMO_SECRET; all processes that share entries need the same one")
     if args.never_embedded:

@@ -63,8 +63,8 @@ def diagnose(args: argparse.Namespace) -> Iterator[Finding]:
     if args.function is not None:
         cache = find_function(args, args.function).cache
         yield Finding("settings", Severity.OK, f"of {args.function}: {cache.backend.where}")
-        if not cache.settings.secrets:
-            yield from _doctor.about_secret("", cache.settings.url, Path.cwd(), "")
+        secret = b",".join(cache.settings.secrets).decode("utf-8", "replace")
+        yield from _doctor.about_secret(secret, cache.settings.url, Path.cwd(), "")
         yield from _doctor.examined(cache, environ)
         return
     secret = environ.pop("REDIS_MEMO_SECRET", "")

@@ -131,9 +131,9 @@ def _give(value: Any, facts: dict[str, Any], args: argparse.Namespace) -> Exit:
 
 
 def _as_text(value: Any) -> str:
-    if type(value).__module__.partition(".")[0] in ("pandas", "polars"):
-        return "\n".join(map(shown, str(value).splitlines()))
-    return pprint.pformat(value, width=100, sort_dicts=False)
+    is_frame = type(value).__module__.partition(".")[0] in ("pandas", "polars")
+    text = str(value) if is_frame else pprint.pformat(value, width=100, sort_dicts=False)
+    return "\n".join(map(shown, text.splitlines()))
 
 
 def _as_json(value: Any, *, saved: bool) -> dict[str, Any]:
@@ -194,6 +194,8 @@ def _save(value: Any, path: Path, *, force: bool) -> None:
         draft.replace(path)
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from error
+    except (ValueError, TypeError, NotImplementedError) as error:  # the library's: a format that has no such index
+        raise ConfigurationError(f"the value cannot be saved as {path.suffix}: {type(error).__name__}") from error
     except ImportError as error:
         raise ConfigurationError(f"{path.suffix} needs {error.name or 'a library'}, which is not installed") from error
     finally:

@@ -383,7 +383,7 @@ def _no_tracking(address: str) -> str:
     ) as client:
         try:
             return _refused(client, "CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", _SCRATCH)
-        except redis.RedisError as error:
+        except ResponseError as error:  # of HELLO, too
             return str(error) or "refused"
 
 

@@ -8,6 +8,7 @@ the old one, the new one or somebody else's. The backup holds copies with secret
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -222,6 +223,10 @@ def rolled_back(root: Path, backup: Path, *, force: bool = False, dry_run: bool 
 
 
 def _put_back(each: dict[str, Any], place: Path, copy: bytes | None, data: bytes | None, *, dry_run: bool) -> str:
+    if not dry_run:
+        for draft in place.parent.glob(f".{glob.escape(place.name)}.*.new"):
+            if draft.name.split(".")[-2].isdigit():  # of an update that was killed
+                draft.unlink()
     if data == copy:
         return "as it was"
     if copy is None:

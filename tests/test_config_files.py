@@ -6,7 +6,10 @@ import ast
 import json
 import os
 import shutil
+import signal
 import stat
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -417,6 +420,27 @@ def test_whatever_interrupts_an_update_it_can_be_undone(project: Path, capsys, m
     assert [path for path in project.iterdir() if path.name.endswith(".new")] == []
     changed = [name for name, state in tree(project).items() if name in before and state != before[name]]
     assert len(changed) == fails_at
+    assert command(capsys, "rollback", "--yes")[0] == 0
+    assert tree(project) == before
+
+
+def test_an_update_that_is_killed_leaves_nothing_that_rollback_does_not_mend(project: Path, capsys) -> None:
+    """kill -9 between a draft and its rename."""
+    before = tree(project)
+    code = (
+        "import os, pathlib, signal, sys\n"
+        "from redis_memo import _cli\n"
+        "replace, count = pathlib.Path.replace, iter(range(9))\n"
+        "def killed(self, target):\n"
+        "    if next(count) == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return replace(self, target)\n"
+        "pathlib.Path.replace = killed\n"
+        "_cli.main(['config', 'update', '--yes', '--no-verify'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=project, capture_output=True, timeout=120, check=False)
+    assert done.returncode == -signal.SIGKILL
+    left = [name for name in tree(project) if name not in before and not name.startswith(".redis_memo")]
+    assert len(left) == 1
     assert command(capsys, "rollback", "--yes")[0] == 0
     assert tree(project) == before
 

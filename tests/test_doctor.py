@@ -107,6 +107,22 @@ def test_a_healthy_server_is_found_healthy(patient: Server, client: redis.Redis,
     cache.close()
 
 
+@pytest.mark.parametrize("kind", ["redis_6_server", "redis_server", "redis_8_server"])
+def test_other_servers_are_healthy_and_refuse_in_their_own_words(kind: str, request, capsys) -> None:
+    server = request.getfixturevalue(kind)
+    with server.client() as client:
+        configured(client, {"maxmemory": "256mb", "maxmemory-policy": "volatile-lru"})
+        try:
+            found = diagnosis(capsys, "--url", server.url)
+            assert {**bad(found), "entries": ""} == {"entries": ""}  # other tests sign with other secrets
+            client.execute_command("ACL", "SETUSER", "narrow", "reset", "on", f">{PASSWORD}", "~*", "&*", "+@all", "-zadd", "-subscribe")
+            url = server.url.replace("redis://", f"redis://narrow:{PASSWORD}@")
+            assert "SUBSCRIBE, ZADD" in diagnosis(capsys, "--url", url)["scripts"]["said"]
+        finally:
+            client.execute_command("ACL", "DELUSER", "narrow")
+            configured(client, {"maxmemory": "0", "maxmemory-policy": "noeviction"})
+
+
 @pytest.mark.parametrize(
     ("planted", "check", "severity", "word"),
     [
@@ -123,7 +139,7 @@ def test_a_healthy_server_is_found_healthy(patient: Server, client: redis.Redis,
         ({"client-query-buffer-limit": "1mb"}, "buffers", "warning", "client-query-buffer-limit"),
         ({"client-output-buffer-limit": "pubsub 1000 1000 1"}, "buffers", "warning", "woken late"),
         ({"maxclients": "50"}, "clients", "warning", "maxclients is 50"),
-        ({"maxclients": "2"}, "connection", "error", "as many clients as it takes"),
+        ({"maxclients": "1"}, "connection", "error", "as many clients as it takes"),
         ({"timeout": "5"}, "timeout", "warning", "idle connections"),
         ({"tcp-keepalive": "0"}, "timeout", "info", "tcp-keepalive"),
         ({"min-replicas-to-write": "1"}, "scripts", "error", "too few replicas"),
