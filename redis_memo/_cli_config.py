@@ -30,6 +30,8 @@ __all__ = ["NAME", "SUMMARY", "add_arguments", "run"]
 NAME = "config"
 SUMMARY = "update a project's files, check its server, roll back"
 
+_MODULES = ("deployment_config.py", "config/deployment_config.py")
+
 _EXAMPLES = """examples:
   redis-memo config update --dry-run --url redis://cache.internal:6379/0     the diff, and nothing else
   redis-memo config update --url redis://cache.internal:6379/0               asks first
@@ -53,8 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     update.add_argument("--env-file", metavar="FILE", default=".env", help="default: .env")
     update.add_argument("--no-secret", action="store_true", help="make no REDIS_MEMO_SECRET where there is none")
     update.add_argument("--never-embedded", action="store_true", help="set REDIS_MEMO_EMBEDDED=never, for production")
+    update.add_argument("--requirements", metavar="FILE", default="requirements.txt", help="default: requirements.txt")
     update.add_argument(
-        "--settings", metavar="FILE", action="append", help="a Python settings module (default: deployment_config.py)"
+        "--settings",
+        metavar="FILE",
+        action="append",
+        help=f"a Python settings module (default: {' or '.join(_MODULES)})",
     )
     update.add_argument(
         "--environment", metavar="NAME", action="append", default=[], help="only of this environment; may be repeated"
@@ -124,10 +130,10 @@ def _update(root: Path, args: argparse.Namespace) -> Exit:
 
     requirement = _requirement()
     plan(args.env_file, "env", lambda text: _edited_env(text, args, notes), make=True)
-    plan("requirements.txt", "requirements", lambda text: with_requirement(text, requirement))
+    plan(args.requirements, "requirements", lambda text: with_requirement(text, requirement))
     plan("pyproject.toml", "toml", lambda text: with_dependency(text, requirement))
     entries = _entries(args.entries)
-    for name in args.settings or ["deployment_config.py"]:
+    for name in args.settings or _MODULES:
         if args.settings and not (root / name).is_file():
             raise ConfigurationError(f"{root / name} is no file")
         plan(name, "python", lambda text, name=name: _edited_settings(name, text, entries, args, notes))  # type: ignore[misc]

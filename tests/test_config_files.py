@@ -340,7 +340,9 @@ def project(tmp_path: Path, valkey_server: Server, monkeypatch: pytest.MonkeyPat
     (root / "requirements.txt").write_text("pandas\n")
     (root / "pyproject.toml").write_text('[project]\nname = "s"\ndependencies = [\n  "pandas",\n]\n')
     (root / "deployment_config.py").write_text(MODULE)
-    for path in root.iterdir():
+    (root / "config").mkdir()
+    (root / "config" / "deployment_config.py").write_text("CACHE = {'type': 'file'}\n")
+    for path in (path for path in root.rglob("*") if path.is_file()):
         os.utime(path, ns=(1_600_000_000_123_456_789, 1_600_000_000_987_654_321))
     monkeypatch.chdir(root)
     return root
@@ -372,7 +374,7 @@ def test_update_then_rollback_is_byte_for_byte(project: Path, capsys, valkey_ser
     assert (code, "--yes" in err) == (3, True)
     assert tree(project) == after
     code, out, _ = command(capsys, "rollback", "--yes", "--json")
-    assert json.loads(out)["files"] == dict.fromkeys([".env", "requirements.txt", "pyproject.toml", "deployment_config.py"], "restored")
+    assert json.loads(out)["files"] == dict.fromkeys([*before], "restored")
     assert tree(project) == before
     code, _, err = command(capsys, "rollback", "--yes")
     assert (code, "no backup" in err) == (3, True)
@@ -478,7 +480,7 @@ def test_what_cannot_be_changed_is_said_and_the_rest_is_done(project: Path, caps
     assert code == 0
     assert "pyproject.toml: its dependencies are dynamic" in err
     assert "requirements.txt: it is not UTF-8" in err
-    assert "changed .env, deployment_config.py" in out
+    assert "changed .env, deployment_config.py, config/deployment_config.py" in out
     assert command(capsys, "update", "--settings", "nowhere.py", "--yes")[0] == 3
 
 

@@ -107,6 +107,13 @@ def test_a_healthy_server_is_found_healthy(patient: Server, client: redis.Redis,
     cache.close()
 
 
+def test_config_check_is_the_doctor(patient: Server, client, capsys) -> None:
+    configured(client, {"maxmemory": "0"})
+    for words in (["doctor"], ["config", "check"]):
+        assert _cli.main([*words, "--url", patient.url, "--json"]) == 1
+        assert json.loads(capsys.readouterr().out)["worst"] == "warning"
+
+
 @pytest.mark.parametrize("kind", ["redis_6_server", "redis_server", "redis_8_server"])
 def test_other_servers_are_healthy_and_refuse_in_their_own_words(kind: str, request, capsys) -> None:
     server = request.getfixturevalue(kind)
@@ -231,7 +238,9 @@ def test_a_replica_is_found(patient: Server, client, capsys) -> None:
 
 
 def test_a_node_of_a_cluster_and_a_password_are_found(capsys, tmp_path: Path) -> None:
-    server = start_server(valkey(), "--cluster-enabled", "yes", "--requirepass", PASSWORD)
+    server = start_server(
+        valkey(), "--cluster-enabled", "yes", "--cluster-port", str(free_port()), "--requirepass", PASSWORD
+    )
     port = server.url.rpartition(":")[2]
     url = f"redis://:{PASSWORD}@127.0.0.1:{port}"
     assert bad(diagnosis(capsys, "--url", url))["cluster"] in ("warning", "error")
