@@ -109,6 +109,9 @@ def _update(root: Path, args: argparse.Namespace) -> Exit:
 
     def plan(name: str, kind: str, edit: Callable[[str], str], *, make: bool = False) -> None:
         path = root / name
+        if path.exists() and not path.is_file():
+            notes.append(f"{name}: it is no file, and is left as it is")
+            return
         try:
             before = path.read_bytes()
         except FileNotFoundError:

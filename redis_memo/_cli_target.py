@@ -56,11 +56,11 @@ def read_environment(args: argparse.Namespace) -> dict[str, str]:
     """
     found = {name: "environment" for name in OURS if os.environ.get(name)}
     path = Path(args.env_file or ".env").expanduser()
+    if args.env_file is None and not path.is_file():  # a pipe in its place would be waited for
+        return found
     try:
         text = path.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError as error:
-        if args.env_file is None:
-            return found
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
     for each in assignments(text):
         if each.name in OURS and each.value and found.get(each.name) != "environment":

@@ -301,7 +301,7 @@ def with_cache_section(
 def _parsed(body: str) -> ast.Module:
     try:
         return ast.parse(body)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ConfigurationError(f"it is no valid Python: {type(error).__name__}") from error
 
 

@@ -306,7 +306,20 @@ def count_matching(client: Any, prefix: str, tokens: tuple[bytes, ...]) -> int:
 
 def unlisted(client: Any, prefix: str) -> Iterator[str]:
     """Digests of a function's entries that its index does not list, as after its eviction; by SCAN."""
-    for key in client.scan_iter(f"{_glob(prefix)}*", count=STEP):
-        found = split_key(_text(key))
-        if found is not None and found[0] == prefix and client.zscore(f"{prefix}index", found[1]) is None:
-            yield found[1]
+    cursor = 0
+    seen: set[str] = set()  # SCAN may find a key twice
+    while True:
+        cursor, keys = client.scan(cursor, match=f"{_glob(prefix)}*", count=STEP)
+        split = [found for found in (split_key(_text(key)) for key in keys) if found is not None]
+        digests = [digest for start, digest in split if start == prefix and digest not in seen]
+        if digests:
+            with client.pipeline(transaction=False) as pipe:
+                for digest in digests:
+                    pipe.zscore(f"{prefix}index", digest)
+                scores = pipe.execute()
+            for digest, score in zip(digests, scores, strict=True):
+                if score is None and digest not in seen:
+                    seen.add(digest)
+                    yield digest
+        if cursor == 0:
+            return

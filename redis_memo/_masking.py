@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["MASK", "difference"]
 
 MASK = "****"
+LONG = 1000  # characters of a line that nobody reads
 _NAMED = re.compile(r"secret|passw|pwd|token|key|credential|auth|private|salt|cookie|signature|dsn", re.IGNORECASE)
 _SHOWN = {"REDIS_MEMO_URL", "REDIS_MEMO_EMBEDDED", "REDIS_MEMO_CALENDAR"}
+_ASSIGNED = re.compile(r"\ufeff?\s*(export\s+)?[A-Za-z_][\w.-]*\s*=")
 _USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^\s/@'\"]*@")
 _QUERY = re.compile(r"(?P<name>[?&][\w-]*(?:secret|passw|token|key)[\w-]*=)[^&\s'\"]+", re.IGNORECASE)
 _TOKEN = re.compile(r"(?<![\w/+.-])(?=[\w+/=-]*\d)(?=[\w+/=-]*[A-Za-z])[\w+/=-]{20,}(?![\w/+.-])")
@@ -74,7 +76,7 @@ def _masked(text: str, kind: str) -> list[str]:
     elif kind == "python":
         text = _masked_python(text)
     lines = [line.rstrip("\r\n") for line in _lines(text)]
-    return [_masked_line(line, named=kind != "env") for line in lines]
+    return [_masked_line(line, named=kind != "env") if len(line) < LONG else MASK for line in lines]
 
 
 def _blank(piece: str) -> str:
@@ -93,14 +95,16 @@ def _masked_env(text: str) -> str:
             text[each.start : end] if shown else _blank(text[each.start : end]) if each.end > each.start else ""
         )
         at = end
-    return "".join((*pieces, text[at:]))
+    # What is no assignment may be one that was commented out.
+    lines = "".join((*pieces, text[at:])).split("\n")
+    return "\n".join(line if _ASSIGNED.match(line) or not line.strip() else MASK for line in lines)
 
 
 def _masked_python(text: str) -> str:
     """Every string that stands under a name like a secret's, wherever its parts lie."""
     try:
         tree = ast.parse(text.removeprefix("\ufeff"))
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return "\n".join(MASK for _ in text.split("\n"))
     hidden: set[int] = set()
     for node in ast.walk(tree):

@@ -313,6 +313,8 @@ def test_no_secret_is_in_a_difference() -> None:
         for before, after in ((text, f"{text}\nREDIS_MEMO_URL=1\n"), ("", text), (text, ""), (text, text.replace("\n", "\r\n"))):
             said = "\n".join(difference("file", before, after, kind))
             assert [each for each in secrets if each in said] == [], said
+    commented = f"X=1\n# OLD_PASSWORD={secrets[0]}"
+    assert secrets[0] not in "\n".join(difference(".env", commented, with_value(commented, "NEW", "1"), "env"))
     said = "\n".join(difference(".env", "", "REDIS_MEMO_URL=redis://user:hunter2@host:6379/0\n", "env"))
     assert "REDIS_MEMO_URL=redis://****@host:6379/0" in said
 
