@@ -108,9 +108,7 @@ class Backend:
             _check_path(url)
             pools: tuple[Any, Any] = (
                 redis.ConnectionPool.from_url(url, retry=Retry(NoBackoff(), 0), **common),
-                redis.asyncio.ConnectionPool.from_url(
-                    url, retry=redis.asyncio.retry.Retry(NoBackoff(), 0), **common
-                ),
+                redis.asyncio.ConnectionPool.from_url(url, retry=redis.asyncio.retry.Retry(NoBackoff(), 0), **common),
             )
             for pool, limited in zip(pools, (timed, timed_async), strict=True):
                 pool.connection_class = limited(pool.connection_class)
@@ -168,6 +166,17 @@ class Backend:
             except StoreError as error:
                 self._open(error, epoch)
                 raise
+
+    def address(self) -> str:
+        """The URL at which the server is reached, the embedded one included, which is started; credentials and all.
+
+        Raises:
+            StoreUnavailable: The embedded server cannot be started.
+        """
+        self.locate()
+        if not self._embedded or self._pools is None:
+            return self._settings.url
+        return f"unix://{quote(self._pools[0].connection_kwargs['path'])}"
 
     def _restart_embedded(self) -> None:
         with self._lock:

@@ -60,9 +60,7 @@ class Cache:
         clock: Seconds since 1970.
     """
 
-    def __init__(
-        self, settings: Settings, *, backend: Any = None, clock: Callable[[], float] | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, *, backend: Any = None, clock: Callable[[], float] | None = None) -> None:
         self.settings = settings
         self.backend: Backend = backend or Backend(settings)
         self._now = clock or now

@@ -13,7 +13,17 @@ import os
 import sys
 from typing import TYPE_CHECKING, cast
 
-from . import _cli_calendar
+from . import (
+    _cli_calendar,
+    _cli_clear,
+    _cli_config,
+    _cli_doctor,
+    _cli_get,
+    _cli_info,
+    _cli_invalidate,
+    _cli_ls,
+    _cli_server,
+)
 from ._console import Command, Exit, note
 from .errors import RedisMemoError
 
@@ -22,7 +32,17 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS", "main", "parser"]
 
-COMMANDS: tuple[Command, ...] = (cast("Command", _cli_calendar),)
+COMMANDS: tuple[Command, ...] = (
+    cast("Command", _cli_info),
+    cast("Command", _cli_ls),
+    cast("Command", _cli_get),
+    cast("Command", _cli_invalidate),
+    cast("Command", _cli_clear),
+    cast("Command", _cli_doctor),
+    cast("Command", _cli_config),
+    cast("Command", _cli_server),
+    cast("Command", _cli_calendar),
+)
 
 _EPILOG = """exit codes:
   0  done
@@ -36,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line, all subcommands included."""
     top = argparse.ArgumentParser(
         prog="redis-memo",
-        description="Look after the memoizer's calendars and entries.",
+        description="Look at what is stored, remove it, find what is wrong, move a project over.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -248,7 +248,6 @@ def _get_uuid(dec: Decoder) -> uuid.UUID:
     return uuid.UUID(bytes=bytes(dec.blob()), is_safe=uuid.SafeUUID[dec.text()])
 
 
-
 register(Rule("ellipsis", lambda _enc, _value: None, lambda _dec: Ellipsis), EllipsisType)
 register(Rule("notimplemented", lambda _enc, _value: None, lambda _dec: NotImplemented), NotImplementedType)
 register(Rule("class", _put_builtin_class, lambda dec: _CLASSES[dec.text()]), type)

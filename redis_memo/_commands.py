@@ -175,7 +175,7 @@ def _result(op: object, reply: Any) -> Any:
     match op, reply:
         case ops.Acquire(), [b"found", bytes(envelope)]:
             return ops.Found(envelope)
-        case (ops.Acquire() | ops.Seize()), [b"leased", int(first)]:
+        case ((ops.Acquire() | ops.Seize()), [b"leased", int(first)]):
             return ops.Leased(first == 1)
         case ops.Acquire(), [b"busy", bytes(holder), int(left)]:
             return ops.Busy(holder, left / 1000)
@@ -185,11 +185,11 @@ def _result(op: object, reply: Any) -> Any:
             return ops.Kept(True, evicted, mend == 1)
         case (ops.Fill() | ops.Put() | ops.Release() | ops.Renew() | ops.Strike() | ops.MoveKey()), int():
             return reply == 1
-        case (ops.Drop() | ops.Count() | ops.Tidy()), int():
+        case ((ops.Drop() | ops.Count() | ops.Tidy()), int()):
             return reply
         case ops.Acquire(), [b"resting"]:
             return ops.Resting()
-        case (ops.DropMatching() | ops.Revoke()), [int(gone), int(more)]:
+        case ((ops.DropMatching() | ops.Revoke()), [int(gone), int(more)]):
             return gone, more == 1
         case ops.Inspect(), [int(entry), int(lease), int(before), int(entries)]:
             return ops.Inspected(_left(entry), _left(lease), None if before < 0 else before, entries)

@@ -6,13 +6,15 @@ import json
 import sys
 from datetime import date, datetime
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Command", "Exit", "note", "say", "say_json", "table"]
+__all__ = [
+    "Command", "Exit", "confirmed", "duration_text", "note", "say", "say_json", "shown", "size_text", "table", "usage",
+]  # fmt: skip
 
 
 class Exit(IntEnum):
@@ -48,6 +50,62 @@ def say(text: str = "") -> None:
 def note(text: str) -> None:
     """Print a remark that is not part of the answer, so that the answer can go into a file or a pipe."""
     print(text, file=sys.stderr)  # noqa: T201
+
+
+def usage(text: str) -> NoReturn:
+    """Say what is wrong with the command line, and end as argparse does."""
+    note(f"redis-memo: {text}")
+    raise SystemExit(Exit.USAGE)
+
+
+def confirmed(question: str, *, yes: bool) -> bool:
+    """Ask before something is destroyed.
+
+    Args:
+        question: What is to be done, without a question mark's options.
+        yes: It was confirmed on the command line.
+
+    Returns:
+        Whether to do it. Where nobody can be asked, as in a pipe or under cron, it is not done.
+    """
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        note(f"{question} Nobody can be asked here: --yes says so beforehand. Nothing was done.")
+        return False
+    note(f"{question} [y/N]")
+    if sys.stdin.readline().strip().lower() in ("y", "yes"):
+        return True
+    note("Nothing was done.")
+    return False
+
+
+def shown(text: str) -> str:
+    """A name that others may have written, fit for a terminal: control characters are spelt out."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+
+
+def size_text(size: float) -> str:
+    """Bytes for people: ``"1.4 MB"``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def duration_text(seconds: float | None) -> str:
+    """Seconds for people: ``"2d 3h"``, at most two units."""
+    if seconds is None:
+        return "-"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    left, parts = round(seconds), []
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, length)
+        if count:
+            parts.append(f"{count}{unit}")
+    return " ".join(parts[:2]) or "0s"
 
 
 def say_json(answer: Any) -> None:

@@ -318,9 +318,7 @@ class _Watch:
     given_up: bool = False
 
 
-def _in_time(
-    spec: Spec, flow: Flow, fallback: Look | None, place: Place | None = None, token: bytes = b""
-) -> Flow:
+def _in_time(spec: Spec, flow: Flow, fallback: Look | None, place: Place | None = None, token: bytes = b"") -> Flow:
     """What a computation returns; where it fails or takes too long, what there is to fall back on.
 
     One that takes too long goes on behind the caller and stores its result, as FusionCache's soft and hard time-outs.

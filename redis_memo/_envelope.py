@@ -403,9 +403,7 @@ def _lying(rows: Sequence[Row], view: memoryview, at: int) -> list[memoryview]:
     return found
 
 
-def _buffers(
-    rows: Sequence[Row], lying: list[memoryview], check: Callable[[Bytes], bytes]
-) -> list[Bytes | Packed]:
+def _buffers(rows: Sequence[Row], lying: list[memoryview], check: Callable[[Bytes], bytes]) -> list[Bytes | Packed]:
     """The buffers that the segments make up."""
     found: list[Bytes | Packed] = []
     parts: list[Part] = []

@@ -141,9 +141,7 @@ def _table(value: Any, walk: Walk) -> bytes:
     kind = "pyarrow.Table" if isinstance(value, pa.Table) else "pyarrow.RecordBatch"
     # What pandas made of it is in the metadata: which columns are the index, for one.
     metadata = pairs(list((value.schema.metadata or {}).items()), walk)
-    return named(
-        kind, number(value.num_rows), joined(b"t", len(parts), parts), joined(b"d", len(metadata), metadata)
-    )
+    return named(kind, number(value.num_rows), joined(b"t", len(parts), parts), joined(b"d", len(metadata), metadata))
 
 
 def _scalar(value: Any, walk: Walk) -> bytes:

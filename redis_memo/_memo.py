@@ -218,7 +218,11 @@ def _async_caller(handle: AsyncMemoized[Any]) -> Any:
 
 
 def handle_of(function: Any) -> Any:
-    """The handle of a decorated function, also where other decorators stand above. Raises TypeError."""
+    """The handle of a decorated function, also where other decorators stand above.
+
+    Raises:
+        TypeError: It is not decorated.
+    """
     found: Any = function
     for _ in range(64):
         if isinstance(found, Handle):

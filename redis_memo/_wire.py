@@ -460,6 +460,7 @@ class LoopWires:
 
     async def open(self) -> None:
         """See to it that the connections are closed with the loop."""
+
         # asyncio.run and its kin finalise the loop's async generators before they close it. That is the one
         # hook by which a library hears of the end of a loop it does not own.
         async def until_the_loop_ends() -> AsyncGenerator[None]:

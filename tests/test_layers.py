@@ -57,8 +57,11 @@ LAYERS = [
     "_mapping, _summary",
     "_manager",
     "__init__",
-    "_console",
-    "_cli > _cli_calendar",
+    "_console, _dotenv, _words, _edits, _rewrite",
+    "_listing, _cli_target, _findings, _masking",
+    "_doctor",
+    "_cli > _cli_calendar, _cli > _cli_clear, _cli > _cli_get, _cli > _cli_info, _cli > _cli_invalidate, _cli > _cli_ls",
+    "_cli > _cli_server, _cli > _cli_config > _cli_doctor",
 ]
 
 # Modules of the standard library that are imported inside of a function, each with its reason.

@@ -1,0 +1,104 @@
+"""``redis-memo info``: a server and what it holds; or a function, its entries and how it was decorated."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._cli_target import add_server, cache_of, find_function, read_environment
+from ._console import Exit, duration_text, say, say_json, shown, size_text
+from ._listing import asking, entry_rows, namespaces, software, total
+
+if TYPE_CHECKING:
+    import argparse
+
+    from ._cache import Cache
+    from ._cli_target import Target
+
+__all__ = ["NAME", "SUMMARY", "add_arguments", "run"]
+
+NAME = "info"
+SUMMARY = "the server and what it holds, or one function: its entries, bytes and settings"
+_NAMESPACES = 1000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what it takes."""
+    parser.add_argument("function", nargs="?", metavar="MODULE:FUNCTION", help="left out: the server")
+    parser.add_argument("--json", action="store_true", help="for machines")
+    add_server(parser)
+
+
+def run(args: argparse.Namespace) -> Exit:
+    """Show it."""
+    if args.function is None:
+        said = _server(cache_of(args), read_environment(args))
+    else:
+        said = _function(find_function(args, args.function))
+    if args.json:
+        say_json(said)
+        return Exit.OK
+    width = max(map(len, said))
+    for name, value in said.items():
+        say(f"{name.replace('_', ' '):{width}}  {_said(name, value)}")
+    return Exit.OK
+
+
+def _said(name: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if name.startswith("bytes") or name.endswith("memory"):
+        return size_text(value) if value else "no limit" if name == "maxmemory" else "0 B"
+    if name.endswith("_in"):
+        return duration_text(value)
+    return f"{value:,}" if isinstance(value, int) else shown(str(value))
+
+
+def _server(cache: Cache, origins: dict[str, str]) -> dict[str, Any]:
+    with asking(cache) as client:
+        info = client.info()
+        found, cursor = namespaces(client, limit=_NAMESPACES)
+        keys = client.dbsize()
+    hits, misses = int(info.get("keyspace_hits", 0)), int(info.get("keyspace_misses", 0))
+    return {
+        "server": cache.backend.where,
+        "named_by": origins.get("REDIS_MEMO_URL") or origins.get("REDIS_URL") or "the command line or the default",
+        "software": " ".join(software(info)),
+        "used_memory": int(info.get("used_memory", 0)),
+        "maxmemory": int(info.get("maxmemory", 0)),
+        "policy": info.get("maxmemory_policy", "?"),
+        "keys": keys,
+        "namespaces": len(found),
+        "namespaces_complete": cursor == 0,
+        "functions": sum(found.values()),
+        "server_hits": hits,
+        "server_misses": misses,
+        "evicted": int(info.get("evicted_keys", 0)),
+        "secret": bool(cache.settings.secrets or cache.backend.embedded_secret),
+    }
+
+
+def _function(target: Target) -> dict[str, Any]:
+    memo, cache = target.memo, target.cache
+    with asking(cache) as client:
+        found = total(client, memo.prefix)
+        first, _ = entry_rows(client, memo.prefix, limit=1)
+        last = client.zrevrange(f"{memo.prefix}index", 0, 0)
+        left = client.pttl(memo.prefix + last[0].decode()) if last else -2
+    parameters = target.handle.cache_parameters()
+    return {
+        "function": memo.shown,
+        "server": cache.backend.where,
+        "prefix": memo.prefix,
+        "namespace": memo.namespace,
+        "version": memo.version or "",
+        "ttl": str(parameters["ttl"]) if parameters["ttl"] is not None else None,
+        "ignore": ", ".join(memo.ignore),
+        "entries": found.entries,
+        "bytes": found.size,
+        "bytes_are_exact": found.exact,
+        "being_computed": found.computing,
+        "first_expires_in": first[0].ttl if first else None,
+        "last_expires_in": left / 1000 if left > 0 else None,
+    }

@@ -1,0 +1,145 @@
+"""``redis-memo ls``: the namespaces of a server, the functions of a namespace, the entries of a function."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from ._cli_target import add_server, cache_of, find_function
+from ._clock import now
+from ._console import Exit, duration_text, note, say, say_json, shown, size_text, table, usage
+from ._listing import asking, entry_rows, functions, namespaces
+
+if TYPE_CHECKING:
+    from ._cache import Cache
+
+__all__ = ["NAME", "SUMMARY", "add_arguments", "run"]
+
+NAME = "ls"
+SUMMARY = "namespaces, the functions of a namespace, or the entries of a function"
+
+_EXAMPLES = """examples:
+  redis-memo ls                                   namespaces
+  redis-memo ls stock_data                        functions of a namespace
+  redis-memo ls stock_data pkg.mod.history        entries of a function, by the name that the line above shows
+  redis-memo ls pkg.mod:history --limit 20        the same, of a function that can be imported
+  redis-memo ls pkg.mod:history --cursor 1790...  from where the last listing ended
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what it takes."""
+    parser.epilog = _EXAMPLES
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("what", nargs="?", metavar="NAMESPACE|MODULE:FUNCTION", help="left out: all namespaces")
+    parser.add_argument("function", nargs="?", metavar="FUNCTION", help="a function of that namespace, as ls names it")
+    parser.add_argument("--version", metavar="TEXT", help="of the function, where it has several")
+    parser.add_argument("--limit", metavar="N", type=int, default=100, help="how many lines (default: 100)")
+    parser.add_argument("--cursor", metavar="TEXT", default="", help="go on where the last listing ended")
+    parser.add_argument("--json", action="store_true", help="for machines")
+    add_server(parser)
+
+
+def run(args: argparse.Namespace) -> Exit:
+    """List."""
+    if args.limit < 1:
+        usage("--limit takes a number from 1 on")
+    if args.what is None:
+        return _namespaces(cache_of(args), args)
+    if ":" in args.what:
+        target = find_function(args, args.what)
+        return _entries(target.cache, target.memo.prefix, args)
+    cache = cache_of(args)
+    if args.function is None:
+        return _functions(cache, args)
+    return _entries(cache, _prefix(cache, args), args)
+
+
+def _prefix(cache: Cache, args: argparse.Namespace) -> str:
+    with asking(cache) as client:
+        rows = functions(client, args.what)
+    found = [r for r in rows if r.name == args.function and args.version in (None, r.version)]
+    if len(found) == 1:
+        return found[0].prefix
+    if found:
+        versions = " or ".join(shown(row.version) or "''" for row in found)
+        usage(f"{args.function} has several versions: --version {versions}")
+    known = ", ".join(shown(row.name) for row in rows[:20])
+    return usage(f"the namespace has no function of that name; it has {known or 'none'}")
+
+
+def _namespaces(cache: Cache, args: argparse.Namespace) -> Exit:
+    if args.cursor and not args.cursor.isdigit():
+        usage("the cursor is not one that this listing gave out")
+    with asking(cache) as client:
+        found, cursor = namespaces(client, int(args.cursor or 0), args.limit)
+    rows = sorted(found.items())
+    more = str(cursor) if cursor else ""
+    if args.json:
+        listed = [{"namespace": name, "functions": count} for name, count in rows]
+        say_json({"server": cache.backend.where, "namespaces": listed, "cursor": more})
+        return Exit.OK
+    note(f"in {cache.backend.where}")
+    table(("namespace", "functions"), [(shown(name), f"{count:,}") for name, count in rows])
+    _more(args, more)
+    return Exit.OK
+
+
+def _functions(cache: Cache, args: argparse.Namespace) -> Exit:
+    with asking(cache) as client:
+        rows = functions(client, args.what)
+    after = [row for row in rows if f"{row.name}:{row.version}" > args.cursor] if args.cursor else rows
+    page = after[: args.limit]
+    more = f"{page[-1].name}:{page[-1].version}" if len(after) > len(page) else ""
+    if args.json:
+        listed = [
+            {
+                "function": row.name, "version": row.version, "entries": row.entries, "written": row.written,
+                "prefix": row.prefix,
+            }
+            for row in page
+        ]  # fmt: skip
+        say_json({"server": cache.backend.where, "namespace": args.what, "functions": listed, "cursor": more})
+        return Exit.OK if rows else Exit.ATTENTION
+    note(f"in {cache.backend.where}, namespace {shown(args.what)}")
+    if not rows:
+        note("it has no functions")
+        return Exit.ATTENTION
+    table(
+        ("function", "version", "entries", "last noted"),
+        [(shown(r.name), shown(r.version), f"{r.entries:,}", _ago(r.written)) for r in page],
+    )
+    _more(args, more)
+    return Exit.OK
+
+
+def _ago(written: float | None) -> str:
+    return "not in the registry" if written is None else f"{duration_text(max(0.0, now() - written))} ago"
+
+
+def _entries(cache: Cache, prefix: str, args: argparse.Namespace) -> Exit:
+    with asking(cache) as client:
+        rows, more = entry_rows(client, prefix, args.cursor, args.limit)
+    if args.json:
+        listed: list[dict[str, Any]] = [row._asdict() for row in rows]
+        say_json({"server": cache.backend.where, "prefix": prefix, "entries": listed, "cursor": more})
+        return Exit.OK
+    note(f"in {cache.backend.where}, {shown(prefix)}")
+    table(
+        ("entry", "age", "expires in", "size", "took"),
+        [
+            (
+                row.key.removeprefix(prefix), duration_text(row.age), duration_text(row.ttl), size_text(row.size),
+                duration_text(row.compute),
+            )
+            for row in rows
+        ],
+    )  # fmt: skip
+    _more(args, more)
+    return Exit.OK
+
+
+def _more(args: argparse.Namespace, cursor: str) -> None:
+    if cursor:
+        words = " ".join(word for word in (args.what, args.function) if word)
+        say(f"\nThere are more: redis-memo ls {words}{' ' if words else ''}--cursor {shown(cursor)}")
