@@ -462,6 +462,9 @@ class _Values(ValuesView[V]):
     def __iter__(self) -> Iterator[V]:
         return (value for _, value in self._mapping._items())  # noqa: SLF001
 
+    def __contains__(self, value: object) -> bool:
+        return any(each is value or each == value for each in self)
+
 
 def _is_mapping(value: object) -> bool:
     return isinstance(value, Mapping)

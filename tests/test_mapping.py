@@ -333,6 +333,11 @@ def test_what_is_gone_when_its_turn_comes_is_left_out(d: CacheDict) -> None:
     assert next(items) == ("a", 1)
     del d["b"]
     assert list(items) == [("c", 3)]
+    assert 3 in d.values()
+    assert 2 not in d.values()
+    assert ("c", 3) in d.items()
+    assert ("b", 2) not in d.items()
+    assert d.keys() & {"b", "c"} == {"c"}
 
 
 def test_an_iteration_takes_a_round_trip_for_many_keys(d: CacheDict, valkey_server: Server) -> None:
