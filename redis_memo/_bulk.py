@@ -10,7 +10,7 @@ import redis
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Batch", "Bulk", "Piece"]
+__all__ = ["Batch", "Bulk", "Piece", "Pipeline"]
 
 Piece: TypeAlias = bytes | memoryview
 
@@ -26,6 +26,24 @@ class Batch(list[Piece]):
     def __init__(self, *commands: Sequence[Piece]) -> None:
         super().__init__(piece for command in commands for piece in command)
         self.replies = len(commands)
+
+
+class Pipeline(Batch):
+    """As `Batch`, of commands that have nothing to do with each other: an error is the reply of one, not of all."""
+
+    def __init__(self, *commands: Sequence[Piece]) -> None:
+        # One system call for many commands; what is large is not copied for that.
+        list.__init__(self)
+        small: list[Piece] = []
+        for piece in (piece for command in commands for piece in command):
+            if len(piece) < LARGE:
+                small.append(piece)
+                continue
+            self.append(b"".join(small))
+            self.append(piece)
+            small = []
+        self.append(b"".join(small))
+        self.replies = sum(command.replies if isinstance(command, Batch) else 1 for command in commands)
 
 
 def _memory(size: int) -> memoryview:
