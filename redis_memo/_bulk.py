@@ -15,6 +15,7 @@ __all__ = ["Batch", "Bulk", "Piece", "Pipeline"]
 Piece: TypeAlias = bytes | memoryview
 
 LARGE = 1 << 16  # bytes from which a string is received in its place
+JOINED = 1 << 20  # bytes of small pieces that are sent as one, within one time limit
 LARGEST = 1 << 30  # what claims to be longer is no string of Redis' (512 MB), and is left to the parser's own limits
 
 
@@ -35,13 +36,14 @@ class Pipeline(Batch):
         # One system call for many commands; what is large is not copied for that.
         list.__init__(self)
         small: list[Piece] = []
+        size = 0
         for piece in (piece for command in commands for piece in command):
-            if len(piece) < LARGE:
+            if len(piece) < LARGE and size < JOINED:
                 small.append(piece)
+                size += len(piece)
                 continue
-            self.append(b"".join(small))
-            self.append(piece)
-            small = []
+            self += [b"".join(small), piece]
+            small, size = [], 0
         self.append(b"".join(small))
         self.replies = sum(command.replies if isinstance(command, Batch) else 1 for command in commands)
 

@@ -147,6 +147,12 @@ class ModelStore:
     async def aperform(self, op: Any) -> Any:
         return self.perform(op)
 
+    def perform_many(self, ops: list[Any]) -> list[Any]:
+        return [self.perform(op) for op in ops]
+
+    async def aperform_many(self, ops: list[Any]) -> list[Any]:
+        return self.perform_many(ops)
+
     def _unlist(self, key: str) -> None:
         self.tokens.pop(key, None)
         self.computing.pop(key, None)
