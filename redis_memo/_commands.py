@@ -179,25 +179,37 @@ def _side_by_side(several: list[Any]) -> Generator[list[Piece], Any, list[Any]]:
     Returns what each operation is answered, an exception where it was refused. They are sent in the order given.
     """
     results: list[Any] = [None] * len(several)
-    talks = [dialogue(op) for op in several]
-    said: dict[int, list[Piece]] = {number: talk.send(None) for number, talk in enumerate(talks)}
+    talks: dict[int, Generator[list[Piece], Any, Any]] = {}
+    said: dict[int, list[Piece]] = {}
+    for number, op in enumerate(several):
+        if type(op) is ops.Read:
+            said[number] = _get(op.entry.encode())
+        else:
+            talks[number] = dialogue(op)
+            said[number] = talks[number].send(None)
     while said:
         replies = iter((yield Pipeline(*said.values())))
         asked, said = said, {}
         loading: set[type] = set()
         for number, pieces in asked.items():
-            talk = talks[number]
+            talk = talks.get(number)
             if type(pieces) is Batch:
                 reply: Any = [next(replies) for _ in range(pieces.replies)]
                 error = next((each for each in reply if isinstance(each, ResponseError)), None)
             else:
                 reply = next(replies)
+                if talk is None and (reply is None or (type(reply) is bytes and reply[CHUNKS] == NO_CHUNKS)):
+                    results[number] = reply  # of hundreds of hits each comes through here
+                    continue
                 error = reply if isinstance(reply, ResponseError) else None
                 if type(error) is NoScriptError:
                     if type(several[number]) in loading:
                         said[number] = pieces  # sent again behind the one that brings the script along
                         continue
                     loading.add(type(several[number]))
+            if talk is None:
+                talk = talks[number] = dialogue(several[number])
+                talk.send(None)
             try:
                 said[number] = talk.send(reply) if error is None else talk.throw(error)
             except StopIteration as stop:

@@ -147,8 +147,9 @@ class _Crew:
             values = _in_order([self._given[number] for number in work.numbers], answer.value)
         except BatchError as error:
             return [(number, ops.Raised(error)) for number in work.numbers]
+        share, ran = answer.seconds / len(values), answer.seconds
         return [
-            (number, ops.Raised(value) if isinstance(value, Exception) else ops.Computed(value, answer.seconds))
+            (number, ops.Raised(value) if isinstance(value, Exception) else ops.Computed(value, share, ran))
             for number, value in zip(work.numbers, values, strict=True)
         ]
 
