@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import functools
 import itertools
 import os
@@ -28,6 +27,7 @@ from ._drive import adrive, drive
 from ._envelope import Sealer
 from ._flight import Flight
 from ._identity import namespace_prefix
+from ._inside import atimed, held, outside, timed
 from ._leases import Leases
 from ._push import until, until_async
 from ._tags import some_tags
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
     from ._config import Settings
 
 __all__ = ["LOCAL", "WAITS", "Cache", "Waited"]
-
-# The tokens whose computations this thread or task is inside of: waiting for one of them would be for ever.
-_held: contextvars.ContextVar[frozenset[bytes]] = contextvars.ContextVar("redis_memo_held", default=frozenset())
 
 _random = random.Random()  # noqa: S311 - spreads the refreshes; the module's own is the user's, who may have seeded it
 
@@ -219,7 +216,7 @@ class Cache:
 
         def work() -> Any:
             if not op.awaited:
-                _held.set(frozenset())
+                outside()
             return self.run(op.flow, compute, namespace)
 
         return job if self._workers.start(job, work, queue=op.awaited) else None
@@ -230,7 +227,7 @@ class Cache:
 
         async def work() -> Any:
             if not op.awaited:
-                _held.set(frozenset())
+                outside()
             return await self.arun(op.flow, compute, namespace)
 
         return job if self._workers.start_task(job, work, queue=op.awaited) else None
@@ -277,7 +274,7 @@ class Cache:
         return Job(give_up)
 
     def _holding(self, _: ops.Held) -> frozenset[bytes]:
-        return _held.get()
+        return held()
 
     def _renewing(self, op: ops.Compute) -> contextlib.AbstractContextManager[None]:
         if op.place is None:
@@ -286,42 +283,15 @@ class Cache:
 
     def _compute(self, compute: Callable[[], Any], op: ops.Compute) -> ops.Computed | ops.Raised:
         with self._renewing(op):
-            return self.timed(compute, {op.token})
+            return timed(compute, {op.token})
 
     async def _acompute(self, compute: Callable[[], Awaitable[Any]], op: ops.Compute) -> ops.Computed | ops.Raised:
         with self._renewing(op):
-            return await self.atimed(compute, {op.token})
+            return await atimed(compute, {op.token}, self.closed)
 
-    def timed(self, compute: Callable[[], Any], tokens: set[bytes]) -> ops.Computed | ops.Raised:
-        """Run the function; meanwhile this thread is inside of the computations with these tokens."""
-        outer = _held.get()
-        _held.set(outer.union(tokens))
-        began = time.perf_counter()
-        try:
-            return ops.Computed(compute(), time.perf_counter() - began)
-        except BaseException as error:  # noqa: BLE001 - the flow's to handle, the caller's to get
-            return ops.Raised(error)
-        finally:
-            _held.set(outer)
-
-    async def atimed(self, compute: Callable[[], Awaitable[Any]], tokens: set[bytes]) -> ops.Computed | ops.Raised:
-        """As `timed`, in this task."""
-        outer = _held.get()
-        _held.set(outer.union(tokens))
-        began = time.perf_counter()
-        result: ops.Computed | ops.Raised
-        try:
-            result = ops.Computed(await compute(), time.perf_counter() - began)
-        except GeneratorExit:
-            # This coroutine is closed, perhaps by the garbage collector within another's context: nothing can be
-            # awaited any more, and that context is none of ours. Who joined need not wait for its end.
-            for token in tokens:
-                self._land(ops.Land(token, None))
-            raise
-        except BaseException as error:  # noqa: BLE001
-            result = ops.Raised(error)
-        _held.set(outer)
-        return result
+    def closed(self, token: bytes) -> None:
+        """A computation will never end; who joined it need not wait."""
+        self._land(ops.Land(token, None))
 
     # Several operations on the store of one function, in one exchange: of each its answer, or its StoreError.
 

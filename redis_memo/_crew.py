@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from . import _ops as ops
 from ._cache import LOCAL
 from ._drive import adrive, drive
+from ._inside import atimed, queueing, timed
 from ._many import Begin, Crowd, Launch, Report, Rest, Together, Withdraw, Work
 from .errors import BatchError, StoreError
 
@@ -65,6 +66,7 @@ class _Crew:
         self._batch = batch
         self._report = report
         self._halted = False  # the function ended not with an error but with an interrupt: nothing is begun any more
+        # Of what is leased, or may be by now, and not begun: a computation must not wait for what is queued behind it.
         self._queued: set[bytes] = set()
         self._holds: dict[bytes, int] = {}
         self._serial = itertools.count()
@@ -76,13 +78,18 @@ class _Crew:
     def _hold(self, work: Work) -> None:
         for op in work.computes:
             if op.place is not None:
-                self._queued.add(op.token)
                 renew = ops.Renew(op.place, op.token, self._cache.settings.lease)
                 self._holds[op.token] = self._cache._leases.hold(renew)  # noqa: SLF001
 
-    def _let_go(self, several: list[Any]) -> None:
-        for op in several:
-            if type(op) in (ops.Fill, ops.Release):
+    def _asking(self, several: list[Any]) -> None:
+        self._queued.update(op.token for op in several if type(op) is ops.Acquire)
+
+    def _answered(self, several: list[Any], answers: list[Any]) -> None:
+        for op, answer in zip(several, answers, strict=True):
+            if type(op) is ops.Acquire and type(answer) is not ops.Leased:
+                self._queued.discard(op.token)
+            elif type(op) in (ops.Fill, ops.Release):
+                self._queued.discard(op.token)
                 number = self._holds.pop(op.token, None)
                 if number is not None:
                     self._cache._leases.let_go(number)  # noqa: SLF001
@@ -92,11 +99,15 @@ class _Crew:
             self._cache._leases.let_go(self._holds.popitem()[1])  # noqa: SLF001
 
     def _inside(self, work: Work) -> set[bytes]:
-        """The tokens of which a computation must not wait for: its own, and what is queued behind it."""
+        """The tokens of what begins now."""
         own = {op.token for op in work.computes if op.place is not None}
-        tokens = self._queued | own
         self._queued -= own
-        return tokens
+        return own
+
+    def _spawn(self, spawn: Callable[..., Any], launch: Launch) -> Any:
+        self._queued.discard(launch.op.token)
+        with queueing(self._queued):  # it takes this context along
+            return spawn(launch.op, launch.call.compute, self._namespace)
 
     # Waiting on behalf of calls.
 
@@ -252,8 +263,9 @@ class Threads(_Crew):
     def _perform(self, op: Any) -> Any:
         kind = type(op)
         if kind is Together:
+            self._asking(op.ops)
             answers = self._cache.exchange(op.ops, self._namespace)
-            self._let_go(op.ops)
+            self._answered(op.ops, answers)
             return answers
         if kind in LOCAL:
             return self._cache.local(op)
@@ -267,7 +279,7 @@ class Threads(_Crew):
                 self._ended.append(answer)
             return None
         if kind is Launch:
-            return self._cache.spawn(op.op, op.call.compute, self._namespace)
+            return self._spawn(self._cache.spawn, op)
         if kind is Report:
             if self._apart:
                 self._jobs.put(lambda: self._report(op.done))
@@ -312,7 +324,8 @@ class Threads(_Crew):
             def compute() -> Any:
                 return batch(given)
 
-        ended = self._unpacked(work, self._cache.timed(compute, inside))
+        with queueing(self._queued):
+            ended = self._unpacked(work, timed(compute, inside))
         with self._changed:
             self._ended += ended
             self._changed.notify()
@@ -407,15 +420,18 @@ class Tasks(_Crew):
             if answer is not None:
                 self._ended.append(answer)
         elif kind is Launch:
-            return self._cache.aspawn(op.op, op.call.compute, self._namespace)
+            return self._spawn(self._cache.aspawn, op)
         else:
             assert kind is Report
             self._report(op.done)
         return None
 
     async def _together(self, several: list[Any]) -> list[Any]:
+        self._asking(several)
         if not any(type(op) in (ops.Fill, ops.Release) for op in several):
-            return await self._cache.aexchange(several, self._namespace)
+            answers = await self._cache.aexchange(several, self._namespace)
+            self._answered(several, answers)
+            return answers
         # A caller that is cancelled must not take with it what was computed, and cancelled once more not the release.
         task = asyncio.ensure_future(self._cache.aexchange(several, self._namespace))
         try:
@@ -425,8 +441,9 @@ class Tasks(_Crew):
                 raise
             await asyncio.wait({task})
             self._cancelled = error
-        self._let_go(several)
-        return task.result()
+        answers = task.result()
+        self._answered(several, answers)
+        return answers
 
     def _start(self) -> None:
         while self._waiting and not self._halted and len(self._running) < (self._workers or 1):
@@ -448,7 +465,9 @@ class Tasks(_Crew):
             def compute() -> Any:
                 return batch(given)
 
-        self._ended += self._unpacked(work, await self._cache.atimed(compute, self._inside(work)))
+        with queueing(self._queued):
+            answer = await atimed(compute, self._inside(work), self._cache.closed)
+        self._ended += self._unpacked(work, answer)
         self._changed.set()
 
     async def _withdraw(self) -> Ended:

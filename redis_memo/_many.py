@@ -34,7 +34,7 @@ __all__ = ["AT_ONCE", "Begin", "Crowd", "Launch", "OneCall", "Report", "Rest", "
 AT_ONCE = 500  # operations in one exchange
 ALIVE = 4 * AT_ONCE  # calls that have begun and not ended
 BYTES = 8 << 20  # of results that wait to be stored; of entries read in one exchange, as far as the last ones tell
-COMPANY = 0.25  # seconds for which a result waits for others
+COMPANY = 0.05  # seconds for which a result waits for others
 FIRST = 16  # leases taken for each worker before anything is known of how long the function takes
 AHEAD = 1.0  # seconds of work for which leases are taken, once it is known
 

@@ -45,7 +45,7 @@ LAYERS = [
     "_core, _entries, _many",
     "_embedded > _launch > _folder > _keeper",
     "_backend",
-    "_leases, _flight",
+    "_leases, _flight, _inside",
     "_cache",
     "_default, _crew",
     "_invocation",

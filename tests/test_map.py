@@ -402,7 +402,7 @@ def test_ctrl_c(cache: Cache, namespace: str, workers: int | None) -> None:
         if symbol == 5:
             until(lambda: quotes.function.peek(3) is not MISSING)
             os.kill(os.getpid(), signal.SIGINT)
-            forever.wait(20)
+            forever.wait(5)
 
     quotes.before = press
     with pytest.raises(KeyboardInterrupt):
@@ -540,7 +540,7 @@ def test_a_function_that_needs_itself(cache: Cache, namespace: str) -> None:
     def nested(n: int) -> int:
         return n + (sum(nested.map(range(n))) if n else 0)
 
-    assert nested.map([3, 2, 1]) == [11, 4, 1][:0] + [nested.__wrapped__(n) for n in (3, 2, 1)]
+    assert nested.map([3, 2, 1]) == [7, 3, 1]
 
 
 CROWD = """
@@ -559,7 +559,7 @@ def work(x):
         time.sleep(60)
     return {"x": x}
 client.incr(f"{namespace}-ready")
-assert client.blpop([f"{namespace}-go"], timeout=60)
+assert client.blpop([f"{namespace}-go-{victim}"], timeout=60)
 keys = list(range(200)) if victim == "no" else list(range(119, 200))
 print(json.dumps([each["x"] for each in work.map(keys)] == keys))
 """
@@ -587,11 +587,11 @@ def crowd(server: Server, namespace: str, victims: list[str]) -> Iterator[list[s
 def test_processes_that_map_the_same_calls_share_the_work(valkey_server: Server, namespace: str) -> None:
     """P4: each of 200 calls is computed once, and by more than one process."""
     with crowd(valkey_server, namespace, ["no"] * 4) as processes, valkey_server.client() as client:
-        client.rpush(f"{namespace}-go", *range(4))
+        client.rpush(f"{namespace}-go-no", *range(4))
         told = [process.communicate(timeout=60) for process in processes]
         assert [(json.loads(out), errors) for out, errors in told] == [(True, "")] * 4
         runs = [each.decode().split(":") for each in client.lrange(f"{namespace}-runs", 0, -1)]
-        client.delete(f"{namespace}-runs", f"{namespace}-ready", f"{namespace}-go")
+        client.delete(f"{namespace}-runs", f"{namespace}-ready")
     assert sorted(int(x) for x, _ in runs) == list(range(200))
     assert len({pid for _, pid in runs}) > 1
 
@@ -600,15 +600,15 @@ def test_one_that_is_killed_is_replaced(valkey_server: Server, namespace: str) -
     """P4: what a process held when it was killed is computed by the others, each once; nothing else twice."""
     with crowd(valkey_server, namespace, ["yes", "no", "no"]) as processes, valkey_server.client() as client:
         victim = processes[0]
-        client.rpush(f"{namespace}-go", 1)
+        client.rpush(f"{namespace}-go-yes", 1)
         until(lambda: client.get(f"{namespace}-stuck"), 30)
-        client.rpush(f"{namespace}-go", 2, 3)
+        client.rpush(f"{namespace}-go-no", 2, 3)
         until(lambda: client.llen(f"{namespace}-runs") > 60, 30)
         victim.kill()
         told = [process.communicate(timeout=60) for process in processes[1:]]
         assert [(json.loads(out), errors) for out, errors in told] == [(True, "")] * 2
         runs = Counter(int(each.decode().split(":")[0]) for each in client.lrange(f"{namespace}-runs", 0, -1))
-        client.delete(*(f"{namespace}-{what}" for what in ("runs", "ready", "go", "stuck")))
+        client.delete(*(f"{namespace}-{what}" for what in ("runs", "ready", "stuck")))
     assert set(runs) == set(range(200))
     assert {x for x, count in runs.items() if count > 1} == {120}
     assert runs[120] == 2
