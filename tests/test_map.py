@@ -548,7 +548,7 @@ import json, os, sys, time
 import redis
 from redis_memo import connect, redis_cached
 url, namespace, victim = sys.argv[1:4]
-client = redis.Redis.from_url(url)
+client = redis.Redis.from_url(url, socket_timeout=90)
 cache = connect(url, secret="a secret that only the tests know", lease=1.0)
 @redis_cached(namespace=namespace, ttl=60, cache=cache, name="crowd")
 def work(x):
