@@ -89,7 +89,6 @@ class _Crew:
             if type(op) is ops.Acquire and type(answer) is not ops.Leased:
                 self._queued.discard(op.token)
             elif type(op) in (ops.Fill, ops.Release):
-                self._queued.discard(op.token)
                 number = self._holds.pop(op.token, None)
                 if number is not None:
                     self._cache._leases.let_go(number)  # noqa: SLF001

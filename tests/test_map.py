@@ -23,7 +23,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from redis_memo import MISSING, Cache, _map, as_of, connect, invalidate, redis_cached
+from redis_memo import MISSING, Cache, _envelope, _map, _segments, as_of, connect, invalidate, redis_cached
 from redis_memo.errors import BatchError, ComputeTimeout, ConfigurationError, StoreError, StoreUnavailable
 
 from .conftest import SECRET, Server, free_port, start_server, until, valkey
@@ -204,7 +204,14 @@ def test_more_calls_than_fit_into_one_exchange(cache: Cache, namespace: str, kin
     assert len(quotes.runs) == 2600
 
 
-def test_large_results_and_their_duplicates(cache: Cache, namespace: str) -> None:
+@pytest.mark.parametrize("chunk", [None, 200_000])
+def test_large_results_and_their_duplicates(
+    cache: Cache, namespace: str, monkeypatch: pytest.MonkeyPatch, chunk: int | None
+) -> None:
+    if chunk is not None:  # stored beside the entry, in pieces
+        monkeypatch.setattr(_segments, "SEGMENT", 100_000)
+        monkeypatch.setattr(_envelope, "CHUNK", chunk)
+
     @redis_cached(namespace=namespace, ttl=60, cache=cache)
     def ramp(n: int) -> np.ndarray:
         return np.random.default_rng(n).random(200_000)
@@ -258,6 +265,10 @@ def test_490_of_500_are_read_and_10_stored_in_three_round_trips(namespace: str, 
         assert len(exchanges) == 3
         scripts = after["cmdstat_evalsha"]["calls"] - before["cmdstat_evalsha"]["calls"]
         assert scripts == 20, "ten leases and ten results"
+        with valkey_server.client() as client:
+            before = client.info("commandstats")["cmdstat_get"]["calls"]
+            quotes.map([each for symbol in symbols for each in (symbol, symbol)])
+            assert client.info("commandstats")["cmdstat_get"]["calls"] - before == 500, "equal calls are read once in an exchange"
         cache.close()
         direct.cache.close()
 

@@ -116,6 +116,9 @@ class Process:
                 told = []
                 for each in op.ops:  # other processes' commands come in between
                     yield
+                    if self.interrupt:
+                        self.interrupt, error = False, Interrupted()
+                        break
                     lost = self.world.flaky and self.world.chance.random() < 0.02
                     told.append(StoreUnavailable("") if lost else self.world.store.perform(each))
             elif type(op) is Work:
@@ -267,8 +270,8 @@ def test_invalidations_interrupts_and_lost_answers_in_the_middle(seed: int) -> N
     def interrupt() -> None:
         chance.choice(processes).interrupt = True
 
-    world.flaky = seed % 2 == 1
-    together(world, processes, [invalidate, interrupt, invalidate][: 1 + seed % 3])
+    world.flaky, world.stored = seed % 2 == 1, seed % 4 != 2
+    together(world, processes, [interrupt, invalidate, interrupt, interrupt, invalidate, interrupt][: 2 + seed % 5])
     for process in processes:
         if process.results:
             assert [result[0] for result in process.results] == process.calls
