@@ -15,7 +15,7 @@ import redis
 
 import bench
 
-from . import hits, keys, link_hits, memory, page, plots, processes, stampede, values
+from . import hits, keys, link_hits, many, memory, page, plots, processes, stampede, values
 from .crew import silence
 from .measure import QUICK, Bench, Scale
 from .peers import PEERS
@@ -27,6 +27,7 @@ PARTS = {
     "keys": keys.measure,
     "hits": hits.measure,
     "link": link_hits.measure,
+    "many": many.measure,
     "processes": processes.measure,
     "stampede": stampede.measure,
     "memory": memory.measure,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import data, hits, keys, link_hits, memory, values
+from . import data, hits, keys, link_hits, many, memory, values
 from .results import OURS, Ratio, Record, Results, quartiles
 from .subjects import Gzip, Pickle, Records, Zstd
 
@@ -80,6 +80,8 @@ GOALS = [
     Goal("small hit, of a bare redis-py GET", hits.PART, hits.CASE, hits.MEDIAN, 1.2, hits.BareGet.name),
     Goal("small hit, of the best peer on Redis", hits.PART, hits.CASE, hits.MEDIAN, 1, REDIS),
     Goal("hit with maxsize=, of one without", hits.PART, hits.BOUNDED, hits.TRACKED, 1.05, hits.UNBOUNDED),
+    Goal("map() of 500 stored calls, of single hits", many.PART, many.NEAR, many.QUANTITY, 1 / 4, many.SINGLE),
+    Goal("map() over a link of 1 ms, of single hits", many.PART, many.FAR, many.QUANTITY, 1 / 50, many.SINGLE),
     Goal("key of four scalars, of joblib.hash", keys.PART, "four scalars", keys.QUANTITY, 0.5, keys.JOBLIB),
     *(
         Goal(f"key of an {case}, of joblib.hash", keys.PART, case, keys.QUANTITY, 0.2, keys.JOBLIB)

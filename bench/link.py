@@ -1,6 +1,6 @@
-"""A paced link: a TCP proxy that moves 1 Gbit/s each way and takes 0.25 ms for it, as a server in the next rack does.
+"""A paced link: a TCP proxy that moves 1 Gbit/s each way and takes so many seconds for it.
 
-``python -m bench.link NEAR FAR`` listens on one port of loopback and connects to the other. It is a process of its own,
+``python -m bench.link NEAR FAR SECONDS`` listens on one port of loopback and connects to the other. It is a process of its own,
 so that it shares no interpreter with what is measured. All connections share the link, as they would share a cable.
 """
 
@@ -13,7 +13,6 @@ import threading
 import time
 
 BYTES_PER_SECOND = 1e9 / 8
-DELAY = 0.25e-3
 CHUNK = 1 << 16
 SLACK = 80e-6  # how late a sleep may end: the rest of a wait is spent looking at the clock
 AHEAD = 64  # chunks that are on their way at most, as a network's buffers would hold them
@@ -22,14 +21,15 @@ AHEAD = 64  # chunks that are on their way at most, as a network's buffers would
 class Cable:
     """One direction of the link: says when bytes that are sent now have arrived."""
 
-    def __init__(self) -> None:
+    def __init__(self, delay: float) -> None:
         self._lock = threading.Lock()
         self._free_at = 0.0
+        self._delay = delay
 
     def arrival(self, length: int) -> float:
         with self._lock:
             self._free_at = max(self._free_at, time.monotonic()) + length / BYTES_PER_SECOND
-            return self._free_at + DELAY
+            return self._free_at + self._delay
 
 
 def _sleep_until(moment: float) -> None:
@@ -64,9 +64,9 @@ def _pipe(cable: Cable, source: socket.socket, target: socket.socket) -> None:
     under_way.put((time.monotonic(), b""))
 
 
-def main(near: int, far: int) -> None:
+def main(near: int, far: int, delay: float) -> None:
     """Serve until killed."""
-    there, back = Cable(), Cable()
+    there, back = Cable(delay), Cable(delay)
     with socket.create_server(("127.0.0.1", near), backlog=128) as listener:
         while True:
             client, _ = listener.accept()
@@ -78,4 +78,4 @@ def main(near: int, far: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))

@@ -90,8 +90,8 @@ def server(folder: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def paced(port: int) -> Iterator[int]:
-    """A slower way to a port of loopback (`bench.link`); yields the port at its near end."""
+def paced(port: int, delay: float = 0.25e-3) -> Iterator[int]:
+    """A slower way to a port of loopback (`bench.link`), as to a server in the next rack; yields its near port."""
     near = _free_port()
-    with _running([sys.executable, "-m", "bench.link", str(near), str(port)], near):
+    with _running([sys.executable, "-m", "bench.link", str(near), str(port), str(delay)], near):
         yield near

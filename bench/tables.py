@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from . import hits, keys, link_hits, memory, processes, stampede, values
+from . import hits, keys, link_hits, many, memory, processes, stampede, values
 from .goals import GOALS
 from .results import OURS, Ratio, Record, Results, quartiles
 
@@ -23,6 +23,7 @@ QUANTITIES: list[tuple[str, str]] = [
     (keys.PART, keys.QUANTITY),
     (hits.PART, hits.MEDIAN),
     (hits.PART, hits.SLOW),
+    (many.PART, many.QUANTITY),
     (processes.PART, processes.QUANTITY),
     (stampede.PART, stampede.RUNS),
     (stampede.PART, stampede.LAST),

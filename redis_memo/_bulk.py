@@ -10,11 +10,12 @@ import redis
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Batch", "Bulk", "Piece"]
+__all__ = ["Batch", "Bulk", "Piece", "Pipeline"]
 
 Piece: TypeAlias = bytes | memoryview
 
 LARGE = 1 << 16  # bytes from which a string is received in its place
+JOINED = 1 << 20  # bytes of small pieces that are sent as one, within one time limit
 LARGEST = 1 << 30  # what claims to be longer is no string of Redis' (512 MB), and is left to the parser's own limits
 
 
@@ -26,6 +27,25 @@ class Batch(list[Piece]):
     def __init__(self, *commands: Sequence[Piece]) -> None:
         super().__init__(piece for command in commands for piece in command)
         self.replies = len(commands)
+
+
+class Pipeline(Batch):
+    """As `Batch`, of commands that have nothing to do with each other: an error is the reply of one, not of all."""
+
+    def __init__(self, *commands: Sequence[Piece]) -> None:
+        # One system call for many commands; what is large is not copied for that.
+        list.__init__(self)
+        small: list[Piece] = []
+        size = 0
+        for piece in (piece for command in commands for piece in command):
+            if len(piece) < LARGE and size < JOINED:
+                small.append(piece)
+                size += len(piece)
+                continue
+            self += [b"".join(small), piece]
+            small, size = [], 0
+        self.append(b"".join(small))
+        self.replies = sum(command.replies if isinstance(command, Batch) else 1 for command in commands)
 
 
 def _memory(size: int) -> memoryview:

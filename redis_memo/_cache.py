@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-import contextvars
 import functools
 import itertools
 import os
@@ -17,7 +16,7 @@ import random
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core as core
 from . import _entries as entries
@@ -29,6 +28,7 @@ from ._drive import adrive, drive
 from ._envelope import Sealer
 from ._flight import Flight
 from ._identity import namespace_prefix, registry
+from ._inside import atimed, held, outside, timed
 from ._leases import Leases
 from ._push import until, until_async
 from ._tags import some_tags
@@ -37,18 +37,25 @@ from .errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
+    from concurrent.futures import Future
 
     from ._config import Settings
 
-__all__ = ["Cache"]
-
-# The tokens whose computations this thread or task is inside of: waiting for one of them would be for ever.
-_held: contextvars.ContextVar[frozenset[bytes]] = contextvars.ContextVar("redis_memo_held", default=frozenset())
+__all__ = ["LOCAL", "WAITS", "Cache", "Waited"]
 
 _random = random.Random()  # noqa: S311 - spreads the refreshes; the module's own is the user's, who may have seeded it
 
 ENROLL_EVERY = 30.0
 AT_EXIT = 1.0  # seconds that a process stays at its end, to tell what it counted
+
+
+class Waited(NamedTuple):
+    """What an operation waits for."""
+
+    future: Future[Any]
+    seconds: float
+    outcome: Callable[[bool], Any]
+    """Its answer, given whether that came in time."""
 
 
 class Cache:
@@ -116,31 +123,13 @@ class Cache:
             if kind is ops.Compute:
                 assert compute is not None
                 return self._compute(compute, op)
-            if kind in _LOCAL:
-                return _LOCAL[kind](self, op)
-            if kind is ops.Join:
-                flight = self._flights.get(op.token)
-                if flight is None:
-                    return None
-                return flight.outcome() if until(flight.joined(), op.seconds) else ops.Late()
-            if kind is ops.Listen:
-                subscription = self.backend.listener.subscribe(op.place.entry)
-                until(subscription.ready, core.RECHECK)
-                return subscription
-            if kind is ops.Wait:
-                until(op.subscription.news, op.seconds)
-                return op.subscription.again()
+            if kind in LOCAL:
+                return self.local(op)
+            if kind in WAITS:
+                waited = self.waited(op)
+                return None if waited is None else waited.outcome(until(waited.future, waited.seconds))
             if kind is ops.Spawn:
-                job = self._job(op)
-
-                def work() -> Any:
-                    if not op.awaited:
-                        _held.set(frozenset())
-                    return self.run(op.flow, compute, namespace)
-
-                return job if self._workers.start(job, work, queue=op.awaited) else None
-            if kind is ops.Await:
-                return _ended(op.handle) if until(op.handle.future, op.seconds) else _late(op.handle)
+                return self.spawn(op, compute, namespace)
             if kind is ops.Release:
                 try:
                     return backend(op)
@@ -178,31 +167,13 @@ class Cache:
             if kind is ops.Compute:
                 assert compute is not None
                 return await self._acompute(compute, op)
-            if kind in _LOCAL:
-                return _LOCAL[kind](self, op)
-            if kind is ops.Join:
-                flight = self._flights.get(op.token)
-                if flight is None:
-                    return None
-                return flight.outcome() if await until_async(flight.joined(), op.seconds) else ops.Late()
-            if kind is ops.Listen:
-                subscription = self.backend.listener.subscribe(op.place.entry)
-                await until_async(subscription.ready, core.RECHECK)
-                return subscription
-            if kind is ops.Wait:
-                await until_async(op.subscription.news, op.seconds)
-                return op.subscription.again()
+            if kind in LOCAL:
+                return self.local(op)
+            if kind in WAITS:
+                waited = self.waited(op)
+                return None if waited is None else waited.outcome(await until_async(waited.future, waited.seconds))
             if kind is ops.Spawn:
-                job = self._job(op)
-
-                async def work() -> Any:
-                    if not op.awaited:
-                        _held.set(frozenset())
-                    return await self.arun(op.flow, compute, namespace)
-
-                return job if self._workers.start_task(job, work, queue=op.awaited) else None
-            if kind is ops.Await:
-                return _ended(op.handle) if await until_async(op.handle.future, op.seconds) else _late(op.handle)
+                return self.aspawn(op, compute, namespace)
             if kind is ops.Release:
                 # A caller that is cancelled once more must not take the release with it.
                 return await asyncio.shield(asyncio.ensure_future(self._arelease(op)))
@@ -226,6 +197,48 @@ class Cache:
             with contextlib.suppress(StoreError):  # met again, and reported, by the flow's first operation
                 await asyncio.to_thread(lambda: self.sealer)
         return await adrive(flow, perform)
+
+    def local(self, op: Any) -> Any:
+        """Perform an operation of this process that takes no time."""
+        return _LOCAL[type(op)](self, op)
+
+    def waited(self, op: Any) -> Waited | None:
+        """What such an operation waits for; None where there is nothing to wait for, which is its answer then."""
+        kind = type(op)
+        if kind is ops.Join:
+            flight = self._flights.get(op.token)
+            if flight is None:
+                return None
+            return Waited(flight.joined(), op.seconds, lambda came: flight.outcome() if came else ops.Late())
+        if kind is ops.Listen:
+            subscription = self.backend.listener.subscribe(op.place.entry)
+            return Waited(subscription.ready, core.RECHECK, lambda _: subscription)
+        if kind is ops.Wait:
+            return Waited(op.subscription.news, op.seconds, lambda _: op.subscription.again())
+        job = op.handle
+        return Waited(job.future, op.seconds, lambda came: _ended(job) if came else _late(job))
+
+    def spawn(self, op: ops.Spawn, compute: Callable[[], Any] | None, namespace: str) -> Job | None:
+        """Drive a flow behind the caller, in a thread; None where there is no room."""
+        job = self._job(op)
+
+        def work() -> Any:
+            if not op.awaited:
+                outside()
+            return self.run(op.flow, compute, namespace)
+
+        return job if self._workers.start(job, work, queue=op.awaited) else None
+
+    def aspawn(self, op: ops.Spawn, compute: Callable[[], Awaitable[Any]] | None, namespace: str) -> Job | None:
+        """As `spawn`, in a task."""
+        job = self._job(op)
+
+        async def work() -> Any:
+            if not op.awaited:
+                outside()
+            return await self.arun(op.flow, compute, namespace)
+
+        return job if self._workers.start_task(job, work, queue=op.awaited) else None
 
     async def _arelease(self, op: ops.Release) -> Any:
         try:
@@ -269,7 +282,7 @@ class Cache:
         return Job(give_up)
 
     def _holding(self, _: ops.Held) -> frozenset[bytes]:
-        return _held.get()
+        return held()
 
     def _renewing(self, op: ops.Compute) -> contextlib.AbstractContextManager[None]:
         if op.place is None:
@@ -277,34 +290,66 @@ class Cache:
         return self._leases.holding(ops.Renew(op.place, op.token, self.settings.lease))
 
     def _compute(self, compute: Callable[[], Any], op: ops.Compute) -> ops.Computed | ops.Raised:
-        outer = _held.get()
-        _held.set(outer | {op.token})
-        began = time.perf_counter()
-        try:
-            with self._renewing(op):
-                return ops.Computed(compute(), time.perf_counter() - began)
-        except BaseException as error:  # noqa: BLE001 - the flow's to handle, the caller's to get
-            return ops.Raised(error)
-        finally:
-            _held.set(outer)
+        with self._renewing(op):
+            return timed(compute, {op.token})
 
     async def _acompute(self, compute: Callable[[], Awaitable[Any]], op: ops.Compute) -> ops.Computed | ops.Raised:
-        outer = _held.get()
-        _held.set(outer | {op.token})
-        began = time.perf_counter()
-        result: ops.Computed | ops.Raised
-        try:
-            with self._renewing(op):
-                result = ops.Computed(await compute(), time.perf_counter() - began)
-        except GeneratorExit:
-            # This coroutine is closed, perhaps by the garbage collector within another's context: nothing can be
-            # awaited any more, and that context is none of ours. Who joined need not wait for its end.
-            self._land(ops.Land(op.token, None))
-            raise
-        except BaseException as error:  # noqa: BLE001
-            result = ops.Raised(error)
-        _held.set(outer)
-        return result
+        with self._renewing(op):
+            return await atimed(compute, {op.token}, self.closed)
+
+    def closed(self, token: bytes) -> None:
+        """A computation will never end; who joined it need not wait."""
+        self._land(ops.Land(token, None))
+
+    # Several operations on the store of one function, in one exchange: of each its answer, or its StoreError.
+
+    def exchange(self, several: list[Any], namespace: str) -> list[Any]:
+        """Perform them from this thread; as in `run`, a function's first write comes after its namespace's note."""
+        due = self._enroll_before(several, namespace)
+        answers = self.backend.perform_many(several if due is None else [due, *several])
+        again = self._exchanged(several, answers, due, namespace)
+        if again is None:
+            return answers
+        return self._noted_late(again, self.backend.perform_many([again]), several, answers)
+
+    async def aexchange(self, several: list[Any], namespace: str) -> list[Any]:
+        """As `exchange`, from a task."""
+        due = self._enroll_before(several, namespace)
+        answers = await self.backend.aperform_many(several if due is None else [due, *several])
+        again = self._exchanged(several, answers, due, namespace)
+        if again is None:
+            return answers
+        return self._noted_late(again, await self.backend.aperform_many([again]), several, answers)
+
+    def _enroll_before(self, several: list[Any], namespace: str) -> ops.Enroll | None:
+        write = next((op for op in several if type(op) in _WRITES), None)
+        return None if write is None else self._enroll(write.place.prefix, namespace)
+
+    def _exchanged(
+        self, several: list[Any], answers: list[Any], due: ops.Enroll | None, namespace: str
+    ) -> ops.Enroll | None:
+        """What is to be noted once more, as the server has lost what it had of the function."""
+        if due is not None:
+            self._noted_late(due, [answers.pop(0)], several, answers)
+        lost = None
+        for op, answer in zip(several, answers, strict=True):
+            if isinstance(answer, StoreError):
+                if type(op) is ops.Release:
+                    self._leases.owe(op, self.settings.lease)
+            elif due is None and _nothing_was_listed(answer) and type(op) in _WRITES:
+                lost = ops.Enroll(registry(namespace), op.place.prefix)
+        return lost
+
+    def _noted_late(self, enroll: ops.Enroll, noted: list[Any], several: list[Any], answers: list[Any]) -> list[Any]:
+        """Where the note failed, so did the writes: an invalidation of the namespace would not find them."""
+        (answer,) = noted
+        if isinstance(answer, StoreError):
+            for number, op in enumerate(several):
+                if type(op) in _WRITES:
+                    answers[number] = type(answer)(*answer.args)
+        else:
+            self._noted(enroll, answer)
+        return answers
 
     # Namespaces.
 
@@ -409,6 +454,8 @@ _LOCAL: dict[type, Callable[[Cache, Any], Any]] = {
     ops.Held: Cache._holding,  # noqa: SLF001
     ops.Land: Cache._land,  # noqa: SLF001
 }
+LOCAL = frozenset(_LOCAL)
+WAITS = frozenset({ops.Join, ops.Listen, ops.Wait, ops.Await})
 _WRITES = frozenset({ops.Acquire, ops.Seize, ops.Put})
 
 _all: weakref.WeakSet[Cache] = weakref.WeakSet()

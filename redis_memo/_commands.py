@@ -12,10 +12,10 @@ from dataclasses import replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
 from . import _ops as ops
-from ._bulk import Batch, Piece
+from ._bulk import Batch, Piece, Pipeline
 from ._envelope import CHUNKS, HEAD, MAGIC, TAG
 from ._large import Bytes, Envelope, Large
 from .errors import StoreRefused
@@ -222,13 +222,15 @@ def _result(op: object, reply: Any) -> Any:
 
 
 def dialogue(op: object) -> Generator[list[Piece], Any, Any]:
-    """What is sent for an operation, and what is sent again where the server does not know the script."""
+    """What is sent for an operation (or a list of them), and again where the server does not know the script."""
     if type(op) is ops.Read:  # every hit comes through here
         key = op.entry.encode()
         reply = yield _get(key)
         if reply is None or type(reply) is bytes or type(reply) is memoryview:
             return reply if reply is None or reply[CHUNKS] == NO_CHUNKS else (yield from _whole(key, reply))
         return _result(op, reply)
+    if isinstance(op, list):
+        return (yield from _side_by_side(op))
     if isinstance(op, ops.ReadParts):
         return (yield Batch(*(_part(op, *span) for span in op.spans)))
     script, keys, args = _command(op)
@@ -242,6 +244,52 @@ def dialogue(op: object) -> Generator[list[Piece], Any, Any]:
         envelope = yield from dialogue(ops.Read(op.place.entry))
         return (yield from dialogue(op)) if envelope is None else ops.Found(envelope)
     return _result(op, reply)
+
+
+def _side_by_side(several: list[Any]) -> Generator[list[Piece], Any, list[Any]]:
+    """The dialogues of several operations side by side: one exchange for the first command of each, one for the second.
+
+    Returns what each operation is answered, an exception where it was refused. They are sent in the order given.
+    """
+    results: list[Any] = [None] * len(several)
+    talks: dict[int, Generator[list[Piece], Any, Any]] = {}
+    said: dict[int, list[Piece]] = {}
+    for number, op in enumerate(several):
+        if type(op) is ops.Read:
+            said[number] = _get(op.entry.encode())
+        else:
+            talks[number] = dialogue(op)
+            said[number] = talks[number].send(None)
+    while said:
+        replies = iter((yield Pipeline(*said.values())))
+        asked, said = said, {}
+        loading: set[type] = set()
+        for number, pieces in asked.items():
+            talk = talks.get(number)
+            if type(pieces) is Batch:
+                reply: Any = [next(replies) for _ in range(pieces.replies)]
+                error = next((each for each in reply if isinstance(each, ResponseError)), None)
+            else:
+                reply = next(replies)
+                if talk is None and (reply is None or (type(reply) is bytes and reply[CHUNKS] == NO_CHUNKS)):
+                    results[number] = reply  # of hundreds of hits each comes through here
+                    continue
+                error = reply if isinstance(reply, ResponseError) else None
+                if type(error) is NoScriptError:
+                    if type(several[number]) in loading:
+                        said[number] = pieces  # sent again behind the one that brings the script along
+                        continue
+                    loading.add(type(several[number]))
+            if talk is None:
+                talk = talks[number] = dialogue(several[number])
+                talk.send(None)
+            try:
+                said[number] = talk.send(reply) if error is None else talk.throw(error)
+            except StopIteration as stop:
+                results[number] = stop.value
+            except (ResponseError, StoreRefused) as refused:
+                results[number] = refused
+    return results
 
 
 NO_CHUNKS = bytes(4)

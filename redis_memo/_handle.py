@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["METHODS", "MISSING", "Handle", "Missing", "drop_call", "moment_only"]
 
 METHODS = (
-    "cache_info", "cache_clear", "cache_key", "cache_parameters", "explain", "invalidate", "invalidate_tags", "peek",
-    "peek_columns", "refresh", "store",
+    "cache_info", "cache_clear", "cache_key", "cache_parameters", "explain", "invalidate", "invalidate_tags", "map",
+    "peek", "peek_columns", "refresh", "store",
 )  # fmt: skip
 
 # Until 3.12, classmethod asked what it wraps to bind itself; since then it makes a bound method of it.
@@ -153,12 +153,15 @@ class Handle:
 
     def _invocation(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Invocation:
         """As `_call`, for the methods: a call gets its class from whoever bound it, these would miss it."""
+        self._check_class()
+        return self._call(args, kwargs)
+
+    def _check_class(self) -> None:
         if not self._bound and not self._placed and self._is_under_classmethod():
             raise TypeError(
                 f"{self._memo.shown}: Python 3.13 and later do not tell what stands below @classmethod to which class "
                 "it belongs; put @redis_cached above @classmethod"
             )
-        return self._call(args, kwargs)
 
     def _is_under_classmethod(self) -> bool:
         if _CLASSMETHOD_BINDS_BY_DESCRIPTOR or self._binds != "instance":

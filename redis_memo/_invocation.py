@@ -464,7 +464,7 @@ class Invocation:
             if memo.cache_if is not None and not memo.cache_if(computed.value):
                 memo.stats.add("refused")
                 return 0.0, tokens
-            call = self.finished(computed.value, now, computed.seconds)
+            call = self.finished(computed.value, now, max(computed.seconds, computed.ran))
             ttl = resolve(self.policy or memo.lifetime(), call)
             if callable(memo.tags):
                 tags = memo.tags(call)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Leases"]
 
 
+MOST = 500  # renewals in one exchange
 OWED_EVERY = 0.25  # seconds between attempts to give a lease back to a server that does not answer
 
 
@@ -43,6 +44,14 @@ class Leases:
     @contextlib.contextmanager
     def holding(self, renew: ops.Renew) -> Iterator[None]:
         """Renew a lease until the end of the block."""
+        number = self.hold(renew)
+        try:
+            yield
+        finally:
+            self.let_go(number)
+
+    def hold(self, renew: ops.Renew) -> int:
+        """Renew a lease until it is let go of, by the number that is returned."""
         number = next(self._number)
         with self._changed:
             self._standing.add(number)
@@ -50,11 +59,12 @@ class Leases:
             self._start()
             if self._due[0][1] == number:
                 self._changed.notify()
-        try:
-            yield
-        finally:
-            # Without a lock: a fork from inside the computation may have replaced this object.
-            self._standing.discard(number)
+        return number
+
+    def let_go(self, number: int) -> None:
+        """Renew a lease no longer."""
+        # Without a lock: a fork from inside the computation may have replaced this object.
+        self._standing.discard(number)
 
     def sending(self, fill: ops.Fill, seconds: float) -> contextlib.AbstractContextManager[None]:
         """Renew a lease while its result is sent, if that is large: a gigabyte takes longer than a lease lasts."""
@@ -82,7 +92,7 @@ class Leases:
             self._thread = threading.Thread(target=self._run, name="redis_memo leases", daemon=True)
             self._thread.start()
 
-    def _next(self) -> tuple[int, ops.Renew | ops.Release] | Callable[[], object]:
+    def _next(self) -> tuple[int, ops.Release] | list[tuple[int, ops.Renew]] | Callable[[], object]:
         with self._changed:
             while True:
                 if self._chores:
@@ -92,8 +102,23 @@ class Leases:
                 pause = self._due[0][0] - time.monotonic() if self._due else None
                 if pause is not None and pause <= 0:
                     _, number, op = heapq.heappop(self._due)
-                    return number, op
+                    return self._with_others(number, op) if isinstance(op, ops.Renew) else (number, op)
                 self._changed.wait(pause)
+
+    def _with_others(self, number: int, renew: ops.Renew) -> list[tuple[int, ops.Renew]]:
+        """What is to be renewed now, and what would be soon: hundreds of leases are renewed in one round trip."""
+        found = [(number, renew)]
+        soon = time.monotonic() + renew.lease / 12
+        while self._due and self._due[0][0] <= soon and len(found) < MOST:
+            _, number, op = self._due[0]
+            if not self._counts(number, op):
+                heapq.heappop(self._due)
+            elif isinstance(op, ops.Renew):
+                heapq.heappop(self._due)
+                found.append((number, op))
+            else:
+                break
+        return found
 
     def _counts(self, number: int, op: ops.Renew | ops.Release) -> bool:
         return number in self._standing or isinstance(op, ops.Release)
@@ -112,17 +137,19 @@ class Leases:
     def _run(self) -> None:
         while True:
             found = self._next()
-            if not isinstance(found, tuple):
+            if isinstance(found, tuple):
+                self._pay(*found)
+            elif isinstance(found, list):
+                self._renew(found)
+            else:
                 with contextlib.suppress(StoreError):  # it comes up again
                     found()
-                continue
-            number, op = found
-            if isinstance(op, ops.Release):
-                self._pay(number, op)
-                continue
-            renew = op
-            with contextlib.suppress(StoreError):  # counted by the calls; the fill will tell how it ended
-                if not self._backend.perform(renew):
+
+    def _renew(self, found: list[tuple[int, ops.Renew]]) -> None:
+        answers = self._backend.perform_many([renew for _, renew in found])
+        with self._changed:
+            for (number, renew), stands in zip(found, answers, strict=True):
+                if stands is False:
                     self._standing.discard(number)
-            with self._changed:
-                heapq.heappush(self._due, (time.monotonic() + renew.lease / 3, number, renew))
+                else:  # an error is counted by the calls; the fill will tell how it ended
+                    heapq.heappush(self._due, (time.monotonic() + renew.lease / 3, number, renew))

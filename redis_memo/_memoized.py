@@ -10,16 +10,17 @@ import contextlib
 import functools
 import inspect
 import sys
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
 from . import _entries as entries
 from ._events import CacheInfo, CacheInfoNow
 from ._explain import Explanation, explain
 from ._handle import MISSING, Handle, Missing, moment_only
+from ._map import Options, Progress, amapped, mapped
 from .errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable, Sequence
+    from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
     from typing import Self
 
     from ._invocation import Memo
@@ -163,6 +164,72 @@ class Memoized(Handle, Generic[F]):
         call = self._invocation(args, kwargs)
         return self._memo.cache.run(call.refreshing(), call.compute, self._memo.namespace)  # type: ignore[no-any-return]
 
+    @overload
+    def map(
+        self: Memoized[Callable[..., R]],
+        calls: Iterable[object],
+        /,
+        *,
+        workers: int | None = None,
+        batch: Callable[[list[Any]], Sequence[R | Exception] | Mapping[Any, R | Exception]] | None = None,
+        batch_size: int = 500,
+        return_exceptions: Literal[False] = False,
+        progress: Progress = False,
+    ) -> list[R]: ...
+    @overload
+    def map(
+        self: Memoized[Callable[..., R]],
+        calls: Iterable[object],
+        /,
+        *,
+        workers: int | None = None,
+        batch: Callable[[list[Any]], Sequence[R | Exception] | Mapping[Any, R | Exception]] | None = None,
+        batch_size: int = 500,
+        return_exceptions: bool,
+        progress: Progress = False,
+    ) -> list[R | Exception]: ...
+    def map(
+        self,
+        calls: Iterable[object],
+        /,
+        *,
+        workers: int | None = None,
+        batch: Callable[[list[Any]], Any] | None = None,
+        batch_size: int = 500,
+        return_exceptions: bool = False,
+        progress: Progress = False,
+    ) -> list[Any]:
+        """The results of many calls: one round trip reads what is stored, only the misses are computed.
+
+        Each call has the guarantees of a single one. What is being computed elsewhere is waited for, not computed
+        twice; of equal calls one is computed. What is done is stored as it goes, some hundreds of results in one
+        round trip: a run that was interrupted continues where it was when it is started again.
+
+        Args:
+            calls: Each is a tuple of arguments, a dict of arguments by name, an ``inspect.BoundArguments`` for both,
+                or any other value but a list: the call's one argument.
+            workers: Run the function in so many threads (``async def``: tasks). Left out, it runs for one call after
+                the other, a plain function in the caller's thread.
+            batch: Computes many calls at once: is given a list of those that are missing, as they were written in
+                ``calls``, and returns a list with one result for each in that order, or a mapping from calls to
+                results. An exception in the place of a result is that call's failure. With it, ``soft_timeout=``
+                and ``hard_timeout=`` do not apply; ``workers=`` is how many batches are computed at once.
+            batch_size: How many calls ``batch`` is given at most.
+            return_exceptions: Return what calls raised in the place of results, as in ``asyncio.gather``.
+            progress: A function of (calls done, calls in all), called now and then; True writes to stderr what takes
+                longer than a second.
+
+        Returns:
+            The results in the order of the calls.
+
+        Raises:
+            TypeError: A call could be meant in two ways.
+            ConfigurationError: An option is wrong.
+            BatchError: ``batch`` gave no result for a call.
+            Exception: What the first call that failed raised, after all others were computed and stored.
+        """
+        return mapped(self, calls, Options(workers, batch, batch_size, return_exceptions, progress))
+
     def explain(self: Memoized[Callable[P, R]], /, *args: P.args, **kwargs: P.kwargs) -> Explanation:
         """What the key of a call is made of, and where its entry stands; shows types, never values."""
         return self._memo.cache.run(explain(self._invocation(args, kwargs)))  # type: ignore[no-any-return]
@@ -255,6 +322,44 @@ class AsyncMemoized(Handle, Generic[F]):
         """As `Memoized.refresh`."""
         call = self._invocation(args, kwargs)
         return await self._memo.cache.arun(call.refreshing(), call.compute, self._memo.namespace)  # type: ignore[no-any-return]
+
+    @overload
+    async def map(
+        self: AsyncMemoized[Callable[..., Awaitable[R]]],
+        calls: Iterable[object],
+        /,
+        *,
+        workers: int | None = None,
+        batch: Callable[[list[Any]], Awaitable[Sequence[R | Exception] | Mapping[Any, R | Exception]]] | None = None,
+        batch_size: int = 500,
+        return_exceptions: Literal[False] = False,
+        progress: Progress = False,
+    ) -> list[R]: ...
+    @overload
+    async def map(
+        self: AsyncMemoized[Callable[..., Awaitable[R]]],
+        calls: Iterable[object],
+        /,
+        *,
+        workers: int | None = None,
+        batch: Callable[[list[Any]], Awaitable[Sequence[R | Exception] | Mapping[Any, R | Exception]]] | None = None,
+        batch_size: int = 500,
+        return_exceptions: bool,
+        progress: Progress = False,
+    ) -> list[R | Exception]: ...
+    async def map(
+        self,
+        calls: Iterable[object],
+        /,
+        *,
+        workers: int | None = None,
+        batch: Callable[[list[Any]], Awaitable[Any]] | None = None,
+        batch_size: int = 500,
+        return_exceptions: bool = False,
+        progress: Progress = False,
+    ) -> list[Any]:
+        """As `Memoized.map`; ``workers`` are tasks, and ``batch`` is an ``async def``."""
+        return await amapped(self, calls, Options(workers, batch, batch_size, return_exceptions, progress))
 
     async def explain(
         self: AsyncMemoized[Callable[P, Awaitable[R]]], /, *args: P.args, **kwargs: P.kwargs

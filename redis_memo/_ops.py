@@ -463,10 +463,14 @@ class Resting:
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """What the function returned, and how long it took."""
+    """What the function returned, and how long it took.
+
+    Where it ran for several calls at once ``seconds`` is this one's share, and ``ran`` how long it ran.
+    """
 
     value: Any
     seconds: float
+    ran: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ import hiredis
 import redis
 from redis.exceptions import NoScriptError, ResponseError
 
-from ._bulk import Batch, Bulk, Piece
+from ._bulk import Batch, Bulk, Piece, Pipeline
 
 if TYPE_CHECKING:
     import socket
@@ -76,10 +76,11 @@ def _checked(reader: Any, reply: object) -> object:
     return reply
 
 
-def _all(replies: list[Any]) -> list[Any]:
-    """The replies of a batch, or the first error among them."""
+def _all(pieces: Batch, replies: list[Any]) -> list[Any]:
+    """The replies of a batch, or the first error among them; of a pipeline only one that concerns all commands."""
+    apart = isinstance(pieces, Pipeline)
     for reply in replies:
-        if isinstance(reply, redis.RedisError):
+        if isinstance(reply, redis.RedisError) and not (apart and isinstance(reply, ResponseError)):
             raise reply
     return replies
 
@@ -199,8 +200,8 @@ class Wire:
             reply = self._reader.gets()
             if reply is _MORE:
                 reply = self._rest(count, limit)
-            if type(pieces) is Batch:
-                reply = _all([reply, *(self._next(limit) for _ in range(pieces.replies - 1))])
+            if isinstance(pieces, Batch):
+                reply = _all(pieces, [reply, *(self._next(limit) for _ in range(pieces.replies - 1))])
             return _checked(self._reader, reply)
         except ResponseError:
             raise
@@ -399,8 +400,9 @@ class AsyncWire:
                 timer.stop()
                 timer.start(limit + sum(map(len, pieces)) / WORKING)
             reply = await self._reply(incoming, timer)
-            if type(pieces) is Batch:
-                reply = _all([reply, *[await self._reply(incoming, timer) for _ in range(pieces.replies - 1)]])
+            if isinstance(pieces, Batch):
+                replies = [reply, *[await self._reply(incoming, timer) for _ in range(pieces.replies - 1)]]
+                reply = _all(pieces, replies)
             return _checked(self._parser, reply)
         except ResponseError:
             raise

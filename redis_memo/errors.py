@@ -12,10 +12,11 @@
     ├── StoreError              Redis did not do what was asked
     │   ├── StoreUnavailable    it could not be reached, or gave no answer in time
     │   └── StoreRefused        it answered with an error (out of memory, read-only, no permission)
+    ├── BatchError              map()'s batch function gave no result for a call (also a LookupError)
     └── ComputeTimeout          the function took longer than hard_timeout= (also a TimeoutError)
 
 ``ConfigurationError`` and ``KeyingError`` are the caller's to fix and always reach the caller;
-``ComputeTimeout`` and ``NoSuchColumn`` reach who asked for it. The other
+``BatchError``, ``ComputeTimeout`` and ``NoSuchColumn`` reach who asked for it. The other
 two kinds never do on a plain call, unless it was decorated with ``on_error="raise"``: an entry that cannot be
 read is a miss, and a store that fails costs the caching, not the result.
 No message contains an argument, a cached value or a secret.
@@ -24,6 +25,7 @@ No message contains an argument, a cached value or a secret.
 from __future__ import annotations
 
 __all__ = [
+    "BatchError",
     "ComputeTimeout",
     "ConfigurationError",
     "KeyingError",
@@ -112,6 +114,10 @@ class StoreUnavailable(StoreError):
 
 class StoreRefused(StoreError):
     """Redis answered with an error: out of memory, read-only, no permission, loading."""
+
+
+class BatchError(RedisMemoError, LookupError):
+    """The batch function given to ``map`` returned no result for a call, or nothing that can be matched with calls."""
 
 
 class ComputeTimeout(RedisMemoError, TimeoutError):

@@ -196,6 +196,12 @@ class ModelStore:
     async def aperform(self, op: Any) -> Any:
         return self.perform(op)
 
+    def perform_many(self, ops: list[Any]) -> list[Any]:
+        return [self.perform(op) for op in ops]
+
+    async def aperform_many(self, ops: list[Any]) -> list[Any]:
+        return self.perform_many(ops)
+
     # Bounds. Entries that were there before the first one with bounds are not known before `Mend`.
 
     def _used(self, prefix: str) -> list[str]:

@@ -106,6 +106,14 @@ def test_the_example_of_a_shared_dict_tells_its_story() -> None:
     assert "by the manager: {'last_price': 104.0}" in said
 
 
+def test_the_example_of_quotes_tells_its_story() -> None:
+    """One request for what is missing, and an error only where the broker has no answer."""
+    said = example("quotes.py")
+    assert re.search(r"nothing is stored +499 quotes .* requests so far: \[500\]", said), said
+    assert re.search(r"490 of 500 are stored +499 quotes .* requests so far: \[500, 11\]", said)
+    assert "['BatchError']" in said
+
+
 def test_the_example_of_columns_tells_its_story() -> None:
     """Smaller than gzip, and the columns that were asked for."""
     said = example("columns.py")

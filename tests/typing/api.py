@@ -60,6 +60,11 @@ assert_type(fetch.cache_info().currbytes, int | None)
 assert_type(fetch.cache_clear(), int)
 assert_type(fetch.invalidate(symbol="INFY"), int)
 assert_type(fetch.cache_key("INFY"), str)
+assert_type(fetch.map(["INFY", ("TCS", "BSE"), {"symbol": "SBIN"}]), list[list[float]])
+assert_type(fetch.map(["INFY"], workers=4, progress=True), list[list[float]])
+assert_type(fetch.map(["INFY"], return_exceptions=True), list[list[float] | Exception])
+assert_type(fetch.map(iter("AB"), batch=lambda symbols: {symbol: [1.0] for symbol in symbols}), list[list[float]])
+assert_type(fetch.map(["INFY"], progress=lambda done, total: print(done, total)), list[list[float]])
 assert_type(fetch.__name__, str)
 assert_type(fetch.explain("INFY").state, str)
 
@@ -121,6 +126,8 @@ async def use_async() -> None:
     assert_type(await quote.cache_info(everywhere=True), CacheInfo)
     assert_type(await quote.invalidate(symbol="INFY"), int)
     assert_type(await quote.cache_clear(), int)
+    assert_type(await quote.map(["INFY", ("TCS", 20)], workers=8), list[dict[str, float]])
+    assert_type(await quote.map(["INFY"], return_exceptions=True), list[dict[str, float] | Exception])
     assert_type((await quote.explain("INFY")).key, str)
     assert_type(quote.cache_key("INFY"), str)
     assert_type(await invalidate(quote, symbol="INFY"), int)
@@ -243,6 +250,7 @@ class File(Source):
 
 assert_type(File().load("x"), int)
 assert_type(File().load.peek("x"), int | Missing)
+assert_type(File().load.map(["x", "y"]), list[int])
 
 # --------------------------------------------------------------------------------------------------------- from code
 

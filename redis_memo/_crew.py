@@ -1,0 +1,502 @@
+"""Who performs what a `Crowd` asks for: threads, or tasks of an event loop.
+
+Of a crowd in threads one thread runs the flows. Where calls are computed in order, the function runs in the caller's
+own thread, and the flows in a helper's from the first computation on: else results would have to wait, unstored, for as
+long as the next computation takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import heapq
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import Future
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from . import _ops as ops
+from ._cache import LOCAL
+from ._drive import adrive, drive
+from ._inside import atimed, queueing, timed
+from ._many import Begin, Crowd, Launch, Report, Rest, Together, Withdraw, Work
+from .errors import BatchError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+    from ._cache import Cache, Waited
+
+__all__ = ["Tasks", "Threads"]
+
+Ended = list[tuple[int, Any]]
+
+
+class _Crew:
+    """What threads and tasks have in common.
+
+    Args:
+        cache: Whose store, leases and flights they are.
+        namespace: Of the function.
+        given: The calls as the user wrote them, for ``batch``.
+        workers: How many runs of the function go on at once.
+        batch: Computes several calls at once, if not None.
+        report: Is told how many calls are done.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        namespace: str,
+        given: Sequence[object],
+        *,
+        workers: int | None,
+        batch: Callable[[list[Any]], Any] | None,
+        report: Callable[[int], None],
+    ) -> None:
+        self._cache = cache
+        self._namespace = namespace
+        self._given = given
+        self._workers = workers
+        self._batch = batch
+        self._report = report
+        self._halted = False  # the function ended not with an error but with an interrupt: nothing is begun any more
+        # Of what is leased, or may be by now, and not begun: a computation must not wait for what is queued behind it.
+        self._queued: set[bytes] = set()
+        self._holds: dict[bytes, int] = {}
+        self._serial = itertools.count()
+        self._waits: dict[int, tuple[int, Waited]] = {}
+        self._deadlines: list[tuple[float, int, int]] = []
+
+    # Leases are renewed from when a computation is queued until its result is stored.
+
+    def _hold(self, work: Work) -> None:
+        for op in work.computes:
+            if op.place is not None:
+                renew = ops.Renew(op.place, op.token, self._cache.settings.lease)
+                self._holds[op.token] = self._cache._leases.hold(renew)  # noqa: SLF001
+
+    def _asking(self, several: list[Any]) -> None:
+        self._queued.update(op.token for op in several if type(op) is ops.Acquire)
+
+    def _answered(self, several: list[Any], answers: list[Any]) -> None:
+        for op, answer in zip(several, answers, strict=True):
+            if type(op) is ops.Acquire and type(answer) is not ops.Leased:
+                self._queued.discard(op.token)
+            elif type(op) in (ops.Fill, ops.Release):
+                number = self._holds.pop(op.token, None)
+                if number is not None:
+                    self._cache._leases.let_go(number)  # noqa: SLF001
+
+    def _let_all_go(self) -> None:
+        while self._holds:
+            self._cache._leases.let_go(self._holds.popitem()[1])  # noqa: SLF001
+
+    def _inside(self, work: Work) -> set[bytes]:
+        """The tokens of what begins now."""
+        own = {op.token for op in work.computes if op.place is not None}
+        self._queued -= own
+        return own
+
+    def _spawn(self, spawn: Callable[..., Any], launch: Launch) -> Any:
+        self._queued.discard(launch.op.token)
+        with queueing(self._queued):  # it takes this context along
+            return spawn(launch.op, launch.call.compute, self._namespace)
+
+    # Waiting on behalf of calls.
+
+    def _begin(self, begin: Begin, heard: Callable[[int, int], None]) -> tuple[int, Any] | None:
+        waited = self._cache.waited(begin.op)
+        if waited is None:
+            return begin.number, None
+        serial = next(self._serial)
+        self._waits[begin.number] = serial, waited
+        heapq.heappush(self._deadlines, (time.monotonic() + waited.seconds, serial, begin.number))
+        waited.future.add_done_callback(lambda _: heard(begin.number, serial))
+        return None
+
+    def _ended_wait(self, number: int, serial: int, *, came: bool) -> Ended:
+        known = self._waits.get(number)
+        if known is None or known[0] != serial:
+            return []
+        del self._waits[number]
+        return [(number, known[1].outcome(came))]
+
+    def _overdue(self) -> Ended:
+        ended: Ended = []
+        now = time.monotonic()
+        while self._deadlines and (self._deadlines[0][0] <= now or not self._awaited(*self._deadlines[0][1:])):
+            _, serial, number = heapq.heappop(self._deadlines)
+            ended += self._ended_wait(number, serial, came=False)
+        return ended
+
+    def _awaited(self, serial: int, number: int) -> bool:
+        known = self._waits.get(number)
+        return known is not None and known[0] == serial
+
+    def _patience(self, seconds: float | None) -> float | None:
+        if not self._deadlines:
+            return seconds
+        left = max(0.0, self._deadlines[0][0] - time.monotonic())
+        return left if seconds is None else min(left, seconds)
+
+    # A batch function's answer.
+
+    def _unpacked(self, work: Work, answer: ops.Computed | ops.Raised) -> Ended:
+        if type(answer) is ops.Raised and not isinstance(answer.error, Exception):
+            self._halted = True
+        if type(answer) is ops.Raised or self._batch is None:
+            return [(number, answer) for number in work.numbers]
+        assert isinstance(answer, ops.Computed)
+        try:
+            values = _in_order([self._given[number] for number in work.numbers], answer.value)
+        except BatchError as error:
+            return [(number, ops.Raised(error)) for number in work.numbers]
+        share, ran = answer.seconds / len(values), answer.seconds
+        return [
+            (number, ops.Raised(value) if isinstance(value, Exception) else ops.Computed(value, share, ran))
+            for number, value in zip(work.numbers, values, strict=True)
+        ]
+
+
+def _in_order(given: list[Any], answer: object) -> list[Any]:
+    """The results in the order of the calls; an exception where there is none."""
+    if isinstance(answer, Mapping):
+        values = []
+        for call in given:
+            try:
+                values.append(answer[call])
+            except KeyError:
+                values.append(BatchError("the batch function's answer has no result for this call"))
+            except TypeError:
+                values.append(BatchError("this call is no key of a mapping: let the batch function return a list"))
+        return values
+    if not isinstance(answer, (list, tuple)):
+        raise BatchError(
+            "the batch function has to return a list with one result for each call, in their order, or a mapping from "
+            f"calls to results; it returned a {type(answer).__name__}"
+        )
+    if len(answer) != len(given):
+        raise BatchError(f"the batch function was given {len(given)} calls and returned {len(answer)} results")
+    return list(answer)
+
+
+class Threads(_Crew):
+    """Performs what a crowd asks for with threads; see `_Crew`.
+
+    ``workers`` None means in order, in the caller's thread.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._changed = threading.Condition()
+        self._ended: Ended = []
+        self._heard: deque[tuple[int, int]] = deque()
+        self._interrupt: BaseException | None = None
+        self._jobs: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._threads = 0
+        self._apart = False  # whether the flows run in another thread than the caller's
+        self._context = contextvars.copy_context()
+
+    def run(self, crowd: Crowd) -> list[Any]:
+        """Run it to its end."""
+        try:
+            if self._workers is not None:
+                return drive(crowd.run(), self._perform)  # type: ignore[no-any-return]
+            return self._in_order(crowd)
+        finally:
+            self._let_all_go()
+            for _ in range(self._threads):
+                self._jobs.put(None)
+
+    def _in_order(self, crowd: Crowd) -> list[Any]:
+        flow = crowd.run()
+        try:
+            op = flow.send(None)
+            while type(op) is not Work:
+                try:
+                    result = self._perform(op)
+                except BaseException as error:  # noqa: BLE001 - the flow decides
+                    op = flow.throw(error)
+                else:
+                    op = flow.send(result)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+        outcome: Future[list[Any]] = Future()
+
+        def go_on() -> None:
+            try:
+                outcome.set_result(drive(_from(op, flow), self._perform))
+            except BaseException as error:  # noqa: BLE001 - for the caller
+                outcome.set_exception(error)
+            self._jobs.put(None)
+
+        helper = threading.Thread(target=self._context.run, args=(go_on,), name="redis_memo map", daemon=True)
+        self._apart = True
+        try:
+            helper.start()
+        except RuntimeError:  # no more threads, or the interpreter is about to end
+            self._apart = False
+            go_on()
+        while True:
+            try:
+                job = self._jobs.get()
+                if job is None:
+                    break
+                if not self._halted:
+                    job()
+            except BaseException as error:
+                if self._interrupt is not None:
+                    raise
+                self._halted = True
+                with self._changed:
+                    self._interrupt = error
+                    self._changed.notify()
+        return outcome.result()
+
+    def _perform(self, op: Any) -> Any:
+        kind = type(op)
+        if kind is Together:
+            self._asking(op.ops)
+            answers = self._cache.exchange(op.ops, self._namespace)
+            self._answered(op.ops, answers)
+            return answers
+        if kind in LOCAL:
+            return self._cache.local(op)
+        if kind is Rest:
+            return self._rest(op.seconds)
+        if kind is Work:
+            return self._take_on(op)
+        if kind is Begin:
+            answer = self._begin(op, self._hear)
+            if answer is not None:
+                self._ended.append(answer)
+            return None
+        if kind is Launch:
+            return self._spawn(self._cache.spawn, op)
+        if kind is Report:
+            if self._apart:
+                self._jobs.put(lambda: self._report(op.done))
+            else:
+                self._report(op.done)
+            return None
+        assert kind is Withdraw
+        with contextlib.suppress(Empty):
+            while True:
+                self._jobs.get_nowait()
+        with self._changed:
+            ended, self._ended = self._ended, []
+        self._waits.clear()
+        return ended
+
+    def _take_on(self, work: Work) -> None:
+        with self._changed:
+            self._hold(work)
+        # A worker has the caller's context, as in asyncio.to_thread; the caller has it anyhow.
+        context = None if self._workers is None else self._context.copy()
+        self._jobs.put(lambda: self._work(work) if context is None else context.run(self._work, work))
+        if self._workers is not None and self._threads < self._workers:
+            thread = threading.Thread(target=self._serve, name="redis_memo map", daemon=True)
+            with contextlib.suppress(RuntimeError):  # then there are fewer; without any the flows' own thread works
+                thread.start()
+                self._threads += 1
+
+    def _serve(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            if not self._halted:
+                job()
+
+    def _work(self, work: Work) -> None:
+        with self._changed:
+            inside = self._inside(work)
+        batch = self._batch
+        if batch is None:
+            compute = work.calls[0].compute
+        else:
+            given = [self._given[number] for number in work.numbers]
+
+            def compute() -> Any:
+                return batch(given)
+
+        with queueing(self._queued):
+            ended = self._unpacked(work, timed(compute, inside))
+        with self._changed:
+            self._ended += ended
+            self._changed.notify()
+
+    def _hear(self, number: int, serial: int) -> None:
+        with self._changed:
+            self._heard.append((number, serial))
+            self._changed.notify()
+
+    def _rest(self, seconds: float | None) -> Ended:
+        if not self._apart and not self._threads and not self._jobs.empty():
+            job = self._jobs.get()
+            if job is not None:
+                job()
+        end = None if seconds is None else time.monotonic() + seconds
+        with self._changed:
+            while not self._ended and not self._heard and self._interrupt is None:
+                overdue = self._overdue()
+                left = None if end is None else max(0.0, end - time.monotonic())
+                if overdue or left == 0.0:
+                    return overdue
+                self._changed.wait(self._patience(left))
+            if self._interrupt is not None:
+                raise self._interrupt
+            ended, self._ended = self._ended, []
+            while self._heard:
+                ended += self._ended_wait(*self._heard.popleft(), came=True)
+        return ended
+
+
+def _from(op: Any, flow: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    """A flow that was driven as far as this operation, from there on."""
+    try:
+        while True:
+            try:
+                result = yield op
+            except GeneratorExit:
+                flow.close()
+                raise
+            except BaseException as error:  # noqa: BLE001 - the flow decides
+                op = flow.throw(error)
+            else:
+                op = flow.send(result)
+    except StopIteration as stop:
+        return stop.value
+
+
+class Tasks(_Crew):
+    """Performs what a crowd asks for with tasks of the running loop; see `_Crew`."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._loop = asyncio.get_running_loop()
+        self._changed = asyncio.Event()
+        self._ended: Ended = []
+        self._waiting: deque[Work] = deque()
+        self._running: set[asyncio.Task[None]] = set()
+        self._cancelled: asyncio.CancelledError | None = None
+
+    async def run(self, crowd: Crowd) -> list[Any]:
+        """Run it to its end."""
+        if self._cache._sealer is None:  # noqa: SLF001
+            with contextlib.suppress(StoreError):  # met again, and reported, by the flows' first operation
+                await asyncio.to_thread(lambda: self._cache.sealer)
+        try:
+            results = await adrive(crowd.run(), self._perform)
+        finally:
+            self._let_all_go()
+        if self._cancelled is not None:
+            raise self._cancelled
+        return results  # type: ignore[no-any-return]
+
+    async def _perform(self, op: Any) -> Any:
+        kind = type(op)
+        if kind in LOCAL:
+            return self._cache.local(op)
+        if kind is Together:
+            return await self._together(op.ops)
+        if kind is Withdraw:
+            return await self._withdraw()
+        if self._cancelled is not None:
+            error, self._cancelled = self._cancelled, None
+            raise error
+        if kind is Rest:
+            return await self._rest(op.seconds)
+        if kind is Work:
+            self._hold(op)
+            self._waiting.append(op)
+            self._start()
+        elif kind is Begin:
+            answer = self._begin(op, self._hear)
+            if answer is not None:
+                self._ended.append(answer)
+        elif kind is Launch:
+            return self._spawn(self._cache.aspawn, op)
+        else:
+            assert kind is Report
+            self._report(op.done)
+        return None
+
+    async def _together(self, several: list[Any]) -> list[Any]:
+        self._asking(several)
+        if not any(type(op) in (ops.Fill, ops.Release) for op in several):
+            answers = await self._cache.aexchange(several, self._namespace)
+            self._answered(several, answers)
+            return answers
+        # A caller that is cancelled must not take with it what was computed, and cancelled once more not the release.
+        task = asyncio.ensure_future(self._cache.aexchange(several, self._namespace))
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            if task.cancelled():
+                raise
+            await asyncio.wait({task})
+            self._cancelled = error
+        answers = task.result()
+        self._answered(several, answers)
+        return answers
+
+    def _start(self) -> None:
+        while self._waiting and not self._halted and len(self._running) < (self._workers or 1):
+            task = self._loop.create_task(self._work(self._waiting.popleft()), name="redis_memo map")
+            self._running.add(task)
+            task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._start()
+
+    async def _work(self, work: Work) -> None:
+        batch = self._batch
+        if batch is None:
+            compute = work.calls[0].compute
+        else:
+            given = [self._given[number] for number in work.numbers]
+
+            def compute() -> Any:
+                return batch(given)
+
+        with queueing(self._queued):
+            answer = await atimed(compute, self._inside(work), self._cache.closed)
+        self._ended += self._unpacked(work, answer)
+        self._changed.set()
+
+    async def _withdraw(self) -> Ended:
+        self._waiting.clear()
+        for task in self._running:
+            task.cancel()
+        if self._running:
+            await asyncio.wait(set(self._running))
+        self._waits.clear()
+        ended, self._ended = self._ended, []
+        return ended
+
+    def _hear(self, number: int, serial: int) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and so is the crowd
+            self._loop.call_soon_threadsafe(self._heard, number, serial)
+
+    def _heard(self, number: int, serial: int) -> None:
+        self._ended += self._ended_wait(number, serial, came=True)
+        self._changed.set()
+
+    async def _rest(self, seconds: float | None) -> Ended:
+        end = None if seconds is None else time.monotonic() + seconds
+        while not self._ended:
+            overdue = self._overdue()
+            left = None if end is None else max(0.0, end - time.monotonic())
+            if overdue or left == 0.0:
+                return overdue
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._patience(left)):
+                    await self._changed.wait()
+        ended, self._ended = self._ended, []
+        return ended

@@ -1,0 +1,429 @@
+"""Many calls of one function, side by side.
+
+Nothing of a call's logic is repeated here. Each call has its own flow (`_core.read_through`), which reads, asks for
+the lease, computes, stores and waits. A `Crowd` runs hundreds of them in one thread, as a scheduler of coroutines
+does: what flows ask of the store is gathered for one exchange, the runs of the function are handed to workers, and
+who waits does not hold up the others. So every schedule of a crowd is one of as many single calls in as many threads
+of this process, and what is proven of these holds.
+
+What a crowd adds is only the choice of what is asked when:
+
+- Calls are begun some hundreds at a time, so that a million of them need no room for a million flows.
+- Leases are asked for when there will soon be time for their computations: who needs one of these results elsewhere
+  must not wait until a long queue is through. So two processes that map the same calls share the work.
+- Of equal calls one goes ahead; the others are handed its result, each decoded anew.
+- Results wait a moment for others, to be stored with them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from . import _ops as ops
+from ._large import Large
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+__all__ = ["AT_ONCE", "Begin", "Crowd", "Launch", "OneCall", "Report", "Rest", "Together", "Withdraw", "Work"]
+
+AT_ONCE = 500  # operations in one exchange
+ALIVE = 4 * AT_ONCE  # calls that have begun and not ended
+BYTES = 8 << 20  # of results that wait to be stored; of entries read in one exchange, as far as the last ones tell
+COMPANY = 0.05  # seconds for which a result waits for others
+FIRST = 16  # leases taken for each worker before anything is known of how long the function takes
+AHEAD = 1.0  # seconds of work for which leases are taken, once it is known
+
+
+class OneCall(Protocol):
+    """One of the calls."""
+
+    def flow(self) -> ops.Flow:
+        """Its flow; one that returns without an operation has its answer from nearer than the store."""
+
+    def compute(self) -> Any:
+        """Run the function."""
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Perform operations on the store in one exchange: a list of as many answers, a StoreError where one failed."""
+
+    ops: list[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Run the function for these calls when there is a worker; `Rest` tells how it ended, for each of them."""
+
+    numbers: tuple[int, ...]
+    calls: tuple[OneCall, ...]
+    computes: tuple[ops.Compute, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Begin to wait on behalf of one call; `Rest` tells what came."""
+
+    number: int
+    op: ops.Join | ops.Listen | ops.Wait | ops.Await
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Drive a flow of one call behind the caller: as `ops.Spawn`."""
+
+    call: OneCall
+    op: ops.Spawn
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Wait for something that was begun, at most so long: a list of (call, result), perhaps empty."""
+
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Begin nothing any more, and end what can be ended; returns what has ended, as `Rest` does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Tell the user how many calls are done."""
+
+    done: int
+
+
+Step: TypeAlias = "tuple[int, Any, bool]"  # a call, what its flow is told, and whether that is an exception
+
+
+class Crowd:
+    """Runs the flows of many calls.
+
+    Args:
+        start: Returns the call with such a number; what it raises is that call's result.
+        total: How many calls there are.
+        workers: How many runs of the function (or of the batch function) go on at once.
+        batch: How many calls one run of a batch function takes; 0 where there is none.
+        lease: Seconds that a lease lasts unless it is renewed.
+        clock: Seconds, for how long results wait.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[int], OneCall],
+        total: int,
+        *,
+        workers: int = 1,
+        batch: int = 0,
+        lease: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._start = start
+        self._total = total
+        self._workers = workers
+        self._batch = batch
+        self._company = min(COMPANY, lease / 4)
+        self._clock = clock
+        self._results: list[Any] = [None] * total
+        self._begun = self._done = self._told = 0
+        self._calls: dict[int, OneCall] = {}
+        self._flows: dict[int, Generator[Any, Any, Any]] = {}
+        self._steps: deque[Step] = deque()
+        self._asks: list[tuple[int, Any]] = []
+        self._sent: list[tuple[int, Any]] = []
+        self._unsent: list[tuple[int, Any]] = []
+        self._reads_at_once = AT_ONCE
+        # Of calls that are equal, which one asks for the lease, and who is handed its result.
+        self._entries: dict[int, str] = {}
+        self._ahead: dict[str, int] = {}
+        self._behind: dict[str, deque[tuple[int, ops.Acquire]]] = {}
+        self._landed: dict[bytes, tuple[Any, int]] = {}
+        self._wanted: deque[tuple[int, ops.Acquire]] = deque()
+        self._in_hand: set[int] = set()  # lease taken, not computed yet
+        self._most = (batch or FIRST) * workers
+        self._pace = 0.0
+        self._gathered: deque[tuple[int, ops.Compute]] = deque()
+        self._working: set[int] = set()
+        self._limited: deque[tuple[int, ops.Spawn]] = deque()
+        self._launched: set[int] = set()
+        self._fills: list[tuple[int, ops.Fill]] = []
+        self._fill_bytes = 0
+        self._fill_since = 0.0
+        self._stopped: BaseException | None = None
+
+    def run(self) -> Generator[Any, Any, list[Any]]:
+        """The flow of all of them: returns the results in order, `Raised` where a call failed.
+
+        An exception that is thrown in (an interrupt, a cancellation) ends it, after what was computed is stored and the
+        leases are given back. So does what the function raised if that is no ``Exception``.
+        """
+        try:
+            while True:
+                self._begin_more()
+                yield from self._advance()
+                if self._stopped is not None:
+                    raise self._stopped  # noqa: TRY301 - to the end that an interrupt has
+                if self._done > self._told:
+                    self._told = self._done
+                    yield Report(self._done)
+                if self._done == self._total:
+                    return self._results
+                due = self._due()
+                if due:
+                    yield from self._ask(due)
+                    continue
+                yield from self._hand_out()
+                if not self._steps and not self._may_begin():
+                    for number, result in (yield Rest(self._patience())):
+                        self._came(number, result)
+        except GeneratorExit:
+            for flow in self._flows.values():
+                flow.close()
+            raise
+        except BaseException as error:
+            yield from self._stop(error)
+            raise
+
+    # Calls begin, and end.
+
+    def _may_begin(self) -> bool:
+        return self._begun < self._total and len(self._flows) < ALIVE
+
+    def _begin_more(self) -> None:
+        if self._steps or not self._may_begin():
+            return
+        for number in range(self._begun, min(self._begun + self._reads_at_once, self._total)):
+            self._begun += 1
+            try:
+                call = self._start(number)
+                self._flows[number] = call.flow()
+            except Exception as error:  # noqa: BLE001 - as a single call would raise it
+                self._end(number, ops.Raised(error))
+            else:
+                self._calls[number] = call
+                self._steps.append((number, None, False))
+
+    def _end(self, number: int, result: Any) -> None:
+        self._flows.pop(number, None)
+        self._calls.pop(number, None)
+        self._in_hand.discard(number)
+        self._launched.discard(number)
+        self._results[number] = result
+        self._done += 1
+        if type(result) is ops.Raised and not isinstance(result.error, Exception):
+            self._stopped = self._stopped or result.error
+        entry = self._entries.pop(number, None)
+        if entry is not None and self._ahead.get(entry) == number:
+            del self._ahead[entry]
+            behind = self._behind.pop(entry, None)
+            if behind:  # it had nothing to hand on: the next one asks for itself
+                following, op = behind.popleft()
+                self._ahead[entry] = following
+                self._wanted.append((following, op))
+                if behind:
+                    self._behind[entry] = behind
+
+    # Flows go on until each of them has asked for something that takes time.
+
+    def _advance(self) -> Generator[Any, Any, None]:
+        steps, flows = self._steps, self._flows
+        while steps:
+            number, told, failed = steps.popleft()
+            flow = flows[number]
+            while True:
+                try:
+                    op = flow.throw(told) if failed else flow.send(told)
+                except StopIteration as stop:
+                    self._end(number, stop.value)
+                    break
+                except BaseException as error:  # noqa: BLE001 - the call's result
+                    self._end(number, ops.Raised(error))
+                    break
+                kind = type(op)
+                if kind is ops.Read and self._stopped is None:
+                    self._asks.append((number, op))
+                    break
+                if kind in _AT_ONCE:
+                    if kind is ops.Land:
+                        self._hand_on(number, op)
+                    told, failed = (yield op), False
+                    continue
+                if kind is ops.Join and op.token in self._landed:
+                    told, failed = self._told_by(op.token), False
+                    continue
+                if self._stopped is not None and kind not in _LAST:
+                    told, failed = self._stopped, True
+                    continue
+                if kind is ops.Spawn and (self._batch or not op.awaited):
+                    # One run for many calls has no time limit of a single call's.
+                    told, failed = (None if op.awaited else (yield Launch(self._calls[number], op))), False
+                    continue
+                self._sort_in(number, op, kind)
+                break
+
+    def _sort_in(self, number: int, op: Any, kind: type) -> None:
+        if kind is ops.Acquire:
+            entry = op.place.entry
+            self._entries[number] = entry
+            if self._ahead.setdefault(entry, number) == number:
+                self._wanted.append((number, op))
+            else:
+                self._behind.setdefault(entry, deque()).append((number, op))
+        elif kind is ops.Compute:
+            self._gathered.append((number, op))
+        elif kind is ops.Spawn:
+            self._limited.append((number, op))
+        elif kind is ops.Fill:
+            if not self._fills:
+                self._fill_since = self._clock()
+            self._fills.append((number, op))
+            self._fill_bytes += len(op.envelope)
+        elif kind in _WAITS:
+            self._asks.append((number, Begin(number, op)))
+        else:
+            self._asks.append((number, op))
+
+    def _hand_on(self, number: int, op: ops.Land) -> None:
+        """Equal calls are told how the one ahead of them ended, as if they had joined it just before."""
+        entry = self._entries.get(number)
+        if op.result is None or entry is None or self._ahead.get(entry) != number:
+            return
+        behind = self._behind.pop(entry, ())
+        if behind:
+            result = op.result
+            if isinstance(result, ops.Sealed) and isinstance(result.envelope, Large):
+                result = dataclasses.replace(result, envelope=result.envelope.settle())
+            self._landed[op.token] = result, len(behind)
+            self._steps += [(each, ops.Busy(op.token, 1.0), False) for each, _ in behind]
+
+    def _told_by(self, token: bytes) -> Any:
+        result, count = self._landed.pop(token)
+        if count > 1:
+            self._landed[token] = result, count - 1
+        return result
+
+    # What takes time: exchanges with the store, runs of the function, waiting.
+
+    def _due(self) -> list[tuple[int, Any]]:
+        """What is to be asked of the store now."""
+        due, self._asks = self._asks, []
+        room = self._most - len(self._in_hand)
+        if self._wanted and (due or 2 * room >= self._most or not self._working):
+            due += [self._wanted.popleft() for _ in range(min(room, len(self._wanted)))]
+        if self._fills and (due or not self._worth_waiting()):
+            due += self._fills
+            self._fills, self._fill_bytes = [], 0
+        return due
+
+    def _worth_waiting(self) -> bool:
+        if not self._working or len(self._fills) >= AT_ONCE or self._fill_bytes >= BYTES:
+            return False
+        return self._clock() - self._fill_since < self._company
+
+    def _patience(self) -> float | None:
+        return max(0.0, self._fill_since + self._company - self._clock()) if self._fills else None
+
+    def _ask(self, due: list[tuple[int, Any]]) -> Generator[Any, Any, None]:
+        waits = [op for _, op in due if type(op) is Begin]
+        yield from waits
+        asked = [(number, op) for number, op in due if type(op) is not Begin] if waits else due
+        self._unsent = asked
+        while self._unsent:
+            self._sent, self._unsent = _next(self._unsent)
+            yield from self._exchange()
+            self._sent = []
+
+    def _exchange(self) -> Generator[Any, Any, None]:
+        # Equal calls share one answer: who reads a large entry must not empty it for the others.
+        reads: dict[str, int] = {}
+        several: list[Any] = []
+        places = []
+        for _, op in self._sent:
+            at = len(several)
+            if type(op) is ops.Read:
+                at = reads.setdefault(op.entry, at)
+            if at == len(several):
+                several.append(op)
+            places.append(at)
+        answers = yield Together(several)
+        if len(reads) < len(places):
+            answers = [dataclasses.replace(a, settled=True) if type(a) is Large else a for a in answers]
+        if reads:
+            size = sum(len(answers[at]) for at in reads.values() if isinstance(answers[at], (bytes, memoryview, Large)))
+            self._reads_at_once = max(1, min(AT_ONCE, BYTES * len(reads) // max(size, 1)))
+        for (number, op), at in zip(self._sent, places, strict=True):
+            answer = answers[at]
+            if type(answer) is ops.Leased and type(op) is ops.Acquire:
+                self._in_hand.add(number)
+            self._steps.append((number, answer, isinstance(answer, Exception)))
+
+    def _hand_out(self) -> Generator[Any, Any, None]:
+        """Give the workers what there is to compute."""
+        size = self._batch or 1
+        while self._gathered and (len(self._gathered) >= size or not self._may_begin()):
+            some = [self._gathered.popleft() for _ in range(min(size, len(self._gathered)))]
+            numbers = tuple(number for number, _ in some)
+            self._working.update(numbers)
+            yield Work(numbers, tuple(self._calls[number] for number in numbers), tuple(op for _, op in some))
+        while self._limited and len(self._launched) < self._workers:
+            number, op = self._limited.popleft()
+            self._launched.add(number)
+            self._steps.append((number, (yield Launch(self._calls[number], op)), False))
+
+    def _came(self, number: int, result: Any) -> None:
+        """Something has ended: a wait, or a run of the function, which tells how long such a run takes."""
+        self._steps.append((number, result, False))
+        if number not in self._working:
+            return
+        self._working.discard(number)
+        self._in_hand.discard(number)
+        if type(result) is ops.Computed and not self._batch:
+            self._pace = result.seconds if not self._pace else 0.8 * self._pace + 0.2 * result.seconds
+            self._most = self._workers * max(1, min(AT_ONCE, int(AHEAD / max(self._pace, 1e-6))))
+
+    # The end before the end.
+
+    def _stop(self, error: BaseException) -> Generator[Any, Any, None]:
+        """Store what is computed, give back the leases, and let every flow clean up."""
+        self._stopped = error
+        ended: list[tuple[int, Any]] = yield Withdraw()
+        told = {number for number, _ in ended} | {number for number, _ in self._fills}
+        last = [(number, op) for number, op in [*self._sent, *self._unsent, *self._asks] if type(op) in _LAST]
+        told |= {number for number, _ in last} | {number for number, _, _ in self._steps}
+        self._sent, self._unsent, self._asks = [], [], last
+        self._steps += [(number, result, False) for number, result in ended if number in self._flows]
+        self._steps += [(number, error, True) for number in self._flows if number not in told]
+        self._wanted.clear()
+        self._behind.clear()
+        self._gathered.clear()
+        self._limited.clear()
+        self._working.clear()
+        while self._flows:
+            yield from self._advance()
+            due, self._asks = [*self._asks, *self._fills], []
+            self._fills, self._fill_bytes = [], 0
+            if not due:
+                break
+            yield from self._ask(due)
+
+
+def _next(asked: list[tuple[int, Any]]) -> tuple[list[tuple[int, Any]], list[tuple[int, Any]]]:
+    """What goes out with the next exchange, and what after it: results only until they are many bytes."""
+    size = 0
+    for at, (_, op) in enumerate(asked):
+        size += len(op.envelope) if type(op) is ops.Fill else 0
+        if at == AT_ONCE or (size > BYTES and at):
+            return asked[:at], asked[at:]
+    return asked, []
+
+
+_AT_ONCE = frozenset({ops.Clock, ops.Chance, ops.Rally, ops.TakeToken, ops.Held, ops.Land})
+_WAITS = frozenset({ops.Join, ops.Listen, ops.Wait, ops.Await})
+_LAST = frozenset({ops.Fill, ops.Release})  # what is still asked of the store where a crowd is stopped
