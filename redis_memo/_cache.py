@@ -29,6 +29,7 @@ from ._envelope import Sealer
 from ._flight import Flight
 from ._identity import namespace_prefix
 from ._leases import Leases
+from ._near import CHANGES, changed
 from ._push import until, until_async
 from ._tags import some_tags
 from .errors import StoreError
@@ -105,12 +106,12 @@ class Cache:
 
     def run(self, flow: ops.Flow, compute: Callable[[], Any] | None = None, namespace: str = "") -> Any:
         """Drive a flow from this thread; ``compute`` is what `ops.Compute` runs."""
-        backend = self.backend.perform
+        backend = self._ask
 
         def perform(op: Any) -> Any:
             kind = type(op)
             if kind is ops.Read:
-                return backend(op)
+                return self.backend.perform(op)
             if kind is ops.Compute:
                 assert compute is not None
                 return self._compute(compute, op)
@@ -165,12 +166,12 @@ class Cache:
         self, flow: ops.Flow, compute: Callable[[], Awaitable[Any]] | None = None, namespace: str = ""
     ) -> Any:
         """As `run`, from this task."""
-        backend = self.backend.aperform
+        backend = self._aask
 
         async def perform(op: Any) -> Any:
             kind = type(op)
             if kind is ops.Read:
-                return await backend(op)
+                return await self.backend.aperform(op)
             if kind is ops.Compute:
                 assert compute is not None
                 return await self._acompute(compute, op)
@@ -220,6 +221,21 @@ class Cache:
             with contextlib.suppress(StoreError):  # met again, and reported, by the flow's first operation
                 await asyncio.to_thread(lambda: self.sealer)
         return await adrive(flow, perform)
+
+    def _ask(self, op: Any) -> Any:
+        """Perform an operation on the store; before its caller goes on, this process keeps nothing that it changed."""
+        try:
+            return self.backend.perform(op)
+        finally:
+            if type(op) in CHANGES:
+                changed(op)
+
+    async def _aask(self, op: Any) -> Any:
+        try:
+            return await self.backend.aperform(op)
+        finally:
+            if type(op) in CHANGES:
+                changed(op)
 
     async def _arelease(self, op: ops.Release) -> Any:
         try:

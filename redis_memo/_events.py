@@ -99,8 +99,12 @@ class Stats:
         for field, value in CacheInfo._field_defaults.items():
             setattr(self, field, value)
 
-    def info(self, breaker: str, currsize: int | None = None) -> CacheInfo:
-        """The counters as a tuple."""
+    def info(self, breaker: str, currsize: int | None = None, near: tuple[int, float] | None = None) -> CacheInfo:
+        """The counters as a tuple, with the hits in this process's memory and the seconds that these saved."""
         with self._lock:
             values = {field: getattr(self, field) for field in CacheInfo._fields}
+        if near is not None:
+            values["hits"] += near[0]
+            values["near_hits"] = near[0]
+            values["seconds_saved"] += near[1]
         return CacheInfo(**{**values, "breaker": breaker, "currsize": currsize})

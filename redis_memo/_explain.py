@@ -53,6 +53,7 @@ class Explanation:
         size: Bytes stored.
         lease_seconds: Seconds that a computation's lease has left before it must be renewed.
         fresh_for: Seconds until its soft expiry; below zero it is stale.
+        near: Whether this process holds it, so that a call would not ask Redis.
         expiry: Why it was given the lifetime that it has; empty where the policy does not say.
     """
 
@@ -69,6 +70,7 @@ class Explanation:
     lease_seconds: float | None = None
     fresh_for: float | None = None
     expiry: str = ""
+    near: bool = False
 
     def __str__(self) -> str:
         lines = [self.function, f"  key      {self.key}", f"  server   {self.server}"]
@@ -84,7 +86,7 @@ class Explanation:
                 state += f", stale in {self.fresh_for:.0f} s" if self.fresh_for > 0 else ", stale"
         if self.lease_seconds is not None:
             state += f", being computed (lease renewed within {self.lease_seconds:.1f} s)"
-        lines.append(f"  entry    {state}")
+        lines.append(f"  entry    {state}{', held by this process' if self.near else ''}")
         lines += [f"  {'' if number else 'expiry':8} {line}" for number, line in enumerate(self.expiry.splitlines())]
         return "\n".join(lines)
 
@@ -122,6 +124,7 @@ def explain(call: Invocation) -> ops.Flow:
         "key": place.entry,
         "parts": _parts(call),
         "server": call.memo.cache.backend.where,
+        "near": call.memo.near is not None and call.memo.near.holds(call.digest),
     }
     try:
         standing = yield ops.Inspect(place)

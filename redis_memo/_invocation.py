@@ -24,9 +24,10 @@ from ._envelope import LARGEST, Stamp
 from ._events import CacheInfo, Stats
 from ._identity import function_identity, key_prefix, version_part
 from ._large import Bytes, Envelope, Large
+from ._near import Near, bounds
 from ._policy import Call, TTLPolicy, as_policy, resolve
 from ._source import qualified_name
-from ._spec import Look, Standing
+from ._spec import Filling, Look, Standing
 from ._survey import FIRST, Columns, some_columns
 from ._tags import Tags, tag_tokens
 from .errors import (
@@ -77,6 +78,7 @@ class Memo:
         early: float,
         soft_timeout: object,
         hard_timeout: object,
+        near: object,
         compress: Compression,
         on_error: OnError,
         cache: Cache | None,
@@ -107,6 +109,7 @@ class Memo:
             raise ConfigurationError("soft_timeout= has to be shorter than hard_timeout=")
         self.compress = compress
         self.on_error = on_error
+        self.near = (limit := bounds(near)) and Near(limit)
         self.stats = Stats()
         self.callkey = CallKey(function, key=key, ignore=ignore)
         self.bind = self.callkey.binder.bind
@@ -123,8 +126,8 @@ class Memo:
         self._options: dict[str, Any] = {
             "namespace": namespace, "ttl": ttl, "name": name, "version": version, "key": key, "ignore": ignore,
             "cache_if": cache_if, "tags": tags, "stale": stale, "stale_if_error": stale_if_error, "early": early,
-            "soft_timeout": soft_timeout, "hard_timeout": hard_timeout, "compress": compress, "on_error": on_error,
-            "cache": cache,
+            "soft_timeout": soft_timeout, "hard_timeout": hard_timeout, "near": near, "compress": compress,
+            "on_error": on_error, "cache": cache,
         }  # fmt: skip
 
     def __reduce__(self) -> Any:
@@ -174,7 +177,14 @@ class Memo:
 
     def info(self, currsize: int | None = None) -> CacheInfo:
         """The counters, and how the server is."""
-        return self.stats.info(self.cache.backend.breaker.state, currsize)
+        near = self.near.totals() if self.near else None
+        return self.stats.info(self.cache.backend.breaker.state, currsize, near)
+
+    def start_counting(self) -> None:
+        """Count from zero."""
+        self.stats.clear()
+        if self.near is not None:
+            self.near.start_counting()
 
     @property
     def raises(self) -> bool:
@@ -264,8 +274,12 @@ class Invocation:
         if self.memo.policy is None:
             self.memo.lifetime()  # that there is none is said before the work is done, not after
 
-    def hit(self, entry: str, envelope: Envelope) -> Any:
+    def filling(self) -> Filling | None:
         """See `Spec`; so for those that follow."""
+        return None
+
+    def hit(self, entry: str, envelope: Envelope) -> Any:
+        """The value in an envelope."""
         opened = self.memo.cache.sealer.open(entry, envelope)
         value = loads(opened.meta, opened.buffers, trusted=opened.trusted)
         self.memo.stats.hit(opened.stamp.compute)
