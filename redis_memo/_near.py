@@ -23,6 +23,7 @@ import re
 import threading
 import time
 import weakref
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from . import _clock as clock
@@ -96,12 +97,13 @@ class Kept:
         until: Seconds since 1970 until when ``value`` is served without asking the store; 0 where there is a ``make``.
         lent: The same for ``make``.
         deadline: When it ends, the gate aside.
-        hits: How often it was served.
+        hits: How often it was served; a float, see `_near_call`.
     """
 
     __slots__ = (
         "deadline",
         "digest",
+        "gone",
         "hits",
         "lent",
         "make",
@@ -127,11 +129,21 @@ class Kept:
         self.seconds = seconds
         self.tokens = tokens
         self.until = self.lent = 0.0
-        self.hits = self.seen = self.told = 0
+        self.hits = self.seen = self.told = 0.0
+        self.gone: deque[tuple[float, float]] | None = None
         self.digest = ""
         self.path: tuple[Any, ...] | None = None
         self.newer: Kept | None = None
         self.older: Kept | None = None
+
+    def __del__(self) -> None:
+        # Not when it is dropped: another thread may hold it, and be about to count.
+        if self.gone is not None:
+            self.gone.append((self.hits, self.seconds))
+
+    def __reduce__(self) -> Any:
+        # cloudpickle takes functions by value, and with a generated one what its table holds: nothing for elsewhere.
+        return _ended, ()
 
     def open(self, gate: Gate) -> None:
         """Let it be served for as long as the gate says by now."""
@@ -140,6 +152,10 @@ class Kept:
             self.until = until
         else:
             self.lent = until
+
+
+def _ended() -> Kept:
+    return Kept(None, None, 0, deadline=0.0, seconds=0.0, tokens=b"")
 
 
 class Near:
@@ -171,8 +187,8 @@ class Near:
         self._size = 0
         self._generation = 0
         self._epochs = [0] * BUCKETS
-        self._gone_hits = 0
-        self._gone_seconds = 0.0
+        self._gone: deque[tuple[float, float]] = deque()
+        self._gone_hits = self._gone_seconds = 0.0
         self._gate = None
 
     def attach(self, prefix: str, gate: Gate) -> bool:
@@ -200,9 +216,7 @@ class Near:
             return None
         gate = self._gate
         if gate is not None and now < kept.deadline and now < gate.until:
-            # Nothing is called between the look-up above and this line where an entry that goes is summed up, so the
-            # interpreter switches to no other thread: see `_near_call`.
-            kept.hits += 1
+            kept.hits += 1.0
             kept.open(gate)
             return kept
         if now >= kept.deadline:
@@ -219,9 +233,17 @@ class Near:
     def totals(self) -> tuple[int, float]:
         """How many hits there were, and what computing their values took."""
         with self._lock:
+            self._sum_up()
             live = [(kept.hits, kept.seconds) for kept in self._entries.values()]
             hits, seconds = self._gone_hits, self._gone_seconds
-        return hits + sum(n for n, _ in live), seconds + sum(n * each for n, each in live)
+        return int(hits + sum(n for n, _ in live)), seconds + sum(n * each for n, each in live)
+
+    def _sum_up(self) -> None:
+        """Add what those that are gone were hit."""
+        while self._gone:
+            hits, seconds = self._gone.popleft()
+            self._gone_hits += hits
+            self._gone_seconds += hits * seconds
 
     def visited(self) -> list[str]:
         """The digests of the entries that were hit since this was last asked and are still kept."""
@@ -270,7 +292,7 @@ class Near:
                 self._size + kept.size > self.limit.size or (most is not None and len(self._entries) >= most)
             ):
                 self._evict()
-            kept.digest, kept.path = digest, path
+            kept.digest, kept.path, kept.gone = digest, path, self._gone
             kept.open(gate)
             kept.older = self._newest
             if self._newest is not None:
@@ -312,8 +334,7 @@ class Near:
         self._size -= kept.size
         if kept.path is not None:
             _prune(self.table, kept.path)
-        self._gone_hits += kept.hits
-        self._gone_seconds += kept.hits * kept.seconds
+        self._sum_up()
 
     # Dropping. From the return of each of these on, nothing that was read before is found, nor kept.
 
@@ -341,8 +362,6 @@ class Near:
         with self._lock:
             self._generation += 1
             for kept in self._entries.values():
-                self._gone_hits += kept.hits
-                self._gone_seconds += kept.hits * kept.seconds
                 kept.newer = kept.older = None
             self._entries.clear()
             self.table.clear()
@@ -352,9 +371,10 @@ class Near:
     def start_counting(self) -> None:
         """Count from zero."""
         with self._lock:
-            self._gone_hits, self._gone_seconds = 0, 0.0
+            self._gone.clear()
+            self._gone_hits = self._gone_seconds = 0.0
             for kept in self._entries.values():
-                kept.hits = kept.seen = kept.told = 0
+                kept.hits = kept.seen = kept.told = 0.0
 
 
 def _bucket(digest: str) -> int:

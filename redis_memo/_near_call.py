@@ -5,15 +5,20 @@ of that costs time of ours. The body walks `Near.table`, one step for an argumen
 one (its type, then itself); where the chain ends, or what it finds is past its time, the call goes its usual way::
 
     def quote(symbol, exchange="NSE"):
-        now = clock()
         try:
-            kept = table[symbol] if type(symbol) is str else table[type(symbol)][symbol]
-            kept = kept[exchange] if type(exchange) is str else kept[type(exchange)][exchange]
-            if now < kept.until:
-                kept.hits += 1
+            if type(symbol) is str:
+                kept = table[symbol]
+            else:
+                kept = table[type(symbol)][symbol]
+            if type(exchange) is str:
+                kept = kept[exchange]
+            else:
+                kept = kept[type(exchange)][exchange]
+            if kept.until > clock():
+                kept.hits += 1.0
                 return kept.value
-            if now < kept.lent:
-                kept.hits += 1
+            if kept.lent > clock():
+                kept.hits += 1.0
                 return kept.make()
         except Exception:
             pass
@@ -24,8 +29,9 @@ and the like by exact type, of which equal ones are encoded alike. Zero (of two 
 that is not in the table ends the walk before anything is asked of the object, so that no hash or comparison of a
 user's class is ever called.
 
-Counting needs no lock. Since Python 3.10 the interpreter switches threads at calls and backward jumps only, of which
-there are none between the last step of the walk and the counter's new value. The clock is therefore read first.
+Counting needs no lock: since Python 3.10 the interpreter switches threads at calls and backward jumps only, of which
+there are none between reading and writing a counter. An entry that is dropped is summed up when nobody holds it any
+more. The counter is a float because CPython makes those faster than ints (exact up to 2**53).
 """
 
 from __future__ import annotations
@@ -50,21 +56,20 @@ _EXACT: Final = frozenset({str, int, bool, type(None), bytes, dt.date, dt.timede
 _TEMPLATE: Final = """
 def factory({clock}, {table}, {type}, {str}, {wrong}, {slow}):
     {define} call({parameters}):
-        {now} = {clock}()
         try:
 {walk}
-            if {now} < {kept}.until:
-                {kept}.hits += 1
+            if {kept}.until > {clock}():
+                {kept}.hits += 1.0
                 return {kept}.value
-            if {now} < {kept}.lent:
-                {kept}.hits += 1
+            if {kept}.lent > {clock}():
+                {kept}.hits += 1.0
                 return {kept}.make()
         except {wrong}:
             pass
         return {wait}{slow}({arguments})
     return call
 """
-_OURS: Final = ("clock", "table", "type", "str", "wrong", "slow", "now", "kept")
+_OURS: Final = ("clock", "table", "type", "str", "wrong", "slow", "kept")
 
 
 def path(callkey: CallKey, values: Sequence[object]) -> tuple[Any, ...] | None:
@@ -127,6 +132,11 @@ def _walk(names: Sequence[str], ours: dict[str, str]) -> list[str]:
         return [f"{kept} = {at}[None]"]
     lines = []
     for name in names:
-        lines.append(f"{kept} = {at}[{name}] if {kind}({name}) is {string} else {at}[{kind}({name})][{name}]")
+        lines += [
+            f"if {kind}({name}) is {string}:",
+            f"    {kept} = {at}[{name}]",
+            "else:",
+            f"    {kept} = {at}[{kind}({name})][{name}]",
+        ]
         at = kept
     return lines
