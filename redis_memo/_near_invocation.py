@@ -93,7 +93,16 @@ def quick(memo: Memo, *, waits: bool) -> FunctionType | None:
         value = call.near_value()
         return await memo.cache.arun(call.flow(), call.compute, memo.namespace) if value is ELSEWHERE else value
 
-    made = near_call(memo.callkey, near.table, aslow if waits else slow, waits=waits) or (aslow if waits else slow)
+    # Its globals may be exchanged for the function's own: these two use none.
+    def plain(*args: Any, **kwargs: Any) -> Any:
+        return slow(*args, **kwargs)
+
+    async def aplain(*args: Any, **kwargs: Any) -> Any:
+        return await aslow(*args, **kwargs)
+
+    made: Any = near_call(memo.callkey, near.table, aslow if waits else slow, waits=waits)
+    if made is None:
+        made = aplain if waits else plain
     shown = memo.callkey.binder.bind
     made.__name__, made.__qualname__ = shown.__name__, shown.__qualname__
     return made  # type: ignore[return-value]
