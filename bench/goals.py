@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import data, hits, keys, link_hits, memory, values
+from . import data, hits, keys, link_hits, memory, near, values
 from .results import OURS, Ratio, Record, Results, quartiles
 from .subjects import Gzip, Pickle, Records, Zstd
 
@@ -79,6 +79,11 @@ GOALS = [
     Goal("peak memory of storing, in frames", memory.PART, memory.CASE, f"store: {memory.ABOVE}", 1.6, None),
     Goal("small hit, of a bare redis-py GET", hits.PART, hits.CASE, hits.MEDIAN, 1.2, hits.BareGet.name),
     Goal("small hit, of the best peer on Redis", hits.PART, hits.CASE, hits.MEDIAN, 1, REDIS),
+    *(
+        Goal(f"near hit, {case}, of {against}", near.PART, case, near.QUANTITY, bound, against)
+        for case in near.CASES
+        for against, bound in ((near.LRU, 2.5), (near.CACHEBOX, 0.5))
+    ),
     Goal("key of four scalars, of joblib.hash", keys.PART, "four scalars", keys.QUANTITY, 0.5, keys.JOBLIB),
     *(
         Goal(f"key of an {case}, of joblib.hash", keys.PART, case, keys.QUANTITY, 0.2, keys.JOBLIB)

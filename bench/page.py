@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
-from . import hits, keys, link_hits, memory, processes, stampede, values
+from . import hits, keys, link_hits, memory, near, processes, stampede, values
 from .results import OURS, Results
 from .tables import against, count, goals, grid, lost, plain, times
 
@@ -33,6 +33,8 @@ def _sections(results: Results) -> Iterator[str]:
         yield f"## Keys\n\n{_KEYS}\n\n{_shown(results, 'keys', keys.PART, keys.QUANTITY)}"
     if results.cases(hits.PART, hits.MEDIAN):
         yield f"## A small hit\n\n{_HITS}\n\n{_plot('small', 'Small hits')}\n\n{_small(results)}"
+    if results.cases(near.PART, near.QUANTITY):
+        yield f"## A near hit\n\n{_NEAR}\n\n{against(results, near.PART, near.QUANTITY, OURS)}"
     if results.cases(processes.PART, processes.QUANTITY):
         shown = _shown(results, "processes", processes.PART, processes.QUANTITY)
         yield f"## Several processes\n\n{_PROCESSES}\n\n{shown}"
@@ -117,6 +119,11 @@ lie ready. Multiples of redis_memo's."""
 
 _HITS = """`quote("INFY")` with four parameters returns a dict of four items. Multiples of a bare redis-py GET of redis_memo's own
 entry, with the median of single calls and with the slow end, each in its turn."""
+
+_NEAR = """
+With `near=True` a hit is answered from the process's own memory. The others here keep everything there: they share
+nothing with other processes, hear of no change, never look at a clock and give everybody the same object.
+""".strip()
 
 _PROCESSES = """Each process calls again and again; all hit one entry. Multiples of redis_memo's wall time a hit, over all processes
 together: more than 1 is less throughput."""

@@ -63,10 +63,10 @@ class NearInvocation(Invocation):
         return NearFilling(near, self.digest, ticket, where, self._decoder(), ages=bool(self.ages), early=memo.early)
 
     def _decoder(self) -> Callable[[Bytes], Any]:
-        sealer, entry = self.memo.cache.sealer, self.entry
+        memo, entry = self.memo, self.entry
 
         def decode(envelope: Bytes) -> Any:
-            opened = sealer.open(entry, envelope)
+            opened = memo.cache.sealer.open(entry, envelope)
             return loads(opened.meta, opened.buffers, trusted=opened.trusted)
 
         return decode
@@ -105,4 +105,4 @@ def quick(memo: Memo, *, waits: bool) -> FunctionType | None:
         made = aplain if waits else plain
     shown = memo.callkey.binder.bind
     made.__name__, made.__qualname__ = shown.__name__, shown.__qualname__
-    return made  # type: ignore[return-value]
+    return made  # type: ignore[no-any-return]

@@ -188,7 +188,7 @@ def test_hits_are_counted_right_by_many_threads(memo):
 
 
 class Text(str):
-    pass
+    __slots__ = ()
 
 
 class Level(enum.StrEnum):
@@ -280,7 +280,7 @@ def test_a_key_function_is_asked_at_every_call(memo):
 
 def test_parameters_may_have_any_name(memo):
     @memo()
-    def odd(_clock, _table, _kept, table, type, str, slow, *, Exception="e", _slow=1):
+    def odd(_clock, _table, _kept, table, type, str, slow, *, Exception="e", _slow=1):  # noqa: A002
         return _clock, type, str, Exception, _slow
 
     args = ("a", "b", "c", "d", "e", "f", "g")

@@ -285,3 +285,21 @@ configure("redis://localhost", calendar={"NSE": {date(2027, 1, 26): "closed"}})
 market_aware(to="to_date")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 market.phase("NSE", "2026-11-08")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 ttl.until(830)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+# -------------------------------------------------------------------------------------------------------------- near
+
+
+@redis_cached(namespace="typing", ttl=60, near=True)
+def near_price(symbol: str) -> float:
+    return 1.0
+
+
+@redis_cached(namespace="typing", ttl=60, near="64mb")
+async def anear_price(symbol: str) -> float:
+    return 1.0
+
+
+assert_type(near_price("INFY"), float)
+redis_cached(namespace="typing", near=10_000)
+redis_cached(namespace="typing", near=1.5)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
