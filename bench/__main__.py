@@ -15,7 +15,7 @@ import redis
 
 import bench
 
-from . import hits, keys, link_hits, many, memory, page, plots, processes, stampede, values
+from . import hits, keys, link_hits, many, memory, near, page, plots, processes, stampede, values
 from .crew import silence
 from .measure import QUICK, Bench, Scale
 from .peers import PEERS
@@ -26,6 +26,7 @@ PARTS = {
     "values": values.measure,
     "keys": keys.measure,
     "hits": hits.measure,
+    "near": near.measure,
     "link": link_hits.measure,
     "many": many.measure,
     "processes": processes.measure,

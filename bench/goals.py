@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import data, hits, keys, link_hits, many, memory, values
+from . import data, hits, keys, link_hits, many, memory, near, values
 from .results import OURS, Ratio, Record, Results, quartiles
 from .subjects import Gzip, Pickle, Records, Zstd
 
@@ -82,6 +82,11 @@ GOALS = [
     Goal("hit with maxsize=, of one without", hits.PART, hits.BOUNDED, hits.TRACKED, 1.05, hits.UNBOUNDED),
     Goal("map() of 500 stored calls, of single hits", many.PART, many.NEAR, many.QUANTITY, 1 / 4, many.SINGLE),
     Goal("map() over a link of 1 ms, of single hits", many.PART, many.FAR, many.QUANTITY, 1 / 50, many.SINGLE),
+    *(
+        Goal(f"near hit, {case}, of {against}", near.PART, case, near.QUANTITY, bound, against)
+        for case in near.CASES
+        for against, bound in ((near.LRU, 2.5), (near.CACHEBOX, 0.5))
+    ),
     Goal("key of four scalars, of joblib.hash", keys.PART, "four scalars", keys.QUANTITY, 0.5, keys.JOBLIB),
     *(
         Goal(f"key of an {case}, of joblib.hash", keys.PART, case, keys.QUANTITY, 0.2, keys.JOBLIB)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
-from . import hits, keys, link_hits, many, memory, processes, stampede, values
+from . import hits, keys, link_hits, many, memory, near, processes, stampede, values
 from .results import OURS, Results
 from .tables import against, count, goals, grid, lost, plain, times
 
@@ -35,6 +35,8 @@ def _sections(results: Results) -> Iterator[str]:
         yield f"## A small hit\n\n{_HITS}\n\n{_plot('small', 'Small hits')}\n\n{_small(results)}"
     if results.cases(many.PART, many.QUANTITY):
         yield f"## Many calls at once\n\n{_MANY}\n\n{against(results, many.PART, many.QUANTITY, OURS)}"
+    if results.cases(near.PART, near.QUANTITY):
+        yield f"## A near hit\n\n{_NEAR}\n\n{against(results, near.PART, near.QUANTITY, OURS)}"
     if results.cases(processes.PART, processes.QUANTITY):
         shown = _shown(results, "processes", processes.PART, processes.QUANTITY)
         yield f"## Several processes\n\n{_PROCESSES}\n\n{shown}"
@@ -122,6 +124,11 @@ entry, with the median of single calls and with the slow end, each in its turn."
 
 _MANY = """`quote.map(symbols)` for 500 symbols, all of them stored, and the same 500 calls one after the other; on loopback, and
 over a link that takes a millisecond each way. Multiples of redis_memo's `map`."""
+
+_NEAR = """
+With `near=True` a hit is answered from the process's own memory. The others here keep everything there: they share
+nothing with other processes, hear of no change, never look at a clock and give everybody the same object.
+""".strip()
 
 _PROCESSES = """Each process calls again and again; all hit one entry. Multiples of redis_memo's wall time a hit, over all processes
 together: more than 1 is less throughput."""

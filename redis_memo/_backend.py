@@ -32,6 +32,7 @@ from ._drive import adrive, drive
 from ._failures import crowded, excused, translated
 from ._hook import Hook
 from ._push import Listener
+from ._tracking import Tracker
 from ._wire import LEAST, LOST, AsyncWire, Limit, LoopWires, RefusedClient, Wire, timed, timed_async
 from .errors import ConfigurationError, StoreError, StoreUnavailable
 
@@ -64,6 +65,7 @@ class Backend:
         breaker: Whether it is asked at all.
         hook: Tells the user of events.
         listener: Wakes who waits.
+        tracker: Hears of what others change.
         generation: Counts the connections, after each of which the server may be another one.
 
     Raises:
@@ -93,6 +95,7 @@ class Backend:
         self.listener = Listener(self._connect_listener)
         self.hook = Hook(self._settings.on_event)
         self.breaker = Breaker(self._probe, self._timeout, self.hook)
+        self.tracker = Tracker(self._connect_listener, lambda: self.where, self.hook)
         self.generation = 0
 
     # Where the server is.
@@ -466,6 +469,7 @@ class Backend:
         """Close this process's connections of threads; those of event loops close with their loops."""
         self.breaker.close()
         self.listener.close()
+        self.tracker.close()
         self._drop_idle()
 
 

@@ -30,6 +30,7 @@ from ._flight import Flight
 from ._identity import namespace_prefix, registry
 from ._inside import atimed, held, outside, timed
 from ._leases import Leases
+from ._near import CHANGES, changed
 from ._push import until, until_async
 from ._tags import some_tags
 from ._touches import Touches
@@ -114,12 +115,12 @@ class Cache:
 
     def run(self, flow: ops.Flow, compute: Callable[[], Any] | None = None, namespace: str = "") -> Any:
         """Drive a flow from this thread; ``compute`` is what `ops.Compute` runs."""
-        backend = self.backend.perform
+        backend = self._ask
 
         def perform(op: Any) -> Any:
             kind = type(op)
             if kind is ops.Read:
-                return backend(op)
+                return self.backend.perform(op)
             if kind is ops.Compute:
                 assert compute is not None
                 return self._compute(compute, op)
@@ -158,12 +159,12 @@ class Cache:
         self, flow: ops.Flow, compute: Callable[[], Awaitable[Any]] | None = None, namespace: str = ""
     ) -> Any:
         """As `run`, from this task."""
-        backend = self.backend.aperform
+        backend = self._aask
 
         async def perform(op: Any) -> Any:
             kind = type(op)
             if kind is ops.Read:
-                return await backend(op)
+                return await self.backend.aperform(op)
             if kind is ops.Compute:
                 assert compute is not None
                 return await self._acompute(compute, op)
@@ -240,6 +241,21 @@ class Cache:
 
         return job if self._workers.start_task(job, work, queue=op.awaited) else None
 
+    def _ask(self, op: Any) -> Any:
+        """Perform an operation on the store; before its caller goes on, this process keeps nothing that it changed."""
+        try:
+            return self.backend.perform(op)
+        finally:
+            if type(op) in CHANGES:
+                changed(op)
+
+    async def _aask(self, op: Any) -> Any:
+        try:
+            return await self.backend.aperform(op)
+        finally:
+            if type(op) in CHANGES:
+                changed(op)
+
     async def _arelease(self, op: ops.Release) -> Any:
         try:
             return await self.backend.aperform(op)
@@ -306,7 +322,10 @@ class Cache:
     def exchange(self, several: list[Any], namespace: str) -> list[Any]:
         """Perform them from this thread; as in `run`, a function's first write comes after its namespace's note."""
         due = self._enroll_before(several, namespace)
-        answers = self.backend.perform_many(several if due is None else [due, *several])
+        try:
+            answers = self.backend.perform_many(several if due is None else [due, *several])
+        finally:
+            _all_changed(several)
         again = self._exchanged(several, answers, due, namespace)
         if again is None:
             return answers
@@ -315,7 +334,10 @@ class Cache:
     async def aexchange(self, several: list[Any], namespace: str) -> list[Any]:
         """As `exchange`, from a task."""
         due = self._enroll_before(several, namespace)
-        answers = await self.backend.aperform_many(several if due is None else [due, *several])
+        try:
+            answers = await self.backend.aperform_many(several if due is None else [due, *several])
+        finally:
+            _all_changed(several)
         again = self._exchanged(several, answers, due, namespace)
         if again is None:
             return answers
@@ -332,11 +354,15 @@ class Cache:
         if due is not None:
             self._noted_late(due, [answers.pop(0)], several, answers)
         lost = None
-        for op, answer in zip(several, answers, strict=True):
+        for number, op in enumerate(several):
+            answer = answers[number]
             if isinstance(answer, StoreError):
                 if type(op) is ops.Release:
                     self._leases.owe(op, self.settings.lease)
-            elif due is None and _nothing_was_listed(answer) and type(op) in _WRITES:
+                continue
+            if type(op) in _KEPT:
+                answer = answers[number] = self.touches.kept(op, answer)
+            if due is None and _nothing_was_listed(answer) and type(op) in _WRITES:
                 lost = ops.Enroll(registry(namespace), op.place.prefix)
         return lost
 
@@ -433,6 +459,12 @@ class Cache:
         self.backend.close()
 
 
+def _all_changed(several: list[Any]) -> None:
+    for op in several:
+        if type(op) in CHANGES:
+            changed(op)
+
+
 def _ended(job: Job) -> Any:
     return ops.Finished(ops.Raised(asyncio.CancelledError())) if job.future.cancelled() else job.future.result()
 
@@ -457,6 +489,7 @@ _LOCAL: dict[type, Callable[[Cache, Any], Any]] = {
 LOCAL = frozenset(_LOCAL)
 WAITS = frozenset({ops.Join, ops.Listen, ops.Wait, ops.Await})
 _WRITES = frozenset({ops.Acquire, ops.Seize, ops.Put})
+_KEPT = frozenset({ops.Fill, ops.Put})
 
 _all: weakref.WeakSet[Cache] = weakref.WeakSet()
 

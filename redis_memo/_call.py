@@ -30,7 +30,7 @@ from .errors import ConfigurationError, KeyingError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-__all__ = ["ABSENT", "Binder", "CallKey", "Match", "kind", "make_binder"]
+__all__ = ["ABSENT", "Binder", "CallKey", "Match", "kind", "make_binder", "spelled"]
 
 _Kind = inspect._ParameterKind  # noqa: SLF001  (its members are public, its name is not)
 _POSITIONAL_ONLY, _POSITIONAL_OR_KEYWORD, _VAR_POSITIONAL, _KEYWORD_ONLY, _VAR_KEYWORD = _Kind
@@ -150,12 +150,10 @@ def _signature(function: Callable[..., object]) -> tuple[inspect.Signature, bool
     return shown, True
 
 
-def _generate(parameters: Sequence[inspect.Parameter], default: object) -> types.FunctionType:
-    """Make a function of these parameters that returns their values.
-
-    Its text holds nothing but the parameters' names, so no name can clash. Defaults are set on the function:
-    ``default`` for all of them, or where it is None the parameters' own.
-    """
+def spelled(
+    parameters: Sequence[inspect.Parameter], default: object
+) -> tuple[str, tuple[object, ...], dict[str, object]]:
+    """The text of parameters, nothing but their names; and what to set as defaults: ``default``, if None their own."""
     text: list[str] = []
     defaults: list[object] = []
     keyword_defaults: dict[str, object] = {}
@@ -175,12 +173,16 @@ def _generate(parameters: Sequence[inspect.Parameter], default: object) -> types
         before = own
     if before is _POSITIONAL_ONLY:
         text.append("/")
-    values = "".join(f"{parameter.name}, " for parameter in parameters)
-    namespace: dict[str, Any] = {}
-    exec(f"def bind({', '.join(text)}): return ({values})", namespace)  # noqa: S102  (identifiers of a signature only)
+    return ", ".join(text), tuple(defaults), keyword_defaults
+
+
+def _generate(parameters: Sequence[inspect.Parameter], default: object) -> types.FunctionType:
+    """Make a function of these parameters that returns their values."""
+    text, defaults, keyword_defaults = spelled(parameters, default)
+    values, namespace = "".join(f"{parameter.name}, " for parameter in parameters), dict[str, Any]()
+    exec(f"def bind({text}): return ({values})", namespace)  # noqa: S102  (identifiers of a signature only)
     bind: types.FunctionType = namespace["bind"]
-    bind.__defaults__ = tuple(defaults)
-    bind.__kwdefaults__ = keyword_defaults
+    bind.__defaults__, bind.__kwdefaults__ = defaults, keyword_defaults
     return bind
 
 
@@ -283,6 +285,11 @@ class CallKey:
         self._by_name = None if key is None else self._hook_parameters(key)
         self._fast = key is None and not binder.loose and not self._drop
         self._pick = None if len(self._names) == len(binder.names) else _picker(self._kept)
+
+    @property
+    def direct(self) -> tuple[int, ...] | None:
+        """Where the arguments stand that make the key; None where anything else has a say in it."""
+        return self._kept if self._fast and {self.binder.var_positional, self.binder.var_keyword} == {None} else None
 
     def _unknown(self, name: str) -> str:
         """Say that the function has no parameter of this name, and which it has."""

@@ -20,9 +20,14 @@ from .errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["at_moment", "instant", "is_set", "market_now", "moment", "now", "parse_instant", "set_clock", "zone"]
+__all__ = [
+    "at_moment", "instant", "is_set", "market_now", "moment", "moments_used", "now", "on_change", "parse_instant",
+    "set_clock", "zone",
+]  # fmt: skip
 
 _clock: Callable[[], float] | None = None
+_listeners: list[Callable[[], None]] = []
+_moments_used = False
 _moment: ContextVar[float | None] = ContextVar("redis_memo_moment", default=None)
 
 _INSTANT = re.compile(r"(\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?)?)\s*(.*)", re.ASCII)
@@ -45,10 +50,27 @@ def set_clock(clock: Callable[[], float]) -> Iterator[None]:
     """Let another clock be in force, in all threads, until the block ends."""
     global _clock  # noqa: PLW0603 - one process has one time
     before, _clock = _clock, clock
+    _tell()
     try:
         yield
     finally:
         _clock = before
+        _tell()
+
+
+def on_change(listener: Callable[[], None]) -> None:
+    """Call a function whenever another clock comes into force, and when the first block is frozen at a moment."""
+    _listeners.append(listener)
+
+
+def _tell() -> None:
+    for listener in _listeners:
+        listener()
+
+
+def moments_used() -> bool:
+    """Whether a block of this process was ever frozen at a moment: its context may live on in a task or a thread."""
+    return _moments_used
 
 
 def moment() -> float | None:
@@ -65,6 +87,10 @@ def market_now() -> float:
 @contextlib.contextmanager
 def at_moment(t: float) -> Iterator[None]:
     """Freeze a block at a moment, in its thread or task and in what is started from it with its context."""
+    global _moments_used  # noqa: PLW0603 - never unset again
+    if not _moments_used:
+        _moments_used = True
+        _tell()
     token = _moment.set(t)
     try:
         yield

@@ -231,6 +231,15 @@ def dialogue(op: object) -> Generator[list[Piece], Any, Any]:
         return _result(op, reply)
     if isinstance(op, list):
         return (yield from _side_by_side(op))
+    if isinstance(op, ops.ReadLeft):
+        key = op.entry.encode()
+        reply, left = yield Batch(_get(key), _packed((b"PTTL", key)))
+        if (reply is None or isinstance(reply, (bytes, memoryview))) and isinstance(left, int):
+            if reply is not None and reply[CHUNKS] != NO_CHUNKS:
+                reply = yield from _whole(key, reply)
+            # -1 is an entry without an expiry, which is none of ours; -2 is one that went between the two commands.
+            return reply, max(left, 0) / 1000
+        return _result(op, reply)
     if isinstance(op, ops.ReadParts):
         return (yield Batch(*(_part(op, *span) for span in op.spans)))
     script, keys, args = _command(op)

@@ -42,6 +42,7 @@ from ._ops import (
     Raised,
     Rally,
     Read,
+    ReadLeft,
     Release,
     Resting,
     Sealed,
@@ -69,12 +70,18 @@ BELIEVED = 2  # processes in which a computation failed before a waiter takes th
 def read_through(spec: Spec, entry: str, locate: Callable[[], Place]) -> Flow:
     """The value of one call: from the store, from somebody who computes it right now, or computed."""
     look = None
+    left = 0.0
+    filling = spec.filling()
     try:
-        envelope = yield Read(entry)
+        if filling is None:
+            envelope = yield Read(entry)
+        else:
+            envelope, left = yield ReadLeft(entry)
         if envelope is not None:
             try:
                 if not spec.ages:
-                    return spec.hit(entry, envelope)
+                    value = spec.hit(entry, envelope)
+                    return value if filling is None else filling.take(value, envelope, left)
                 look = spec.look(entry, envelope, (yield Clock()), (yield Chance()))
             except UnreadableEntry as error:
                 spec.unreadable(error)
@@ -84,7 +91,8 @@ def read_through(spec: Spec, entry: str, locate: Callable[[], Place]) -> Flow:
         return (yield from _compute_alone(spec, None))
     if look is not None:
         if look.standing is Standing.FRESH:
-            return spec.serve(look)
+            value = spec.serve(look)
+            return value if filling is None else filling.take(value, envelope, left)
         if look.standing is Standing.DUE:
             return (yield from _serve_due(spec, locate(), look))
     return (yield from _miss(spec, locate(), envelope, look))

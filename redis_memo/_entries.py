@@ -15,6 +15,7 @@ from ._ops import (
     Place,
     Put,
     Read,
+    ReadLeft,
     ReadParts,
     Revoke,
     Told,
@@ -58,12 +59,20 @@ def peek(spec: Spec, entry: str, missing: object) -> Flow:
 
 def lookup(spec: Spec, entry: str, missing: object) -> Flow:
     """As `peek`, for who has no function to run: counted as a hit or a miss."""
+    left = 0.0
+    filling = spec.filling()
     try:
-        envelope = yield Read(entry)
+        if filling is None:
+            envelope = yield Read(entry)
+        else:
+            envelope, left = yield ReadLeft(entry)
         if envelope is not None:
             if not spec.ages:
-                return spec.hit(entry, envelope)
+                value = spec.hit(entry, envelope)
+                return value if filling is None else filling.take(value, envelope, left)
             look = spec.look(entry, envelope, (yield Clock()), 1.0)
+            if look.standing is Standing.FRESH and filling is not None:
+                return filling.take(spec.serve(look), envelope, left)
             if look.standing in (Standing.FRESH, Standing.DUE):
                 return spec.serve(look)
     except StoreError as error:

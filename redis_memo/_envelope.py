@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from ._config import Compression
     from ._zstd import Bytes
 
-__all__ = ["CHUNKS", "HEAD", "LARGEST", "MAGIC", "TAG", "Entry", "Sealer", "Span", "Stamp", "Survey"]
+__all__ = ["CHUNKS", "HEAD", "LARGEST", "MAGIC", "TAG", "Entry", "Sealer", "Span", "Stamp", "Survey", "label"]
 
 MAGIC: Final = b"RMEM"
 VERSION: Final = 2
@@ -84,6 +84,12 @@ class Stamp(NamedTuple):  # as the next one is made in each hit: a frozen datacl
     compute: float
     fresh_until: float
     expires: float
+
+
+def label(string: Bytes) -> tuple[Stamp, bytes]:
+    """The stamp of an envelope that was opened before, and its tokens."""
+    head = HEAD.unpack_from(string)
+    return Stamp(*head[6:10]), bytes(string[HEAD.size : HEAD.size + head[3]])
 
 
 class Entry(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -68,10 +68,26 @@ class CacheInfoNow(CacheInfo):
         return self._complete(self).__await__()  # type: ignore[operator, no-any-return]
 
 
-class Stats:
-    """Counters of one function in one process."""
+class Beside(Protocol):
+    """Counts hits, too."""
 
-    __slots__ = ("__weakref__", "_lock", "_told", *COUNTERS)
+    def totals(self) -> tuple[int, float]:
+        """How many hits there were, and how many seconds they saved."""
+
+    def start_counting(self) -> None:
+        """Start from zero."""
+
+
+class Stats:
+    """Counters of one function in one process.
+
+    Attributes:
+        beside: Counts the hits that are too fast to be counted here.
+    """
+
+    __slots__ = ("__weakref__", "_lock", "_told", "beside", *COUNTERS)
+
+    beside: Beside | None
 
     hits: int
     misses: int
@@ -89,6 +105,7 @@ class Stats:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._told: dict[str, float] = {}
+        self.beside = None
         self.clear()
 
     def add(self, field: str, amount: float = 1) -> None:
@@ -109,23 +126,34 @@ class Stats:
             for field in COUNTERS:
                 setattr(self, field, CacheInfo._field_defaults[field])
             self._told = {}
+            if self.beside is not None:
+                self.beside.start_counting()
 
     def counted(self) -> dict[str, float]:
         """The counters by name."""
         with self._lock:
-            return {field: getattr(self, field) for field in COUNTERS}
+            return self._counted()
+
+    def _counted(self) -> dict[str, float]:
+        values = {field: getattr(self, field) for field in COUNTERS}
+        if self.beside is not None:
+            hits, seconds = self.beside.totals()
+            values["hits"] += hits
+            values["near_hits"] += hits
+            values["seconds_saved"] += seconds
+        return values
 
     # What other processes are told of it.
 
     def untold(self) -> None:
         """What was counted until now is not to be told."""
         with self._lock:
-            self._told = {field: getattr(self, field) for field in COUNTERS}
+            self._told = self._counted()
 
     def take(self) -> dict[str, float]:
         """What was counted since the last time."""
         with self._lock:
-            values = {field: getattr(self, field) for field in COUNTERS}
+            values = self._counted()
             found = {field: value - self._told.get(field, 0) for field, value in values.items()}
             self._told = values
         return {field: amount for field, amount in found.items() if amount}

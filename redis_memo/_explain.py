@@ -55,6 +55,7 @@ class Explanation:
         fresh_for: Seconds until its soft expiry; below zero it is stale.
         evicted_after: How many entries are evicted sooner; None where the function has no bounds.
         entries: How many there are, where it has.
+        near: Whether this process holds it, so that a call would not ask Redis.
         expiry: Why it was given the lifetime that it has; empty where the policy does not say.
     """
 
@@ -73,6 +74,7 @@ class Explanation:
     expiry: str = ""
     evicted_after: int | None = None
     entries: int = 0
+    near: bool = False
 
     def __str__(self) -> str:
         lines = [self.function, f"  key      {self.key}", f"  server   {self.server}"]
@@ -90,7 +92,7 @@ class Explanation:
             state += f", {self.evicted_after} of {self.entries} entries evicted sooner"
         if self.lease_seconds is not None:
             state += f", being computed (lease renewed within {self.lease_seconds:.1f} s)"
-        lines.append(f"  entry    {state}")
+        lines.append(f"  entry    {state}{', held by this process' if self.near else ''}")
         lines += [f"  {'' if number else 'expiry':8} {line}" for number, line in enumerate(self.expiry.splitlines())]
         return "\n".join(lines)
 
@@ -128,6 +130,7 @@ def explain(call: Invocation) -> ops.Flow:
         "key": place.entry,
         "parts": _parts(call),
         "server": call.memo.cache.backend.where,
+        "near": call.memo.near is not None and call.memo.near.holds(call.digest),
     }
     try:
         standing = yield ops.Inspect(place)

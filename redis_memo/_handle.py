@@ -13,12 +13,14 @@ from . import _entries as entries
 from . import _ops as ops
 from ._as_of import call_token, moment_digest, moment_token
 from ._clock import moment
-from ._invocation import Invocation, Memo
+from ._near_invocation import call_of, quick
 from ._tags import some_tags
 from .errors import ConfigurationError, KeyingError
 
 if TYPE_CHECKING:
     from typing import Self
+
+    from ._invocation import Invocation, Memo
 
 __all__ = ["METHODS", "MISSING", "Handle", "Missing", "drop_call", "moment_only"]
 
@@ -61,6 +63,8 @@ class Handle:
     _binds: str
     _placed: bool
     _behind: bool
+    _quick: Any  # serves a near hit, see `quick`
+    _waits = False  # whether it stands for an ``async def``
 
     def __init__(self, of: Memo | Handle, /, *bound: object) -> None:
         if isinstance(of, Handle):
@@ -75,6 +79,7 @@ class Handle:
         self._placed = False  # whether a class has taken it, or a function stands before it
         self._behind = False
         self._bound = ()
+        self._quick = quick(of, waits=self._waits)
 
     def _bind(self, of: Handle, instance: object) -> None:
         own = self.__dict__
@@ -102,6 +107,11 @@ class Handle:
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._placed = True
+
+    @property
+    def quick(self) -> Any:
+        """The function that serves a near hit by itself, and does all else that a call does; None without ``near=``."""
+        return self._quick
 
     def stand_behind(self) -> None:
         """Be what a true function calls, and no descriptor."""
@@ -149,7 +159,7 @@ class Handle:
         return bound
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Invocation:
-        return Invocation(self._memo, (*self._bound, *args) if self._bound else args, kwargs)
+        return call_of(self._memo, (*self._bound, *args) if self._bound else args, kwargs)
 
     def _invocation(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Invocation:
         """As `_call`, for the methods: a call gets its class from whoever bound it, these would miss it."""
@@ -228,6 +238,7 @@ class Handle:
             "early": memo.early,
             "soft_timeout": memo.patience,
             "hard_timeout": memo.limit,
+            "near": None if memo.near is None else memo.near.limit,
             "compress": memo.compress,
             "on_error": memo.on_error,
             "cache": memo.cache,

@@ -25,9 +25,10 @@ from ._events import CacheInfo, Stats, info_of
 from ._failure_notes import seal_failure, unseal_failure
 from ._identity import function_identity, key_prefix, version_part
 from ._large import Bytes, Envelope, Large
+from ._near import Near, room
 from ._policy import Call, TTLPolicy, as_policy, resolve
 from ._source import qualified_name
-from ._spec import Look, Standing
+from ._spec import Filling, Look, Standing
 from ._survey import FIRST, Columns, some_columns
 from ._tags import Tags, tag_tokens
 from .errors import (
@@ -83,6 +84,7 @@ class Memo:
         maxsize: object,
         maxbytes: object,
         evict: Eviction,
+        near: object,
         compress: Compression,
         on_error: OnError,
         cache: Cache | None,
@@ -119,7 +121,9 @@ class Memo:
         self.bounds = bounded(*self.given_bounds)
         if ttl is None and self.bounds:
             self.policy = as_policy(UNTIL_EVICTED)
+        self.near = (limit := room(near)) and Near(limit)
         self.stats = Stats()
+        self.stats.beside = self.near
         # Where a mapping shows its entries: the key of a call in it, sealed; and what it means to be without the store.
         self.key_in_mapping: Callable[[Invocation, str], bytes] | None = None
         self.without_store = "the call returns the function's own result"
@@ -140,7 +144,7 @@ class Memo:
             "namespace": namespace, "ttl": ttl, "name": name, "version": version, "key": key, "ignore": ignore,
             "cache_if": cache_if, "tags": tags, "stale": stale, "stale_if_error": stale_if_error, "early": early,
             "soft_timeout": soft_timeout, "hard_timeout": hard_timeout, "maxsize": maxsize, "maxbytes": maxbytes,
-            "evict": evict, "compress": compress, "on_error": on_error, "cache": cache,
+            "evict": evict, "near": near, "compress": compress, "on_error": on_error, "cache": cache,
         }  # fmt: skip
 
     def __reduce__(self) -> Any:
@@ -293,6 +297,11 @@ class Invocation:
         self._check()
         return core.read_through(self, self.entry, self.locate)
 
+    def looking_up(self, missing: object) -> ops.Flow:
+        """The flow of a call that has no function to run."""
+        self.memo.follow()
+        return entries.lookup(self, self.entry, missing)
+
     def refreshing(self) -> ops.Flow:
         """The flow of ``refresh``."""
         self._check()
@@ -308,8 +317,12 @@ class Invocation:
         if self.policy is None:
             self.memo.lifetime()  # that there is none is said before the work is done, not after
 
-    def hit(self, entry: str, envelope: Envelope) -> Any:
+    def filling(self) -> Filling | None:
         """See `Spec`; so for those that follow."""
+        return None
+
+    def hit(self, entry: str, envelope: Envelope) -> Any:
+        """The value in an envelope."""
         opened = self.memo.cache.sealer.open(entry, envelope)
         value = loads(opened.meta, opened.buffers, trusted=opened.trusted)
         self.memo.stats.hit(opened.stamp.compute)

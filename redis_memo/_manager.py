@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from . import _entries as entries
 from . import _ops as ops
 from . import ttl as usual
 from ._default import default_cache
@@ -190,7 +189,7 @@ class CacheManager:
             TypeError: The kind is bound to a function that has other parameters.
         """
         call = self._call(data_type, params)
-        return call.memo.cache.run(entries.lookup(call, call.entry, default))
+        return call.memo.cache.run(call.looking_up(default))
 
     def set(self, data_type: str, value: Any, /, ttl: object = None, **params: Any) -> bool:
         """Store a value for these parameters.
@@ -261,7 +260,7 @@ class CacheManager:
     async def aget(self, data_type: str, /, default: Any = None, **params: Any) -> Any:
         """As `get`, from a task."""
         call = self._call(data_type, params)
-        return await call.memo.cache.arun(entries.lookup(call, call.entry, default))
+        return await call.memo.cache.arun(call.looking_up(default))
 
     async def aset(self, data_type: str, value: Any, /, ttl: object = None, **params: Any) -> bool:
         """As `set`, from a task."""

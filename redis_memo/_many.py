@@ -247,7 +247,7 @@ class Crowd:
                     self._end(number, ops.Raised(error))
                     break
                 kind = type(op)
-                if kind is ops.Read and self._stopped is None:
+                if kind in _READS and self._stopped is None:
                     self._asks.append((number, op))
                     break
                 if kind in _AT_ONCE:
@@ -342,21 +342,21 @@ class Crowd:
 
     def _exchange(self) -> Generator[Any, Any, None]:
         # Equal calls share one answer: who reads a large entry must not empty it for the others.
-        reads: dict[str, int] = {}
+        reads: dict[Any, int] = {}
         several: list[Any] = []
         places = []
         for _, op in self._sent:
             at = len(several)
-            if type(op) is ops.Read:
-                at = reads.setdefault(op.entry, at)
+            if type(op) in _READS:
+                at = reads.setdefault(op, at)
             if at == len(several):
                 several.append(op)
             places.append(at)
         answers = yield Together(several)
         if len(reads) < len(places):
-            answers = [dataclasses.replace(a, settled=True) if type(a) is Large else a for a in answers]
+            answers = [_settled(answer) for answer in answers]
         if reads:
-            size = sum(len(answers[at]) for at in reads.values() if isinstance(answers[at], (bytes, memoryview, Large)))
+            size = sum(map(_size, map(answers.__getitem__, reads.values())))
             self._reads_at_once = max(1, min(AT_ONCE, BYTES * len(reads) // max(size, 1)))
         for (number, op), at in zip(self._sent, places, strict=True):
             answer = answers[at]
@@ -424,6 +424,20 @@ def _next(asked: list[tuple[int, Any]]) -> tuple[list[tuple[int, Any]], list[tup
     return asked, []
 
 
+def _settled(answer: Any) -> Any:
+    """An answer that several callers can read, none of whom empties it."""
+    if type(answer) is Large:
+        return dataclasses.replace(answer, settled=True)
+    return (_settled(answer[0]), answer[1]) if type(answer) is tuple else answer
+
+
+def _size(answer: Any) -> int:
+    """Bytes of what was read."""
+    found = answer[0] if type(answer) is tuple else answer
+    return len(found) if isinstance(found, (bytes, memoryview, Large)) else 0
+
+
 _AT_ONCE = frozenset({ops.Clock, ops.Chance, ops.Rally, ops.TakeToken, ops.Held, ops.Land})
 _WAITS = frozenset({ops.Join, ops.Listen, ops.Wait, ops.Await})
 _LAST = frozenset({ops.Fill, ops.Release})  # what is still asked of the store where a crowd is stopped
+_READS = frozenset({ops.Read, ops.ReadLeft})

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ._crew import Tasks, Threads
-from ._invocation import Invocation
 from ._many import Crowd
+from ._near_invocation import call_of
 from ._ops import Raised
 from .errors import ConfigurationError
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._handle import Handle
+    from ._invocation import Invocation
 
 __all__ = ["Options", "Progress", "amapped", "mapped"]
 
@@ -87,12 +88,12 @@ def _crowd(handle: Handle, calls: Iterable[object], options: Options) -> tuple[l
         call = given[number]
         kind = type(call)
         if kind is tuple:
-            return Invocation(memo, (*bound, *call), {})  # type: ignore[misc]
+            return call_of(memo, (*bound, *call), {})  # type: ignore[misc]
         if isinstance(call, dict):
-            return Invocation(memo, bound, call)
+            return call_of(memo, bound, call)
         if kind is inspect.BoundArguments:
-            return Invocation(memo, (*bound, *call.args), call.kwargs)  # type: ignore[attr-defined]
-        return Invocation(memo, (*bound, call), {})
+            return call_of(memo, (*bound, *call.args), call.kwargs)  # type: ignore[attr-defined]
+        return call_of(memo, (*bound, call), {})
 
     crowd = Crowd(
         start,

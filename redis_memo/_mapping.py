@@ -20,8 +20,8 @@ from ._codecs import dumps, loads
 from ._envelope import Stamp
 from ._equal_keys import one_of_equals
 from ._handle import MISSING, drop_call, moment_only
-from ._invocation import Invocation
 from ._memo import handle_of, redis_cached
+from ._near_invocation import call_of
 from ._policy import as_policy
 from .errors import ConfigurationError, KeyingError, StoreError, UnreadableEntry, UnsupportedType
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ._config import OnError
     from ._events import CacheInfo
     from ._handle import Handle
+    from ._invocation import Invocation
     from ._policy import TTLPolicy
 
 __all__ = ["CacheDict"]
@@ -143,7 +144,7 @@ class CacheDict(MutableMapping[K, V]):
                 raise TypeError(f"{self!r}: the function has several parameters, so a key is a tuple of arguments")
             args = cast("tuple[Any, ...]", key) if several else (key,)
         try:
-            return Invocation(self._memo, args, {}, policy)
+            return call_of(self._memo, args, {}, policy)
         except KeyingError as error:
             raise KeyingError(
                 f"{self._memo.shown}: the key cannot be told by value: {error.reason}", type_name=error.type_name
@@ -154,7 +155,7 @@ class CacheDict(MutableMapping[K, V]):
 
     def _read(self, key: object, default: Any) -> Any:
         call = self._call(key)
-        value = self._run(entries.lookup(call, call.entry, MISSING))
+        value = self._run(call.looking_up(MISSING))
         if value is not MISSING:
             return value
         # Much code looks for a key, assigns it, and reads it back: that goes well where Redis did not take it.
@@ -421,7 +422,7 @@ class CacheDict(MutableMapping[K, V]):
     async def aget(self, key: K, default: Any = None, /) -> Any:
         """As `get`, from a task."""
         call = self._call(key)
-        return await self._arun(entries.lookup(call, call.entry, default))
+        return await self._arun(call.looking_up(default))
 
     async def aset(self, key: K, value: V, *, ttl: object = None) -> bool:
         """As `set`, from a task."""

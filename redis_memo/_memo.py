@@ -69,6 +69,7 @@ def redis_cached(
     maxsize: int | None = None,
     maxbytes: int | str | None = None,
     evict: Eviction = "lru",
+    near: bool | int | str | None = None,
     compress: Compression = "auto",
     on_error: OnError = "compute",
     cache: Cache | None = None,
@@ -108,6 +109,9 @@ def redis_cached(
             larger by itself is returned and not stored.
         evict: Which entry goes: ``"lru"``, the one that was not used for longest; or ``"worth"``, the one that saves
             the least compute time per byte (GreedyDual-Size with frequency).
+        near: Keep hits in this process's memory too, and serve them without a round trip while no other process has
+            changed them (docs/near.md): True for up to 1,024 entries, or their number (each at most 64 MB together), or
+            a size such as ``"256mb"``.
         compress: ``"auto"``, ``"fast"``, ``"small"`` or None.
         on_error: ``"compute"``: a store that fails costs the caching, not the call. ``"raise"``: the caller gets
             the `StoreError`.
@@ -147,6 +151,7 @@ def redis_cached(
             maxsize=maxsize,
             maxbytes=maxbytes,
             evict=evict,
+            near=near,
             compress=compress,
             on_error=on_error,
             cache=cache,
@@ -185,13 +190,16 @@ def _in_class_body(function: Callable[..., Any]) -> bool:
 
 def _as_function(handle: Memoized[Any] | AsyncMemoized[Any], function: Any) -> Any:
     """A true function: inspect, pickle, pydantic, FastAPI and mock all tell it from other callables."""
-    call = _async_caller(handle) if isinstance(handle, AsyncMemoized) else _caller(handle)
+    call: Any = handle.quick
+    if call is None:
+        call = _async_caller(handle) if isinstance(handle, AsyncMemoized) else _caller(handle)
     named: Any = function
     while isinstance(named, functools.partial):
         named = named.func
     if hasattr(function, "__globals__"):
         # Where annotations are strings, frameworks look their names up here.
-        call = FunctionType(call.__code__, function.__globals__, closure=call.__closure__)
+        bare, call = call, FunctionType(call.__code__, function.__globals__, closure=call.__closure__)
+        call.__defaults__, call.__kwdefaults__ = bare.__defaults__, bare.__kwdefaults__
     if not hasattr(named, "__qualname__"):  # an object that can be called
         named = type(named)
     call.__name__, call.__qualname__, call.__module__ = named.__name__, named.__qualname__, named.__module__

@@ -39,6 +39,8 @@ class Memoized(Handle, Generic[F]):
     """A decorated function as type checkers see it, and as it is inside a class body."""
 
     def __call__(self: Memoized[Callable[P, R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        if self._quick is not None:
+            return self._quick(*self._bound, *args, **kwargs)  # type: ignore[no-any-return]
         call = self._call(args, kwargs)
         return self._memo.cache.run(call.flow(), call.compute, self._memo.namespace)  # type: ignore[no-any-return]
 
@@ -127,7 +129,10 @@ class Memoized(Handle, Generic[F]):
         return int(self._memo.cache.run(self._untagging(tags)))
 
     def peek(self: Memoized[Callable[P, R]], /, *args: P.args, **kwargs: P.kwargs) -> R | Missing:
-        """What a call would be served from Redis, or `MISSING`; never computes, and counts nothing."""
+        """What a call would be served from Redis, or `MISSING`; never computes, and counts nothing.
+
+        Redis is asked always, also for what ``near=`` keeps in this process.
+        """
         call = self._invocation(args, kwargs)
         return self._memo.cache.run(entries.peek(call, call.entry, MISSING))  # type: ignore[no-any-return]
 
@@ -238,12 +243,16 @@ class Memoized(Handle, Generic[F]):
 class AsyncMemoized(Handle, Generic[F]):
     """As `Memoized`, for ``async def``: what asks Redis is awaited."""
 
+    _waits = True
+
     def __init__(self, of: Memo | Handle, /, *bound: object) -> None:
         Handle.__init__(self, of, *bound)
         if sys.version_info >= (3, 12) and not bound:
             inspect.markcoroutinefunction(self)  # its code may not tell: a plain function that was marked itself
 
     async def __call__(self: AsyncMemoized[Callable[P, Awaitable[R]]], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        if self._quick is not None:
+            return await self._quick(*self._bound, *args, **kwargs)  # type: ignore[no-any-return]
         call = self._call(args, kwargs)
         return await self._memo.cache.arun(call.flow(), call.compute, self._memo.namespace)  # type: ignore[no-any-return]
 

@@ -60,6 +60,7 @@ __all__ = [
     "Raised",
     "Rally",
     "Read",
+    "ReadLeft",
     "ReadParts",
     "Release",
     "Renew",
@@ -117,6 +118,13 @@ class Place:
 @dataclass(frozen=True, slots=True)
 class Read:
     """Get the entry: `Envelope` or None."""
+
+    entry: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLeft:
+    """Get the entry and the seconds that it has left: (`Envelope` or None, a number)."""
 
     entry: str
 
@@ -404,9 +412,9 @@ class Await:
 
 
 Op: TypeAlias = (
-    Read | ReadParts | Acquire | Seize | Renew | Fill | Release | Put | Drop | DropMatching | Revoke | Count | Keys
-    | MoveKey | Inspect | Info | Touch | Mend | Usage | Trim | Turn | Told | NoteWait | FollowWait | Enroll | Enrolled
-    | Strike | Tidy | Held
+    Read | ReadLeft | ReadParts | Acquire | Seize | Renew | Fill | Release | Put | Drop | DropMatching | Revoke | Count
+    | Keys | MoveKey | Inspect | Info | Touch | Mend | Usage | Trim | Turn | Told | NoteWait | FollowWait | Enroll
+    | Enrolled | Strike | Tidy | Held
     | Clock | Chance | TakeToken | Compute | Join | Listen | Wait | Land | Rally | Spawn | Await
 )  # fmt: skip
 Flow: TypeAlias = Generator[Op, Any, Any]

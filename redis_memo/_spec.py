@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ._ops import Computed, Place, Sealed
     from .errors import StoreError, UnreadableEntry
 
-__all__ = ["Look", "Reading", "Spec", "Standing"]
+__all__ = ["Filling", "Look", "Reading", "Spec", "Standing"]
 
 
 class Standing(Enum):
@@ -57,6 +57,13 @@ class Reading(Protocol):
         """Go on with the parts that were needed. Raises UnreadableEntry."""
 
 
+class Filling(Protocol):
+    """What this process may keep of an entry that is about to be read; made before it is."""
+
+    def take(self, value: Any, envelope: Envelope, left: float) -> Any:
+        """Keep it, unless something came between; returns the value. The entry has so many seconds left."""
+
+
 class Spec(Protocol):
     """What the flows need to know of one decorated function; all of it is free of I/O."""
 
@@ -66,6 +73,9 @@ class Spec(Protocol):
     patience: float | None  # seconds a caller gives the function where there is an entry to fall back on
     first: int  # bytes of an entry that are read first, where it is to be read in parts
     limit: float | None  # seconds a caller gives the function in any case
+
+    def filling(self) -> Filling | None:
+        """To be asked before an entry is read; None where nothing of it is to be kept in this process."""
 
     def hit(self, entry: str, envelope: Envelope) -> Any:
         """The value in an envelope, counted as a hit. Raises UnreadableEntry."""

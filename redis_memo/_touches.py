@@ -22,6 +22,7 @@ from . import _ops as ops
 from ._bounds import NO_BOUNDS, Bounds
 from ._drive import drive
 from ._identity import registry
+from ._near import near_of
 from .errors import StoreError
 
 if TYPE_CHECKING:
@@ -137,6 +138,9 @@ class Touches:
         if function is None:
             return
         function.told = time.monotonic()
+        if function.bounds:
+            for near in near_of(prefix):
+                function.noted.extend(near.visited())
         uses: dict[str, int] = {}
         for _ in range(len(function.noted)):
             with contextlib.suppress(IndexError):  # another thread tells it too

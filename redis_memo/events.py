@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-__all__ = ["BreakerClosed", "BreakerOpened", "Event", "EventHook"]
+__all__ = ["BreakerClosed", "BreakerOpened", "Event", "EventHook", "NearUntracked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,22 @@ class BreakerClosed:
     seconds: float
 
 
-Event: TypeAlias = BreakerOpened | BreakerClosed
+@dataclass(frozen=True, slots=True)
+class NearUntracked:
+    """The server does not let a client hear of changes: what ``near=`` keeps ends by its age alone.
+
+    Attributes:
+        server: Which one, without user and password.
+        reason: What it answered.
+        seconds: How old something kept may become.
+    """
+
+    server: str
+    reason: str
+    seconds: float
+
+
+Event: TypeAlias = BreakerOpened | BreakerClosed | NearUntracked
 
 
 class EventHook(Protocol):

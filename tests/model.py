@@ -55,6 +55,9 @@ class ModelStore:
         match op:
             case ops.Read(entry):
                 return self._live(self.entries, entry)
+            case ops.ReadLeft(entry):
+                found = self._live(self.entries, entry)
+                return found, 0.0 if found is None else self.entries[entry][1] - now
             case ops.Acquire(place, token, lease, known):
                 found = self._live(self.entries, place.entry)
                 if found is not None and found != known:

@@ -164,6 +164,9 @@ class FlowSpec:
             return entries.peek(self, place.entry, MISSING)
         return core.read_through(self, place.entry, lambda: place)
 
+    def filling(self) -> None:
+        return None
+
     def hit(self, entry: str, envelope: Env) -> int:
         self.world.judge.opened(entry, envelope)
         return envelope.version

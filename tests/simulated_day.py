@@ -71,6 +71,9 @@ class _Spec:
     def serve(self, look: Any) -> Any:
         return look.value
 
+    def filling(self) -> None:
+        return None
+
     def hit(self, entry: str, envelope: Stamp) -> int:
         return 1
 

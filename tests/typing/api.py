@@ -346,3 +346,20 @@ async def use_async_manager() -> None:
     assert_type(await manager.aget_or_compute("quotes", compute, symbol="INFY"), int)
     assert_type(await manager.aset("quotes", 1.5, symbol="INFY"), bool)
     assert_type(await prices.aset("INFY", 1.5), bool)
+
+# -------------------------------------------------------------------------------------------------------------- near
+
+
+@redis_cached(namespace="typing", ttl=60, near=True)
+def near_price(symbol: str) -> float:
+    return 1.0
+
+
+@redis_cached(namespace="typing", ttl=60, near="64mb")
+async def anear_price(symbol: str) -> float:
+    return 1.0
+
+
+assert_type(near_price("INFY"), float)
+redis_cached(namespace="typing", near=10_000)
+redis_cached(namespace="typing", near=1.5)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]

@@ -1,0 +1,446 @@
+"""What a process keeps of one function's entries, so that a hit needs no round trip: bounded, and coherent.
+
+Readers take no lock. `Near.table` is a chain of dicts, one for each argument (for one that is no string, two: by its
+type, then by its value), walked by the function that `_near_call` generates; what it leads to is a `Kept`. Everything
+that changes a store holds its lock.
+
+Which entry makes room is SIEVE's choice (Zhang et al., "SIEVE is Simpler than LRU", NSDI '24): a hand moves from the
+oldest entry to the newest, spares what was hit since it last came by, and takes the first that was not. A hit moves
+nothing, so it needs no lock; and a scan, whose entries are never hit, pushes out only itself.
+
+What may be read is decided twice. An entry must not be past its own end, and its store's `Gate` must be open: that is
+the tracker's word that no invalidation has been missed (`_tracking`). Both are moments by the clock of the machine,
+looked at by every hit: a process that was stopped for an hour wakes up with nothing to serve.
+
+What may be kept is decided once: a ticket, taken before the entry is read, is void when anything came between that
+may have changed it (Facebook's leases, "Scaling Memcache at Facebook", NSDI '13, within one process).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+import weakref
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+from . import _clock as clock
+from . import _ops as ops
+from .errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["CHANGES", "Gate", "Kept", "Near", "Room", "changed", "near_of", "room"]
+
+ENTRIES: Final = 1024
+SIZE: Final = 64 << 20
+LARGEST_SHARE: Final = 4  # an entry larger than this part of the bound would cost too many others their place
+OVERHEAD: Final = 400  # bytes of an entry beside its value
+BUCKETS: Final = 64
+
+CHANGES: Final = frozenset({ops.Drop, ops.DropMatching, ops.Put, ops.Fill, ops.Enrolled})
+"""Operations after which `changed` is to be called, whether they succeeded or not."""
+
+_UNITS = {"b": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30}
+
+
+class Room(NamedTuple):
+    """How much a store may hold: entries, or None for any number, and bytes."""
+
+    entries: int | None
+    size: int
+
+
+def room(near: object) -> Room | None:
+    """What ``near=`` means: True, a number of entries, or a size such as "64mb"; None where it is off.
+
+    Raises:
+        ConfigurationError: It is none of these.
+    """
+    if near is None or near is False:
+        return None
+    if near is True:
+        return Room(ENTRIES, SIZE)
+    if isinstance(near, int) and near > 0:
+        return Room(near, SIZE)
+    if isinstance(near, str):
+        found = re.fullmatch(r"([1-9]\d*) ?([kmg]?b)", near.strip().lower(), re.ASCII)
+        if found is not None:
+            return Room(None, int(found[1]) * _UNITS[found[2]])
+    raise ConfigurationError('near= takes True, a number of entries such as 10_000, or a size such as "64mb"')
+
+
+class Gate(Protocol):
+    """The tracker's word on whether what is kept may be served.
+
+    Attributes:
+        until: Seconds since 1970 until when it may.
+        longest: Seconds that an entry may be kept at most.
+    """
+
+    until: float
+    longest: float
+
+    def covers(self, prefix: str) -> bool:
+        """Whether it would hear of a change below this prefix from now on."""
+
+
+class Kept:
+    """One entry of a store.
+
+    Attributes:
+        value: The value, where it cannot be changed and so is everybody's.
+        make: Makes a value of its own for each caller, where it can.
+        until: Seconds since 1970 until when ``value`` is served without asking the store; 0 where there is a ``make``.
+        lent: The same for ``make``.
+        deadline: When it ends, the gate aside.
+        hits: How often it was served; a float, see `_near_call`.
+    """
+
+    __slots__ = (
+        "deadline",
+        "digest",
+        "gone",
+        "hits",
+        "lent",
+        "make",
+        "newer",
+        "older",
+        "path",
+        "seconds",
+        "seen",
+        "size",
+        "tokens",
+        "told",
+        "until",
+        "value",
+    )  # fmt: skip
+
+    def __init__(
+        self, value: Any, make: Callable[[], Any] | None, size: int, *, deadline: float, seconds: float, tokens: bytes
+    ) -> None:
+        self.value = value
+        self.make = make
+        self.size = size + OVERHEAD
+        self.deadline = deadline
+        self.seconds = seconds
+        self.tokens = tokens
+        self.until = self.lent = 0.0
+        self.hits = self.seen = self.told = 0.0
+        self.gone: deque[tuple[float, float]] | None = None
+        self.digest = ""
+        self.path: tuple[Any, ...] | None = None
+        self.newer: Kept | None = None
+        self.older: Kept | None = None
+
+    def __del__(self) -> None:
+        # Not when it is dropped: another thread may hold it, and be about to count.
+        if self.gone is not None:
+            self.gone.append((self.hits, self.seconds))
+
+    def __reduce__(self) -> Any:
+        # cloudpickle takes functions by value, and with a generated one what its table holds: nothing for elsewhere.
+        return _ended, ()
+
+    def open(self, gate: Gate) -> None:
+        """Let it be served for as long as the gate says by now."""
+        until = min(self.deadline, gate.until)
+        if self.make is None:
+            self.until = until
+        else:
+            self.lent = until
+
+
+def _ended() -> Kept:
+    return Kept(None, None, 0, deadline=0.0, seconds=0.0, tokens=b"")
+
+
+class Near:
+    """The entries of one decorated function that this process keeps.
+
+    Args:
+        limit: How much it may hold.
+
+    Attributes:
+        limit: The same.
+        table: Where the generated function looks; see the module's docstring.
+    """
+
+    def __init__(self, limit: Room) -> None:
+        self.limit = limit
+        self.table: dict[Any, Any] = {}
+        self._prefix = ""
+        self._gate: Gate | None = None
+        self._fresh_start()
+        _all.add(self)
+
+    def _fresh_start(self) -> None:
+        self._lock = threading.Lock()
+        self._entries: dict[str, Kept] = {}
+        self.table.clear()  # the generated function holds this very dict
+        self._newest: Kept | None = None
+        self._oldest: Kept | None = None
+        self._hand: Kept | None = None
+        self._size = 0
+        self._generation = 0
+        self._epochs = [0] * BUCKETS
+        self._gone: deque[tuple[float, float]] = deque()
+        self._gone_hits = self._gone_seconds = 0.0
+        self._gate = None
+
+    def attach(self, prefix: str, gate: Gate) -> bool:
+        """Serve what lies below this prefix, while this gate is open; False if that was so before.
+
+        What another one let in goes.
+        """
+        if gate is self._gate and prefix == self._prefix:
+            return False
+        self.clear()
+        with self._lock:
+            self._prefix, self._gate = prefix, gate
+            with _registry_lock:
+                _by_prefix.setdefault(prefix, weakref.WeakSet()).add(self)
+        return True
+
+    # Reading.
+
+    def find(self, digest: str) -> Kept | None:
+        """The entry, if it may be served now; counted."""
+        now = time.time()
+        try:
+            kept = self._entries[digest]
+        except KeyError:
+            return None
+        gate = self._gate
+        if gate is not None and now < kept.deadline and now < gate.until:
+            kept.hits += 1.0
+            kept.open(gate)
+            return kept
+        if now >= kept.deadline:
+            with self._lock:
+                if self._entries.get(digest) is kept:
+                    self._unlink(kept)
+        return None
+
+    def holds(self, digest: str) -> bool:
+        """Whether a call would be served from here; counts nothing."""
+        kept, gate = self._entries.get(digest), self._gate
+        return kept is not None and gate is not None and time.time() < min(kept.deadline, gate.until)
+
+    def totals(self) -> tuple[int, float]:
+        """How many hits there were, and what computing their values took."""
+        with self._lock:
+            self._sum_up()
+            live = [(kept.hits, kept.seconds) for kept in self._entries.values()]
+            hits, seconds = self._gone_hits, self._gone_seconds
+        return int(hits + sum(n for n, _ in live)), seconds + sum(n * each for n, each in live)
+
+    def _sum_up(self) -> None:
+        """Add what those that are gone were hit."""
+        while self._gone:
+            hits, seconds = self._gone.popleft()
+            self._gone_hits += hits
+            self._gone_seconds += hits * seconds
+
+    def visited(self) -> list[str]:
+        """The digests of the entries that were hit since this was last asked and are still kept."""
+        found = []
+        with self._lock:
+            for kept in self._entries.values():
+                if kept.hits != kept.told:
+                    kept.told = kept.hits
+                    found.append(kept.digest)
+        return found
+
+    # Filling.
+
+    def ticket(self, digest: str) -> tuple[int, int] | None:
+        """To be taken before the entry is read, and given to `fill`; None while nothing may be kept."""
+        gate = self._gate
+        if gate is None or clock.is_set() or not gate.covers(self._prefix):
+            return None
+        return self._generation, self._epochs[_bucket(digest)]
+
+    def longest(self) -> float:
+        """Seconds that an entry may be kept."""
+        gate = self._gate
+        return 0.0 if gate is None else gate.longest
+
+    def fill(self, digest: str, ticket: tuple[int, int], kept: Kept, path: tuple[Any, ...] | None) -> bool:
+        """Keep an entry unless something came between; False if it did, or it is too large.
+
+        Args:
+            digest: Of the call.
+            ticket: Taken before it was read.
+            kept: The entry.
+            path: Where the generated function looks for it, if it can.
+        """
+        if kept.size > self.limit.size // LARGEST_SHARE:
+            return False
+        with self._lock:
+            gate = self._gate
+            if gate is None or ticket != (self._generation, self._epochs[_bucket(digest)]):
+                return False
+            before = self._entries.get(digest)
+            if before is not None:
+                self._unlink(before)
+            most = self.limit.entries
+            while self._entries and (
+                self._size + kept.size > self.limit.size or (most is not None and len(self._entries) >= most)
+            ):
+                self._evict()
+            kept.digest, kept.path, kept.gone = digest, path, self._gone
+            kept.open(gate)
+            kept.older = self._newest
+            if self._newest is not None:
+                self._newest.newer = kept
+            self._newest = kept
+            if self._oldest is None:
+                self._oldest = kept
+            self._size += kept.size
+            self._entries[digest] = kept
+            if path is not None:
+                inner = self.table
+                for step in path[:-1]:
+                    inner = inner.setdefault(step, {})
+                inner[path[-1]] = kept
+        return True
+
+    def _evict(self) -> None:
+        kept = self._hand or self._oldest
+        while kept is not None and kept.hits != kept.seen:
+            kept.seen = kept.hits
+            kept = kept.newer or self._oldest
+        if kept is not None:
+            self._hand = kept
+            self._unlink(kept)  # which moves the hand on
+
+    def _unlink(self, kept: Kept) -> None:
+        if self._hand is kept:
+            self._hand = kept.newer
+        if kept.newer is not None:
+            kept.newer.older = kept.older
+        else:
+            self._newest = kept.older
+        if kept.older is not None:
+            kept.older.newer = kept.newer
+        else:
+            self._oldest = kept.newer
+        kept.newer = kept.older = None
+        del self._entries[kept.digest]
+        self._size -= kept.size
+        if kept.path is not None:
+            _prune(self.table, kept.path)
+        self._sum_up()
+
+    # Dropping. From the return of each of these on, nothing that was read before is found, nor kept.
+
+    def forget(self, digest: str) -> None:
+        """Drop one entry."""
+        with self._lock:
+            self._epochs[_bucket(digest)] += 1
+            kept = self._entries.get(digest)
+            if kept is not None:
+                self._unlink(kept)
+
+    def forget_matching(self, tokens: bytes) -> None:
+        """Drop the entries that have all of these tokens; with none, all."""
+        wanted = _split(tokens)
+        if not wanted:
+            self.clear()
+            return
+        with self._lock:
+            self._generation += 1
+            for kept in [each for each in self._entries.values() if wanted <= _split(each.tokens)]:
+                self._unlink(kept)
+
+    def clear(self) -> None:
+        """Drop everything."""
+        with self._lock:
+            self._generation += 1
+            for kept in self._entries.values():
+                kept.newer = kept.older = None
+            self._entries.clear()
+            self.table.clear()
+            self._newest = self._oldest = self._hand = None
+            self._size = 0
+
+    def start_counting(self) -> None:
+        """Count from zero."""
+        with self._lock:
+            self._gone.clear()
+            self._gone_hits = self._gone_seconds = 0.0
+            for kept in self._entries.values():
+                kept.hits = kept.seen = kept.told = 0.0
+
+
+def _bucket(digest: str) -> int:
+    return int(digest[:2], 16) % BUCKETS
+
+
+def _split(tokens: bytes) -> set[bytes]:
+    return {tokens[at : at + 8] for at in range(0, len(tokens), 8)}
+
+
+def _prune(table: dict[Any, Any], path: tuple[Any, ...]) -> None:
+    """Take what a path leads to out of the table, and the dicts that are empty then."""
+    above = [table]
+    for step in path[:-1]:
+        above.append(above[-1][step])
+    for inner, step in zip(reversed(above), reversed(path), strict=True):
+        del inner[step]
+        if inner:
+            break
+
+
+# Whatever this process does to entries is heard by all of its stores at once, whichever connection it went over.
+
+_all: weakref.WeakSet[Near] = weakref.WeakSet()
+_by_prefix: dict[str, weakref.WeakSet[Near]] = {}
+_registry_lock = threading.Lock()
+
+
+def near_of(prefix: str) -> list[Near]:
+    """The stores of a function: one for each time that it was decorated."""
+    with _registry_lock:
+        return list(_by_prefix.get(prefix, ()))
+
+
+def changed(op: Any) -> None:
+    """Apply an operation of this process to what it keeps; also where it failed, and may have been carried out."""
+    match op:
+        case ops.Drop(place) | ops.Put(place) | ops.Fill(place):
+            for near in near_of(place.prefix):
+                near.forget(place.digest)
+        case ops.DropMatching(prefix, tokens):
+            for near in near_of(prefix):
+                near.forget_matching(tokens)
+        case ops.Enrolled(registry):
+            # A namespace is cleared, or its tags are, which may fail at this step: then no other follows.
+            namespace = registry.removesuffix("}:functions") + ":"
+            with _registry_lock:
+                meant = [near for prefix, found in _by_prefix.items() if prefix.startswith(namespace) for near in found]
+            for near in meant:
+                near.clear()
+
+
+def _clear_all() -> None:
+    for near in list(_all):
+        near.clear()
+
+
+clock.on_change(_clear_all)
+
+
+def _after_fork() -> None:
+    global _registry_lock  # noqa: PLW0603 - a thread of the parent's may have held it
+    _registry_lock = threading.Lock()
+    for near in list(_all):
+        near._fresh_start()  # noqa: SLF001
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

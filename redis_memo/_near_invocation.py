@@ -1,0 +1,127 @@
+"""A call of a function that has ``near=``: looked for in this process, and kept there when it was read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from . import _clock as clock
+from . import _ops as ops
+from ._codecs import loads
+from ._invocation import Invocation, Memo
+from ._near_call import near_call, path
+from ._near_values import NearFilling
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FunctionType
+
+    from ._large import Bytes
+    from ._near import Near
+    from ._policy import TTLPolicy
+
+__all__ = ["ELSEWHERE", "NearInvocation", "call_of", "quick"]
+
+ELSEWHERE: Final = object()
+"""What `NearInvocation.near_value` returns where this process has no value to serve."""
+
+
+class NearInvocation(Invocation):
+    """As `Invocation`."""
+
+    __slots__ = ()
+
+    def _store(self) -> Near | None:
+        memo = self.memo
+        near, tracker = memo.near, getattr(memo.cache.backend, "tracker", None)
+        # By a test's clock nothing is kept: whether it is fresh is looked at with every call.
+        if near is None or tracker is None or clock.is_set():
+            return None
+        tracker.track(near, memo.prefix)
+        return near
+
+    def near_value(self) -> Any:
+        """The caller's own value from this process's memory, counted; or `ELSEWHERE`."""
+        near = self._store()
+        kept = None if near is None else near.find(self.digest)
+        if near is None or kept is None:
+            return ELSEWHERE
+        if kept.make is None:
+            return kept.value
+        try:
+            return kept.make()
+        except Exception:  # noqa: BLE001 - bytes that cannot be read any more, no memory: Redis has it too
+            near.forget(self.digest)
+            return ELSEWHERE
+
+    def flow(self) -> ops.Flow:
+        """The flow of a plain call, which asks nothing where this process has the answer."""
+        value = self.near_value()
+        return super().flow() if value is ELSEWHERE else _known(value)
+
+    def looking_up(self, missing: object) -> ops.Flow:
+        """The same of a call that has no function to run."""
+        value = self.near_value()
+        return super().looking_up(missing) if value is ELSEWHERE else _known(value)
+
+    def filling(self) -> NearFilling | None:
+        """See `Spec`."""
+        memo = self.memo
+        near = self._store()
+        ticket = None if near is None else near.ticket(self.digest)
+        if near is None or ticket is None:
+            return None
+        # A generated function does not ask whether it is called within `as_of`.
+        where = None if clock.moments_used() else path(memo.callkey, self.values)
+        return NearFilling(near, self.digest, ticket, where, self._decoder(), ages=bool(self.ages), early=memo.early)
+
+    def _decoder(self) -> Callable[[Bytes], Any]:
+        memo, entry = self.memo, self.entry
+
+        def decode(envelope: Bytes) -> Any:
+            opened = memo.cache.sealer.open(entry, envelope)
+            return loads(opened.meta, opened.buffers, trusted=opened.trusted)
+
+        return decode
+
+
+def call_of(
+    memo: Memo, args: tuple[Any, ...], kwargs: dict[str, Any], policy: TTLPolicy | None = None
+) -> Invocation:
+    """One call of a function; ``policy`` takes the place of its own."""
+    return (Invocation if memo.near is None else NearInvocation)(memo, args, kwargs, policy)
+
+
+def _known(value: Any) -> ops.Flow:
+    yield from ()  # a flow, if one that asks for nothing
+    return value
+
+
+def quick(memo: Memo, *, waits: bool) -> FunctionType | None:
+    """The function that serves a near hit, as far as one can be generated; None where ``near=`` is off, too."""
+    near = memo.near
+    if near is None:
+        return None
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        call = NearInvocation(memo, args, kwargs)
+        value = call.near_value()
+        return memo.cache.run(Invocation.flow(call), call.compute, memo.namespace) if value is ELSEWHERE else value
+
+    async def aslow(*args: Any, **kwargs: Any) -> Any:
+        call = NearInvocation(memo, args, kwargs)
+        value = call.near_value()
+        return await memo.cache.arun(Invocation.flow(call), call.compute, memo.namespace) if value is ELSEWHERE else value
+
+    # Its globals may be exchanged for the function's own: these two use none.
+    def plain(*args: Any, **kwargs: Any) -> Any:
+        return slow(*args, **kwargs)
+
+    async def aplain(*args: Any, **kwargs: Any) -> Any:
+        return await aslow(*args, **kwargs)
+
+    made: Any = near_call(memo.callkey, near.table, aslow if waits else slow, waits=waits)
+    if made is None:
+        made = aplain if waits else plain
+    shown = memo.callkey.binder.bind
+    made.__name__, made.__qualname__ = shown.__name__, shown.__qualname__
+    return made  # type: ignore[no-any-return]
