@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ._handle import Handle
     from ._invocation import Invocation
+    from ._invocation import Invocation
 
 __all__ = ["Options", "Progress", "amapped", "mapped"]
 

@@ -110,7 +110,9 @@ def quick(memo: Memo, *, waits: bool) -> FunctionType | None:
     async def aslow(*args: Any, **kwargs: Any) -> Any:
         call = NearInvocation(memo, args, kwargs)
         value = call.near_value()
-        return await memo.cache.arun(Invocation.flow(call), call.compute, memo.namespace) if value is ELSEWHERE else value
+        if value is not ELSEWHERE:
+            return value
+        return await memo.cache.arun(Invocation.flow(call), call.compute, memo.namespace)
 
     # Its globals may be exchanged for the function's own: these two use none.
     def plain(*args: Any, **kwargs: Any) -> Any:
