@@ -133,6 +133,7 @@ class Memo:
         self._found: dict[str, str] = {}
         self._private = False
         self._follows: Touches | None = None
+        self.note: Callable[[str], None] | None = None
         self._complained: dict[str, float] = {}
         # What can be wrong without looking at the code is said at decoration.
         for what, text in (("name", name), ("version", version)):
@@ -209,7 +210,7 @@ class Memo:
         cache = self.cache
         if self._follows is not cache.touches:
             self.bounds = bounded(*self.given_bounds, cache.settings.limits.get(self.namespace))
-            cache.touches.join(self.namespace, self.prefix, self.bounds, self.stats)
+            self.note = cache.touches.join(self.namespace, self.prefix, self.bounds, self.stats)
             self._follows = cache.touches
 
     def failed(self, error: StoreError) -> None:
@@ -372,8 +373,8 @@ class Invocation:
         return look.value
 
     def _touch(self) -> None:
-        if self.memo.bounds.kind:
-            self.memo.cache.touches.note(self.memo.prefix, self.digest)
+        if self.memo.note is not None:
+            self.memo.note(self.digest)
 
     def rescue(self, look: Look) -> Any:
         """Its value, for a call that ran the function in vain."""

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from ._handle import Handle
     from ._invocation import Invocation
-    from ._invocation import Invocation
 
 __all__ = ["Options", "Progress", "amapped", "mapped"]
 

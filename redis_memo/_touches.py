@@ -15,7 +15,7 @@ import functools
 import threading
 import time
 import weakref
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
 from . import _ops as ops
@@ -26,6 +26,8 @@ from ._near import near_of
 from .errors import StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._backend import Backend
     from ._bounds import Limits
     from ._events import Stats
@@ -45,14 +47,22 @@ ALWAYS = (1 << 53) - 1
 class _Function:
     """One function's part, by the prefix of its keys."""
 
-    def __init__(self, namespace: str, prefix: str) -> None:
+    def __init__(self, namespace: str, prefix: str, hurry: threading.Event) -> None:
+        self.hurry = hurry
         self.namespace = namespace
         self.prefix = prefix
         self.bounds: Bounds = NO_BOUNDS
-        self.full = 0
+        self.full = 0  # uses that are told at once; 0 where none are noted
         self.noted: deque[str] = deque(maxlen=KEPT)
         self.stats: weakref.WeakSet[Stats] = weakref.WeakSet()
         self.told = time.monotonic()
+
+    def note(self, digest: str) -> None:
+        """Note one use: every hit comes through here."""
+        noted = self.noted
+        noted.append(digest)
+        if len(noted) >= self.full:
+            self.hurry.set()
 
     def evicted(self, number: int) -> None:
         """Count entries that this process evicted, with one of those that go by the prefix."""
@@ -78,7 +88,7 @@ class Touches:
         self._stored: dict[str, int] = {}
         self._limits: dict[str, Limits] = {}
 
-    def join(self, namespace: str, prefix: str, bounds: Bounds, stats: Stats) -> None:
+    def join(self, namespace: str, prefix: str, bounds: Bounds, stats: Stats) -> Callable[[str], None] | None:
         """Look after a function from now on.
 
         Args:
@@ -86,12 +96,15 @@ class Touches:
             prefix: Of its keys. Several may have the same.
             bounds: What its entries are kept within.
             stats: Its counters; what they hold already is not told.
+
+        Returns:
+            What notes the digest of an entry that was used; None where nothing is bounded.
         """
         with self._lock:
-            found = self._functions.setdefault(prefix, _Function(namespace, prefix))
+            found = self._functions.setdefault(prefix, _Function(namespace, prefix, self._hurry))
             found.bounds = bounds
             # What is known late must not be late by much of what there is: the kept entries would not be the last used.
-            found.full = min(max(bounds.maxsize // 10, FULL[0]), FULL[1])
+            found.full = min(max(bounds.maxsize // 10, FULL[0]), FULL[1]) if bounds else 0
             stats.untold()
             found.stats.add(stats)
             if bounds.limits is not None:
@@ -100,14 +113,14 @@ class Touches:
                 work = functools.partial(_work, weakref.ref(self), self._hurry)
                 self._thread = threading.Thread(target=work, name="redis_memo touches", daemon=True)
                 self._thread.start()
+            return found.note if bounds else None
 
     def note(self, prefix: str, *digests: str) -> None:
         """Note that these entries of a function were used, in this order."""
         function = self._functions.get(prefix)
-        if function is not None and function.bounds:
-            noted = function.noted
-            noted.extend(digests)
-            if len(noted) >= function.full and not self._hurry.is_set():
+        if function is not None and function.full:
+            function.noted.extend(digests)
+            if len(function.noted) >= function.full:
                 self._hurry.set()
 
     def kept(self, op: ops.Fill | ops.Put, answer: bool | ops.Kept) -> bool:
@@ -141,17 +154,16 @@ class Touches:
         if function.bounds:
             for near in near_of(prefix):
                 function.noted.extend(near.visited())
-        uses: dict[str, int] = {}
-        for _ in range(len(function.noted)):
-            with contextlib.suppress(IndexError):  # another thread tells it too
-                digest = function.noted.popleft()
-                uses[digest] = uses.pop(digest, 0) + 1
+        noted: list[str] = []
+        with contextlib.suppress(IndexError):  # another thread tells it too
+            noted.extend(function.noted.popleft() for _ in range(len(function.noted)))
+        uses = Counter(noted)
         taken = [(stats, stats.take()) for stats in list(function.stats)]
         counted: dict[str, float] = {}
         for _, each in taken:
             for name, amount in each.items():
                 counted[name] = counted.get(name, 0) + amount
-        order = list(uses)
+        order = list(dict.fromkeys(reversed(noted)))[::-1]  # by the last use of each
         try:
             for at in range(0, max(len(order), 1 if counted else 0), SENT):
                 some = {digest: uses[digest] for digest in order[at : at + SENT]}

@@ -40,7 +40,7 @@ if number > 0 then
   else
     local pairs_of = {}
     for nth = 1, number do
-      pairs_of[2 * nth - 1] = string.format('%.0f', last - number + nth)
+      pairs_of[2 * nth - 1] = last - number + nth -- 16 digits, and so written as they are
       pairs_of[2 * nth] = digest_at(nth)
     end
     if redis.call('ZADD', uses, 'XX', 'CH', unpack(pairs_of)) < number then
