@@ -77,6 +77,21 @@ def call_of(memo: Memo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Invoca
     return Invocation(memo, args, kwargs) if memo.near is None else NearInvocation(memo, args, kwargs)
 
 
+# By name: cloudpickle takes what is made in `quick` by value, and finds these, and `ELSEWHERE`, where it unpickles.
+
+
+def _slow(memo: Memo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    call = NearInvocation(memo, args, kwargs)
+    value = call.near_value()
+    return memo.cache.run(call.flow(), call.compute, memo.namespace) if value is ELSEWHERE else value
+
+
+async def _aslow(memo: Memo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    call = NearInvocation(memo, args, kwargs)
+    value = call.near_value()
+    return await memo.cache.arun(call.flow(), call.compute, memo.namespace) if value is ELSEWHERE else value
+
+
 def quick(memo: Memo, *, waits: bool) -> FunctionType | None:
     """The function that serves a near hit, as far as one can be generated; None where ``near=`` is off, too."""
     near = memo.near
@@ -84,14 +99,10 @@ def quick(memo: Memo, *, waits: bool) -> FunctionType | None:
         return None
 
     def slow(*args: Any, **kwargs: Any) -> Any:
-        call = NearInvocation(memo, args, kwargs)
-        value = call.near_value()
-        return memo.cache.run(call.flow(), call.compute, memo.namespace) if value is ELSEWHERE else value
+        return _slow(memo, args, kwargs)
 
     async def aslow(*args: Any, **kwargs: Any) -> Any:
-        call = NearInvocation(memo, args, kwargs)
-        value = call.near_value()
-        return await memo.cache.arun(call.flow(), call.compute, memo.namespace) if value is ELSEWHERE else value
+        return await _aslow(memo, args, kwargs)
 
     # Its globals may be exchanged for the function's own: these two use none.
     def plain(*args: Any, **kwargs: Any) -> Any:
