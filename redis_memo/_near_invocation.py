@@ -96,6 +96,25 @@ def _known(value: Any) -> ops.Flow:
     return value
 
 
+# By name: cloudpickle takes what is made in `quick` by value, and finds these, and `ELSEWHERE`, where it unpickles.
+
+
+def _slow(memo: Memo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    call = NearInvocation(memo, args, kwargs)
+    value = call.near_value()
+    if value is not ELSEWHERE:
+        return value
+    return memo.cache.run(Invocation.flow(call), call.compute, memo.namespace)
+
+
+async def _aslow(memo: Memo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    call = NearInvocation(memo, args, kwargs)
+    value = call.near_value()
+    if value is not ELSEWHERE:
+        return value
+    return await memo.cache.arun(Invocation.flow(call), call.compute, memo.namespace)
+
+
 def quick(memo: Memo, *, waits: bool) -> FunctionType | None:
     """The function that serves a near hit, as far as one can be generated; None where ``near=`` is off, too."""
     near = memo.near
@@ -103,16 +122,10 @@ def quick(memo: Memo, *, waits: bool) -> FunctionType | None:
         return None
 
     def slow(*args: Any, **kwargs: Any) -> Any:
-        call = NearInvocation(memo, args, kwargs)
-        value = call.near_value()
-        return memo.cache.run(Invocation.flow(call), call.compute, memo.namespace) if value is ELSEWHERE else value
+        return _slow(memo, args, kwargs)
 
     async def aslow(*args: Any, **kwargs: Any) -> Any:
-        call = NearInvocation(memo, args, kwargs)
-        value = call.near_value()
-        if value is not ELSEWHERE:
-            return value
-        return await memo.cache.arun(Invocation.flow(call), call.compute, memo.namespace)
+        return await _aslow(memo, args, kwargs)
 
     # Its globals may be exchanged for the function's own: these two use none.
     def plain(*args: Any, **kwargs: Any) -> Any:

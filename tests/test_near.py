@@ -807,3 +807,77 @@ def test_without_near_nobody_listens(cache, namespace):
     plain(1)
     assert cache.backend.tracker._thread is None
     assert _near.near_of(plain.__redis_memo__._memo.prefix) == []
+
+
+# ------------------------------------------------------------------------------------------------------------- large
+
+
+def _records():
+    return [{"n": number, "text": f"row {number}", "x": number * 0.37} for number in range(20_000)]
+
+
+LARGE = {
+    "300 KB": lambda: np.random.default_rng(1).random(40_000),
+    "2 MB": lambda: np.random.default_rng(1).random(250_000),
+    "in chunks": lambda: np.random.default_rng(1).random(4_500_000),
+    "records": _records,
+}
+
+
+@pytest.mark.parametrize("style", ["threads", "tasks"])
+@pytest.mark.parametrize("size", LARGE)
+def test_large_results_are_near_too(cache, namespace, size, style):
+    """P2, whether its bytes come in one piece, in several or in chunks beside the entry."""
+    value = LARGE[size]()
+
+    def same(found):
+        assert type(found) is type(value)
+        assert (found == value) if isinstance(value, list) else np.array_equal(found, value)
+        if isinstance(found, list):
+            found[0]["n"] = -1
+        else:
+            found[0] = -1.0
+
+    decorate = redis_cached(namespace=namespace, ttl=60, cache=cache, near="512mb")
+    if style == "threads":
+        fetch = decorate(lambda x: value.copy())
+        keep(fetch, "a")
+        for _ in range(3):
+            same(fetch("a"))
+        assert held(fetch, "a")
+        return
+
+    @decorate
+    async def afetch(x):
+        return value.copy()
+
+    async def calls():
+        while not (await afetch.explain("a")).near:
+            await afetch("a")
+        for _ in range(3):
+            same(await afetch("a"))
+        assert (await afetch.explain("a")).near
+
+    asyncio.run(asyncio.wait_for(calls(), 60))
+
+
+def test_a_function_of_a_script_is_sent_elsewhere_without_what_is_kept(cache, namespace, valkey_server, monkeypatch):
+    """joblib and ray take such functions by value."""
+    cloudpickle = pytest.importorskip("cloudpickle")
+    monkeypatch.setenv("REDIS_MEMO_URL", valkey_server.url)
+    monkeypatch.setenv("REDIS_MEMO_SECRET", SECRET)
+
+    def quote(symbol):
+        return f"{symbol} at 1412.95"
+
+    quote.__module__ = "__main__"
+    memoized = redis_cached(namespace=namespace, ttl=60, near=True, name="quote")(quote)
+    keep(memoized, "INFY")
+    sent = cloudpickle.dumps(memoized)
+    code = (
+        "import pickle, sys; f = pickle.loads(sys.stdin.buffer.read()); assert not f.explain('INFY').near;"
+        "assert f('INFY') == 'INFY at 1412.95'; print(f.cache_info().misses)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input=sent, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.strip() == b"0"
