@@ -13,7 +13,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, cast
 
-from . import _cli_calendar
+from . import _cli_adopt, _cli_calendar
 from ._console import Command, Exit, note
 from .errors import RedisMemoError
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS", "main", "parser"]
 
-COMMANDS: tuple[Command, ...] = (cast("Command", _cli_calendar),)
+COMMANDS: tuple[Command, ...] = (cast("Command", _cli_adopt), cast("Command", _cli_calendar))
 
 _EPILOG = """exit codes:
   0  done
@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line, all subcommands included."""
     top = argparse.ArgumentParser(
         prog="redis-memo",
-        description="Look after the memoizer's calendars and entries.",
+        description="Look after the memoizer's calendars and entries, and move in.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
