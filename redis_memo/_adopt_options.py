@@ -16,6 +16,7 @@ _KEEPS_MAXSIZE = "maxsize" in (redis_cached.__kwdefaults__ or {})
 
 
 def lru_options(called: ast.Call | None, risks: list[Risk]) -> dict[str, str]:
+    """Further options of ``redis_cached`` in the place of ``lru_cache``'s own; what they do not say goes to ``risks``."""
     if called is None:
         return {}
     given = {
@@ -48,6 +49,7 @@ def cachetools_options(
     called: ast.Call | None,
     risks: list[Risk],
 ) -> tuple[Lifetime | None, str]:
+    """Expiry and kind of the cache that ``cachetools.cached`` was given; what cannot be kept goes to ``risks``."""
     if called is None:
         risks.append(Risk("options", "it is given no cache", "likely"))
         return None, ""
