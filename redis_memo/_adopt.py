@@ -19,6 +19,7 @@ from ._adopt_files import find_files
 from ._adopt_finding import Finding, Lifetime, Project
 from ._adopt_judge import Risk
 from ._adopt_library import candidates, find_library, holders
+from ._adopt_named import find_named
 from ._adopt_patterns import find_patterns
 from ._adopt_rewrite import conflict, rewritten
 from ._adopt_source import Source, is_kept, read
@@ -149,9 +150,11 @@ def _found(project: Project) -> tuple[list[Finding], int]:
     found: list[Finding] = []
     kept = 0
     for source in project.sources:
+        patterns = list(find_patterns(source, project))
         mine = [
             *find_library(source, project),
-            *find_patterns(source, project),
+            *patterns,
+            *find_named(source, project, patterns),
             *find_files(source, project),
         ]
         for each in mine:

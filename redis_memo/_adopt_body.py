@@ -124,7 +124,6 @@ class _Search:
             elif isinstance(node, (ast.Global, ast.Nonlocal)):
                 self.found.doubt("state", f"sets {', '.join(node.names)} of the scope around it, which a hit does not")
             elif isinstance(node, (ast.For, ast.While, ast.AsyncFor)):
-                self.found.slow = self.found.slow or "a loop"
                 self.found.cheap = False
             elif isinstance(node, ast.Await):
                 self.found.slow = self.found.slow or "await"

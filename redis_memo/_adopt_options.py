@@ -16,7 +16,7 @@ _KEEPS_MAXSIZE = "maxsize" in (redis_cached.__kwdefaults__ or {})
 
 
 def lru_options(called: ast.Call | None, risks: list[Risk]) -> dict[str, str]:
-    """Further options of ``redis_cached`` in the place of ``lru_cache``'s own; what they do not say goes to ``risks``."""
+    """Options of ``redis_cached`` in the place of ``lru_cache``'s own; what cannot be kept goes to ``risks``."""
     if called is None:
         return {}
     given = {

@@ -24,7 +24,7 @@ from ._adopt_source import Function, Source, dotted, text_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["LIKE_A_CACHE", "decorator_around", "find_patterns"]
+__all__ = ["LIKE_A_CACHE", "decorator_around", "find_patterns", "from_outside", "is_dict"]
 
 LIKE_A_CACHE: Final = re.compile(r"(?i)cache|memo(?:$|_|iz|is)|(?:^|_)lru(?:_|$)|memoized")
 _SETTINGS = re.compile(r"(?i)config|settings|options|params|kwargs|environ|headers|context|metadata|state$")
@@ -57,7 +57,6 @@ def find_patterns(source: Source, project: Project) -> Iterator[Finding]:
             for found in _single_values(source, project, node, reported):
                 reported.add((found.holder or "").partition(" ")[0].rpartition(".")[2])
                 yield found
-    yield from _unclaimed(source, project, reported)
 
 
 # ------------------------------------------------------------------------------------------------- asked, then filled
@@ -161,7 +160,7 @@ def _outlives(function: Function, name: str, *, like: bool) -> bool:
     parameters = {a.arg for a in (*named, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg) if a is not None}
     if head in parameters:
         return like
-    outer = _from_outside(function)
+    outer = from_outside(function)
     made_here = any(
         isinstance(node, ast.Name) and node.id == head and not isinstance(node.ctx, ast.Load)
         for node in enclosed(function)
@@ -171,7 +170,8 @@ def _outlives(function: Function, name: str, *, like: bool) -> bool:
     return True
 
 
-def _from_outside(function: Function) -> set[str]:
+def from_outside(function: Function) -> set[str]:
+    """Names that a function sets in the scopes around it."""
     return {name for node in enclosed(function) if isinstance(node, (ast.Global, ast.Nonlocal)) for name in node.names}
 
 
@@ -401,9 +401,10 @@ def _single_values(source: Source, project: Project, function: Function, reporte
                 continue
             like = bool(LIKE_A_CACHE.search(path.rpartition(".")[2]))
             lifetime = lifetime_in(source, function)
-            if not like and not (path in returned and (path in outer or lifetime or isinstance(node, ast.Call))):
+            if not like and path not in returned:
                 continue
-            if all(_is_object(value) or _is_dict(value) for value in stored[path]):
+            of_object = not (like or path in outer or lifetime or isinstance(node, ast.Call))
+            if all(_is_object(value) or is_dict(value) for value in stored[path]):
                 continue  # a client, a lock; or a dict that others fill
             seen.add(path)
             yield _finding(
@@ -414,7 +415,7 @@ def _single_values(source: Source, project: Project, function: Function, reporte
                 line=getattr(node, "lineno", function.lineno),
                 last=getattr(node, "end_lineno", function.lineno),
                 holder=_place(source, function, path),
-                base="look",
+                base="alone" if of_object else "look",  # as with cached_property: it goes when the object goes
                 lifetime=lifetime,
             )
 
@@ -446,48 +447,8 @@ def _is_object(value: ast.expr) -> bool:
     return made[:1].isupper() and made not in ("DataFrame", "Series", "OrderedDict")
 
 
-# ---------------------------------------------------------------------------------------------------------- unclaimed
-
-
-def _unclaimed(source: Source, project: Project, reported: set[str]) -> Iterator[Finding]:
-    """Dicts that are called a cache, and of which no one function both asks and fills them."""
-    seen: set[str] = set()
-    for node in source.nodes:
-        if not isinstance(node, (ast.Assign, ast.AnnAssign)) or node.value is None or not _is_dict(node.value):
-            continue
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        for target in targets:
-            path = dotted(target)
-            if path is None:
-                continue
-            function = source.function_of(node)
-            if function is not None and "." not in path and path not in _from_outside(function):
-                continue
-            last = path.rpartition(".")[2]
-            if not LIKE_A_CACHE.search(last) or {path, last} & reported or path in seen:
-                continue
-            seen |= {path, last}
-            reported.add(last)
-            risks = (
-                no_expiry(project.lifetime),
-                Risk("body", "its readers and its writers are different functions: see which computes", "look"),
-            )
-            owner = next((each.name for each in source.ancestors(node) if isinstance(each, ast.ClassDef)), None)
-            shown = f"{owner}.{last}" if owner else path
-            written, _ = proposal(source, None, project.lifetime)
-            yield Finding(
-                source=source,
-                line=node.lineno,
-                last=node.end_lineno or node.lineno,
-                kind="dict named a cache",
-                name=shown,
-                base="look",
-                becomes=f"@redis_cached({written}) on the function that fills it",
-                risks=risks,
-            )
-
-
-def _is_dict(value: ast.expr) -> bool:
+def is_dict(value: ast.expr) -> bool:
+    """Whether a value is an empty dict, of whatever kind."""
     if isinstance(value, ast.Dict):
         return not value.keys
     return isinstance(value, ast.Call) and (dotted(value.func) or "").rpartition(".")[2] in _DICTS

@@ -219,8 +219,8 @@ HEAVY = frozenset(
 )
 SLOW_WORD = re.compile(
     r"(?i)(?:^|_)(?:fetch|download|requests?|query|scrape|crawl|api|http|https|sleep|predict|train|fit|backtest|simulate|"
-    r"optimi[sz]e|historical|history|historic|quotes?|ohlcv?|ltp|candles?|instruments|execute|compute|calculate|calc|"
-    r"read_sql|expensive|slow|heavy|urlopen|remote|rpc|invoke|inference|solve)(?:_|$|\d)"
+    r"optimi[sz]e|historical|history|historic|quotes?|ohlcv?|ltp|candles?|instruments|"
+    r"read_sql|expensive|slow|heavy|urlopen|remote|rpc|invoke|inference)(?:_|$|\d)"
 )
 CLOCKS = frozenset({"now", "today", "utcnow", "monotonic", "perf_counter", "time_ns", "localtime", "gmtime"})
 CLOCK_CALLS = frozenset({"time.time", "time.strftime", "time.ctime"})

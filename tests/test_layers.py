@@ -55,7 +55,7 @@ LAYERS = [
     "_memo",
     "__init__",
     "_console",
-    "_adopt > _adopt_rewrite > _adopt_files > _adopt_patterns > _adopt_library > _adopt_options > _adopt_age > _adopt_finding > _adopt_judge > _adopt_body > _adopt_uses > _adopt_words > _adopt_source",
+    "_adopt > _adopt_rewrite > _adopt_files > _adopt_named > _adopt_patterns > _adopt_library > _adopt_options > _adopt_age > _adopt_finding > _adopt_judge > _adopt_body > _adopt_uses > _adopt_words > _adopt_source",
     "_cli > _cli_adopt, _cli > _cli_calendar",
 ]
 

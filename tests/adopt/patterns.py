@@ -141,6 +141,21 @@ class Client:
             return json.load(file)
 
 
+    @property
+    def info(self):
+        if self._info is None:  # single value
+            self._info = ask("info")
+        return self._info
+
+
+class DiskCache:  # class named a cache
+    def lookup(self, key):
+        return self.db.execute(key)
+
+    def store(self, key, value):
+        self.db.execute(key, value)
+
+
 # ------------------------------------------------------------------------------- what is no cache, and is not reported
 
 
