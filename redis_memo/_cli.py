@@ -14,6 +14,7 @@ import sys
 from typing import TYPE_CHECKING, cast
 
 from . import (
+    _cli_adopt,
     _cli_calendar,
     _cli_clear,
     _cli_config,
@@ -40,6 +41,7 @@ COMMANDS: tuple[Command, ...] = (
     cast("Command", _cli_clear),
     cast("Command", _cli_doctor),
     cast("Command", _cli_config),
+    cast("Command", _cli_adopt),
     cast("Command", _cli_server),
     cast("Command", _cli_calendar),
 )

@@ -62,8 +62,9 @@ LAYERS = [
     "_console, _dotenv, _words, _edits, _rewrite",
     "_listing, _cli_target, _findings, _masking",
     "_doctor",
+    "_adopt > _adopt_rewrite > _adopt_files > _adopt_named > _adopt_patterns > _adopt_library > _adopt_options > _adopt_age > _adopt_finding > _adopt_judge > _adopt_body > _adopt_uses > _adopt_words > _adopt_source",
     "_cli > _cli_calendar, _cli > _cli_clear, _cli > _cli_get, _cli > _cli_info, _cli > _cli_invalidate, _cli > _cli_ls",
-    "_cli > _cli_server, _cli > _cli_config > _cli_doctor",
+    "_cli > _cli_server, _cli > _cli_config > _cli_doctor, _cli > _cli_adopt",
 ]
 
 # Modules of the standard library that are imported inside of a function, each with its reason.

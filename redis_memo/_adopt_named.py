@@ -1,0 +1,83 @@
+"""What is only called a cache: the weakest of the signs, and reported where no other was found."""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import TYPE_CHECKING
+
+from ._adopt_finding import Finding, Project, no_expiry, proposal
+from ._adopt_judge import Risk
+from ._adopt_patterns import LIKE_A_CACHE, from_outside, is_dict
+from ._adopt_source import Source, dotted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = ["find_named"]
+
+
+def find_named(source: Source, project: Project, others: Iterable[Finding]) -> Iterator[Finding]:
+    """Dicts that are called a cache, and of which no one function both asks and fills them; classes of such names.
+
+    Args:
+        source: The file.
+        project: The code base.
+        others: What was found in the file otherwise: its dicts are not named again.
+    """
+    held = {(each.holder or "").partition(" ")[0] for each in others}
+    reported = held | {each.rpartition(".")[2] for each in held}
+    seen: set[str] = set()
+    written, _ = proposal(source, None, project.lifetime)
+    for node in source.nodes:
+        if isinstance(node, ast.ClassDef) and LIKE_A_CACHE.search(node.name) and _keeps(node):
+            yield Finding(
+                source=source,
+                line=node.lineno,
+                last=node.lineno,
+                kind="class named a cache",
+                name=source.qualified(node),
+                base="look",
+                becomes=f"@redis_cached({written}) on the functions that fill it",
+                risks=(Risk("body", "a cache of its own making: see what it keeps, and for how long", "look"),),
+            )
+    for node in source.nodes:
+        if not isinstance(node, (ast.Assign, ast.AnnAssign)) or node.value is None or not is_dict(node.value):
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        for target in targets:
+            path = dotted(target)
+            if path is None:
+                continue
+            function = source.function_of(node)
+            if function is not None and "." not in path and path not in from_outside(function):
+                continue
+            last = path.rpartition(".")[2]
+            if not LIKE_A_CACHE.search(last) or {path, last} & reported or path in seen:
+                continue
+            seen |= {path, last}
+            reported.add(last)
+            risks = (
+                no_expiry(project.lifetime),
+                Risk("body", "its readers and its writers are different functions: see which computes", "look"),
+            )
+            owner = next((each.name for each in source.ancestors(node) if isinstance(each, ast.ClassDef)), None)
+            shown = f"{owner}.{last}" if owner else path
+            written, _ = proposal(source, None, project.lifetime)
+            yield Finding(
+                source=source,
+                line=node.lineno,
+                last=node.end_lineno or node.lineno,
+                kind="dict named a cache",
+                name=shown,
+                base="look",
+                becomes=f"@redis_cached({written}) on the function that fills it",
+                risks=risks,
+            )
+
+
+def _keeps(node: ast.ClassDef) -> bool:
+    """Whether a class has a method that reads and one that stores."""
+    names = {each.name.strip("_") for each in node.body if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef))}
+    reads = any(re.match(r"get|look_?up|fetch|read|load|retrieve|find", name) for name in names)
+    return reads and any(re.match(r"set|store|put|save|add|write|update|insert", name) for name in names)

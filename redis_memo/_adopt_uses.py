@@ -1,0 +1,107 @@
+"""How a code base uses its cached functions: the cache's own methods, and whether callers rely on sharing one object.
+
+Functions are found by their bare names, so one use counts for every function of that name: a doubt too many, never one
+too few.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ._adopt_source import MUTATORS, Source, dotted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Uses", "uses_of"]
+
+_API = frozenset(
+    {
+        "cache_info",
+        "cache_clear",
+        "cache_parameters",
+        "cache",
+        "cache_key",
+        "cache_lock",
+        "clear",
+        "call",
+        "check_call_in_cache",
+    }
+)
+
+
+@dataclass(slots=True)
+class Uses:
+    """How a code base uses a function, by its name alone.
+
+    Attributes:
+        api: Attributes of the cache that are used on it, with a place.
+        changed: Where a caller changes what it was handed, if one does.
+        compared: Where a caller asks for the very object, if one does.
+    """
+
+    api: dict[str, str] = field(default_factory=dict)
+    changed: str | None = None
+    compared: str | None = None
+
+
+def uses_of(sources: Iterable[Source], names: set[str]) -> dict[str, Uses]:
+    """How functions of these names are used, all over a code base; a name stands for every function that has it."""
+    found = {name: Uses() for name in names}
+    for source in sources:
+        for node in source.nodes:
+            if isinstance(node, ast.Attribute) and node.attr in _API:
+                uses = found.get((dotted(node.value) or "").rpartition(".")[2])
+                if uses is not None:
+                    uses.api.setdefault(node.attr, f"{source.shown}:{node.lineno}")
+            elif isinstance(node, ast.Call):
+                uses = found.get((dotted(node.func) or "").rpartition(".")[2])
+                if uses is not None:
+                    _look_at_call(source, node, uses)
+    return found
+
+
+def _look_at_call(source: Source, call: ast.Call, uses: Uses) -> None:
+    above = source.parents[call]
+    place = f"{source.shown}:{call.lineno}"
+    if _changes(source, call):
+        uses.changed = uses.changed or place
+    if isinstance(above, ast.Compare) and any(isinstance(op, (ast.Is, ast.IsNot)) for op in above.ops):
+        others = [each for each in (above.left, *above.comparators) if each is not call]
+        if not all(isinstance(each, ast.Constant) for each in others):
+            uses.compared = uses.compared or place
+    if isinstance(above, ast.Assign) and len(above.targets) == 1 and isinstance(above.targets[0], ast.Name):
+        name = above.targets[0].id
+        scope = source.function_of(call) or source.tree
+        for node in ast.walk(scope):
+            if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load):
+                if node.lineno >= call.lineno and _changes(source, node):
+                    uses.changed = uses.changed or f"{source.shown}:{node.lineno}"
+                other = source.parents[node]
+                if isinstance(other, ast.Compare) and isinstance(other.ops[0], (ast.Is, ast.IsNot)):
+                    others = [each for each in (other.left, *other.comparators) if each is not node]
+                    if not all(isinstance(each, ast.Constant) for each in others):
+                        uses.compared = uses.compared or f"{source.shown}:{node.lineno}"
+
+
+def _changes(source: Source, node: ast.expr) -> bool:
+    """Whether an expression's object is changed where it stands."""
+    above = source.parents[node]
+    while isinstance(above, ast.Subscript) and above.value is node and isinstance(above.ctx, ast.Load):
+        node, above = above, source.parents[above]
+    if isinstance(above, (ast.Subscript, ast.Attribute)) and above.value is node:
+        if not isinstance(above.ctx, ast.Load):
+            return True
+        outer = source.parents[above]
+        if isinstance(above, ast.Attribute) and isinstance(outer, ast.Call) and outer.func is above:
+            inplace = any(k.arg == "inplace" and getattr(k.value, "value", None) is True for k in outer.keywords)
+            return inplace or above.attr in MUTATORS - {"index", "pop"} | {"pop"}
+        if (
+            isinstance(above, ast.Attribute)
+            and above.attr in ("loc", "iloc", "at", "iat")
+            and isinstance(outer, ast.Subscript)
+        ):
+            return not isinstance(outer.ctx, ast.Load)
+    return isinstance(above, ast.AugAssign) and above.target is node
