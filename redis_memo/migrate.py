@@ -1,0 +1,115 @@
+"""Bring along what a process has in a dict, an LRU or a ``TTLCache``; files and stores: ``redis-memo migrate``."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from blake3 import blake3
+
+from ._clock import moment
+from ._migrate_calls import Target, arguments_of
+from ._migrate_fields import Unfit
+from ._migrate_items import Content, Item, Mark
+from ._migrate_plan import Outcome
+from ._migrate_rules import Rules
+from ._migrate_run import Report, adopt_items
+from .errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["Outcome", "Report", "migrate_mapping"]
+
+
+def migrate_mapping(
+    mapping: Mapping[Any, Any],
+    *,
+    into: Any,
+    key: Callable[[Any], object],
+    value: Callable[[Any], object] | None = None,
+    created: Callable[[Any], float] | None = None,
+    dry_run: bool = False,
+) -> Report:
+    """Store what a mapping holds as results of a decorated function, which then hits.
+
+    The mapping is left as it is. What Redis already has of a call, and is newer or equal, stays. Each entry is read
+    back and compared.
+
+    Args:
+        mapping: A dict, an ``OrderedDict``, a ``cachetools.TTLCache`` (whose entries keep their age), or any other.
+        into: The decorated function; for a method, one that is bound to its object.
+        key: From a key of the mapping to the arguments of the call: a dict by name, a tuple by position, a tuple and a
+            dict, or one argument alone; None leaves the entry out.
+        value: From what the mapping holds to what the function returns, as ``lambda held: held[0]`` of
+            ``(frame, metadata)``.
+        created: From what the mapping holds to when it was computed, in seconds since 1970. Left out: now.
+        dry_run: Only say what would be done.
+
+    Returns:
+        What became of each item, in the order of their age; an item is called by its position and the type of its
+        key. ``report.failed`` is empty where all is well.
+
+    Raises:
+        ConfigurationError: ``into`` is not decorated.
+        StoreError: Redis cannot be asked.
+    """
+    if moment() is not None:
+        raise ConfigurationError("migrate_mapping() within as_of() would store for that moment only: call it outside")
+    target = Target(into, getattr(into, "__qualname__", type(into).__name__))
+    target.memo.lifetime()
+    outcomes: list[Outcome] = []
+    items: list[Item] = []
+    for number, held in enumerate(list(mapping)):
+        name = f"item {number} ({type(held).__name__})"
+        try:
+            item = _item(mapping, held, name, key=key, value=value, created=created)
+        except Unfit as error:
+            outcomes.append(Outcome(name, "failed", str(error)))
+            continue
+        if item is None:
+            outcomes.append(Outcome(name, "skipped", "key= leaves it out"))
+        else:
+            items.append(item)
+    outcomes += adopt_items(items, target, Rules(), None, trust=False, workers=1, dry=dry_run)
+    return Report(outcomes)
+
+
+def _item(
+    mapping: Mapping[Any, Any],
+    held: Any,
+    name: str,
+    *,
+    key: Callable[[Any], object],
+    value: Callable[[Any], object] | None,
+    created: Callable[[Any], float] | None,
+) -> Item | None:
+    try:
+        found = mapping[held]
+    except KeyError:
+        raise Unfit("is gone: it expired meanwhile") from None
+    try:
+        arguments = key(held)
+        result = found if value is None else value(found)
+        made = None if created is None else float(created(found))
+    except Exception as error:
+        raise Unfit(f"key=, value= or created= raised {type(error).__name__}") from error
+    if arguments is None:
+        return None
+    made, expires = (made, None) if made is not None else _age(mapping, held)
+    mark = Mark(blake3(id(found).to_bytes(8, "little")).hexdigest(), 0)
+    return Item(
+        name=name, kind="object", read=lambda: Content(result, mark), created=made, expires=expires,
+        call=arguments_of(arguments),
+    )  # fmt: skip
+
+
+def _age(mapping: Mapping[Any, Any], held: Any) -> tuple[float | None, float | None]:
+    """When an entry of a ``cachetools.TTLCache`` was made, and when it ends; it says so only within."""
+    link = getattr(mapping, "_TTLCache__getlink", None)
+    ttl, timer = getattr(mapping, "ttl", None), getattr(mapping, "timer", None)
+    if link is None or not callable(timer) or not isinstance(ttl, (int, float)):
+        return None, None
+    left = link(held).expires - timer()
+    now = time.time()
+    return now + left - ttl, now + left
