@@ -69,7 +69,7 @@ def store(spec: Spec, place: Place, value: object) -> Flow:
 
 
 def adopt(place: Place, lease: float, sealed: ops.Sealed, until: float, over: Envelope | None) -> Flow:
-    """Store what was computed elsewhere, at another time, until a moment; True if it was stored.
+    """Store what was computed elsewhere, at another time, until a moment; True if it was stored, or who is `ops.Busy`.
 
     It takes the place of the entry ``over`` or of none: what somebody has stored meanwhile, or computes right now, is
     newer. An invalidation that comes in between is heeded, as by any computation's fill.
@@ -77,9 +77,10 @@ def adopt(place: Place, lease: float, sealed: ops.Sealed, until: float, over: En
     token: bytes = yield ops.TakeToken()
     stands = True
     try:
-        if not isinstance((yield ops.Acquire(place, token, lease, over)), ops.Leased):
+        answer = yield ops.Acquire(place, token, lease, over)
+        if not isinstance(answer, ops.Leased):
             stands = False
-            return False
+            return answer if isinstance(answer, ops.Busy) else False
         left = until - (yield Clock())
         if left <= 0 or not (yield ops.Fill(place, token, sealed.envelope, left, sealed.tokens)):
             return False
@@ -92,11 +93,12 @@ def adopt(place: Place, lease: float, sealed: ops.Sealed, until: float, over: En
 
 
 def withdraw(place: Place, lease: float, entry: Envelope) -> Flow:
-    """Delete this very entry; False where there is another by now, or one is being computed."""
+    """Delete this very entry; False where there is another by now, `ops.Busy` where one is being computed."""
     token: bytes = yield ops.TakeToken()
     try:
-        if not isinstance((yield ops.Acquire(place, token, lease, entry)), ops.Leased):
-            return False
+        answer = yield ops.Acquire(place, token, lease, entry)
+        if not isinstance(answer, ops.Leased):
+            return answer if isinstance(answer, ops.Busy) else False
         yield ops.Drop(place)
         return True
     finally:

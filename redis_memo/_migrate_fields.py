@@ -1,12 +1,13 @@
 """What is known of an old cache's item, and how it becomes the arguments of a call.
 
 Names and metadata hold text and JSON; a call's key tells ``"5"`` from ``5`` and a date from a datetime. So each
-argument is converted to what the function's annotation says, else to the type of its default, and what cannot be converted
-is said.
+argument is converted to what the function's annotation says, else to the type of its default, and what cannot be
+converted is said.
 """
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import inspect
 import math
@@ -258,13 +259,11 @@ def moment_of(value: object, where: str | None) -> float | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value.strip())
-        except ValueError:
-            try:
-                return moment_of(float(value), where)
-            except ValueError:
-                return None
+        readings: tuple[Callable[[str], object], ...] = (datetime.fromisoformat, float)
+        for reading in readings:
+            with contextlib.suppress(ValueError):
+                return moment_of(reading(value.strip()), where)
+        return None
     if isinstance(value, datetime):
         if value.tzinfo is None and where is not None:
             value = value.replace(tzinfo=zone(where))

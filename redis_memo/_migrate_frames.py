@@ -81,13 +81,10 @@ def read_csv(data: bytes, rules: FrameRules) -> Any:
         if lacking:
             raise Unfit(f"has no column {lacking[0]!r} that could be the index")
     text = {name: "str" for name in header if name in (rules.dates or ()) and index != name}
-    # pandas' own default for floats is off by one unit in the last place now and then.
-    frame = pd.read_csv(
-        io.BytesIO(data),
-        index_col=index if not isinstance(index, str) else [index],
-        float_precision="round_trip",
-        dtype=text or None,
-    )
+    # The default of pandas before 3.1 is off by one unit in the last place now and then; since then this setting warns.
+    exact = {} if _version(pd) >= (3, 1) else {"float_precision": "round_trip"}
+    column = [index] if isinstance(index, str) else index
+    frame: Any = pd.read_csv(io.BytesIO(data), index_col=column, dtype=text or None, **exact)  # type: ignore[call-overload]
     where = _zone(rules.tz)
     for name in list(frame.columns):
         said = rules.dates is not None and name in rules.dates
@@ -96,6 +93,10 @@ def read_csv(data: bytes, rules: FrameRules) -> Any:
     if index is not False and frame.index.nlevels == 1:
         frame.index = _as_index(frame.index, where, rules)
     return _typed(frame, rules.dtypes)
+
+
+def _version(pd: Any) -> tuple[int, ...]:
+    return tuple(int(part) for part in pd.__version__.split(".")[:2])
 
 
 def _checked_lines(data: bytes, rules: FrameRules) -> list[str]:
@@ -150,7 +151,7 @@ def _in_zone(dates: Any, where: tzinfo) -> Any:
 def _as_index(index: Any, where: tzinfo | None, rules: FrameRules) -> Any:
     import pandas as pd  # noqa: PLC0415
 
-    if len(index) and pd.api.types.is_integer_dtype(index) and (index == range(len(index))).all():
+    if len(index) and pd.api.types.is_integer_dtype(index) and index.equals(pd.RangeIndex(len(index))):
         return pd.RangeIndex(len(index), name=index.name)  # what to_csv wrote of a frame that had no index of its own
     said = rules.dates is not None and index.name in rules.dates
     column = index.to_series(index=range(len(index)))

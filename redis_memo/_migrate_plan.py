@@ -1,4 +1,4 @@
-"""What becomes of an item: opened, its call found, its value sealed as of when it was computed, its lifetime counted."""
+"""What becomes of an item: opened, its call found, its value sealed as of when it was computed, its lifetime known."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ._policy import resolve
 from .errors import KeyingError, RedisMemoError, UnsupportedType
 
 if TYPE_CHECKING:
-    from ._large import Envelope
     from ._invocation import Invocation
+    from ._large import Envelope
     from ._migrate_calls import Target
     from ._migrate_items import Item, Mark
     from ._migrate_rules import Rules
@@ -93,7 +93,7 @@ def prepare(item: Item, target: Target, rules: Rules, now: float, *, trust: bool
         call = target.invocation(fields, rules) if item.call is None else target.bare(*item.call)
         if call is None:
             return Outcome(item.name, "skipped", "the mapping leaves it")
-        created = created_in(opened.fields, rules) if item.created is None else item.created
+        created = created_in(fields, rules) if item.created is None else item.created
         created = min(now if created is None else created, now)
         value = opened.value
         place = call.locate()

@@ -1,7 +1,7 @@
 """A migration: a plan that touches nothing, and its execution, which can be killed at any moment and goes on.
 
-Per item: opened and sealed; what stood at its key and what will stand there are noted in the manifest; stored; read back
-as the function would read it, and compared with what the source holds; the source looked at once more; noted as
+Per item: opened and sealed; what stood at its key and what will stand there are noted in the manifest; stored; read
+back as the function would read it, and compared with what the source holds; the source looked at once more; noted as
 verified. Items go in batches, so that a batch shares the two waits for the disk.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from . import _entries as entries
@@ -26,6 +27,7 @@ from .errors import ConfigurationError, StoreError, UnreadableEntry
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from ._cache import Cache
     from ._large import Envelope
     from ._migrate_calls import Target
     from ._migrate_items import Item
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from ._migrate_rules import Rules
     from ._migrate_sources import Source
 
-__all__ = ["GOOD", "Report", "adopt_items", "migrate", "read_entry"]
+__all__ = ["GOOD", "Report", "adopt_items", "migrate", "patiently", "read_entry"]
 
 GOOD: Final = frozenset({"ready", "migrated", "present", "done"})
 _LEFT: Final = frozenset({"stale", "superseded", "skipped"})
@@ -206,7 +208,7 @@ def _unchanged(item: Item, record: Mapping[str, Any]) -> bool:
     try:
         if item.glance is not None:
             return list(item.glance()) == [record["bytes"], record["changed"]]
-        return item.read().mark.digest == record["digest"]
+        return item.read().mark.digest == str(record["digest"])
     except (Unfit, OSError):
         return False
 
@@ -233,7 +235,7 @@ def _look(ready: Ready, run: _Run) -> _Step | Outcome:
     return _Step(ready, there, left, ours=ours)
 
 
-def read_entry(cache: Any, place: ops.Place) -> tuple[Envelope | None, float]:
+def read_entry(cache: Cache, place: ops.Place) -> tuple[Envelope | None, float]:
     """What stands at a key, and how many seconds it has left."""
     there = cache.run(_only(ops.Read(place.entry)))
     if there is None:
@@ -249,8 +251,8 @@ def _only(op: ops.Op) -> ops.Flow:
 
 def _equal(ready: Ready, run: _Run) -> bool:
     """Whether the function is served the item's value."""
-    value = run.target.memo.cache.run(entries.peek(ready.call, ready.call.entry, MISSING))
-    return bool(value is not MISSING and same(ready.value, value))
+    value: object = run.target.memo.cache.run(entries.peek(ready.call, ready.call.entry, MISSING))
+    return value is not MISSING and same(ready.value, value)
 
 
 def _writing(step: _Step, journal: Journal) -> dict[str, Any]:
@@ -280,8 +282,12 @@ def _store(step: _Step, run: _Run) -> Outcome:
         changed = _changed(ready)
         return ready.outcome("failed", changed) if changed else ready.outcome("migrated" if step.ours else "present")
     try:
-        flow = entries.adopt(ready.place, ready.call.lease, ready.sealed, ready.until, step.there)
-        if not memo.cache.run(flow, None, memo.namespace):
+        stored = patiently(
+            memo.cache,
+            memo.namespace,
+            lambda: entries.adopt(ready.place, ready.call.lease, ready.sealed, ready.until, step.there),
+        )
+        if stored is not True:
             why = "its call is being computed, or was stored or invalidated meanwhile: run it once more"
             return ready.outcome("failed", why)
         if not _equal(ready, run):
@@ -310,4 +316,15 @@ def _take_back(ready: Ready, run: _Run) -> None:
     cache = run.target.memo.cache
     there, _ = read_entry(cache, ready.place)
     if there is not None and tag_of(there) == tag_of(ready.sealed.envelope):
-        cache.run(entries.withdraw(ready.place, ready.call.lease, there), None, run.target.memo.namespace)
+        flow = partial(entries.withdraw, ready.place, ready.call.lease, there)
+        patiently(cache, run.target.memo.namespace, flow)
+
+
+def patiently(cache: Cache, namespace: str, flow: Callable[[], ops.Flow]) -> Any:
+    """What a flow returns; again and again while a lease stands, which a process that was killed may have left."""
+    end = time.monotonic() + cache.settings.lease + 1.0
+    while True:
+        answer = cache.run(flow(), None, namespace)
+        if not isinstance(answer, ops.Busy) or time.monotonic() >= end:
+            return answer
+        time.sleep(min(max(answer.seconds, 0.01), 0.25))

@@ -118,7 +118,7 @@ def _kind(path: Path) -> str:
         return "sqlite" if is_sqlite(path) else "folder"
     if is_sqlite(path / "cache.db"):
         return "diskcache"
-    if (path / "joblib").is_dir() or path.name == "joblib":
+    if next(path.rglob("func_code.py"), None) is not None:  # with a pathlib.Path there is no folder "joblib" in between
         return "joblib"
     return "cachier" if is_cachier(path) else "folder"
 

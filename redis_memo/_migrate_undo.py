@@ -11,6 +11,7 @@ import errno
 import os
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,7 +23,7 @@ from ._cache import registry_key
 from ._envelope import HEAD
 from ._migrate_journal import unpacked
 from ._migrate_plan import Outcome, tag_of
-from ._migrate_run import Report, read_entry
+from ._migrate_run import Report, patiently, read_entry
 from .errors import StoreError
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["clean_up", "roll_back"]
 
 _DIGEST: Final = 40  # characters of a call's digest at the end of its key
-_LEASE: Final = 10.0
 _PART: Final = ".redis-memo-part"
 
 
@@ -189,12 +189,21 @@ def _revert(cache: Cache, namespace: str, key: str, written: Written) -> tuple[s
         before = written.before is not None and tag_of(unpacked(written.before)) == tag_of(there)
         return ("restored", "") if before else ("left", "was computed anew since, and is the function's own")
     if written.before is None or written.expires <= time.time():
-        gone: bool = cache.run(entries.withdraw(place, _LEASE, there), None, namespace)
-        return ("deleted", "") if gone else ("left", "is being computed anew")
+        return _said(
+            patiently(cache, namespace, lambda: entries.withdraw(place, cache.settings.lease, there)), "deleted"
+        )
     old = unpacked(written.before)
     sealed = ops.Sealed(old, 0.0, _tokens(old))
-    done: bool = cache.run(entries.adopt(place, _LEASE, sealed, written.expires, there), None, namespace)
-    return ("restored", "") if done else ("left", "is being computed anew")
+    flow = partial(entries.adopt, place, cache.settings.lease, sealed, written.expires, there)
+    return _said(patiently(cache, namespace, flow), "restored")
+
+
+def _said(answer: object, state: str) -> tuple[str, str]:
+    if answer is True:
+        return state, ""
+    if isinstance(answer, ops.Busy):
+        return "failed", "is being computed right now: roll back once more"
+    return "left", "was computed anew meanwhile, and is the function's own"
 
 
 def _tokens(envelope: Any) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
@@ -17,7 +18,7 @@ from ._migrate_run import Report, adopt_items
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 __all__ = ["Outcome", "Report", "migrate_mapping"]
 
@@ -106,10 +107,10 @@ def _item(
 
 def _age(mapping: Mapping[Any, Any], held: Any) -> tuple[float | None, float | None]:
     """When an entry of a ``cachetools.TTLCache`` was made, and when it ends; it says so only within."""
-    link = getattr(mapping, "_TTLCache__getlink", None)
+    links = getattr(mapping, "_TTLCache__links", None)
     ttl, timer = getattr(mapping, "ttl", None), getattr(mapping, "timer", None)
-    if link is None or not callable(timer) or not isinstance(ttl, (int, float)):
+    if not isinstance(links, Mapping) or held not in links or not callable(timer) or not isinstance(ttl, (int, float)):
         return None, None
-    left = link(held).expires - timer()
+    left = links[held].expires - timer()
     now = time.time()
     return now + left - ttl, now + left
