@@ -73,6 +73,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--trust", action="store_true", help="open pickles, which run code: only if you know their origin"
     )
     start.add_argument("--workers", metavar="N", type=_workers, default=4, help="threads (default: 4)")
+    start.add_argument(
+        "--check",
+        metavar="N",
+        type=_some,
+        default=0,
+        help="run the function itself for N items, and compare: asks its source",
+    )
     start.add_argument("--archive", metavar="DIR", help="for --cleanup; default: SOURCE.migrated beside the source")
     start.add_argument("-o", "--output", metavar="FILE", help="for --infer: where to write the mapping")
     start.add_argument("--force", action="store_true", help="replace an OUTPUT that is there")
@@ -108,6 +115,12 @@ def _workers(text: str) -> int:
     return int(text)
 
 
+def _some(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError("a number of items")
+    return int(text)
+
+
 def run(args: argparse.Namespace) -> Exit:
     """Plan, migrate, infer, clean up, or roll back."""
     with contextlib.redirect_stdout(sys.stderr):  # what a user's module prints is no part of the answer
@@ -129,7 +142,14 @@ def run(args: argparse.Namespace) -> Exit:
         source = find(args.source, rules, kind=args.kind, trust=args.trust, parameters=target.parameters)
         with Journal(manifest, create=True) if args.apply else contextlib.nullcontext() as journal:
             report = migrate(
-                source, target, rules, journal, trust=args.trust, workers=args.workers, progress=_Progress().tell
+                source,
+                target,
+                rules,
+                journal,
+                trust=args.trust,
+                workers=args.workers,
+                check=args.check,
+                progress=_Progress().tell,
             )
     return _say_report(args, report, target, manifest)
 

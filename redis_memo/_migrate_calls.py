@@ -91,6 +91,8 @@ class Target:
             raise Unfit(f"its call has no key: {error}") from error
         except TypeError as error:
             raise Unfit(f"its fields are no call of {self.shown}: {error}") from error
+        except Exception as error:  # the user's key= or __memo_key__
+            raise Unfit(f"keying its call raised {type(error).__name__}") from error
 
     def bare(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Invocation:
         """A call by its arguments.

@@ -23,7 +23,17 @@ from ._clock import zone
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Pattern", "Unfit", "annotations_of", "convert", "filled", "is_text_of_fields", "moment_of", "within"]
+__all__ = [
+    "Pattern",
+    "Unfit",
+    "annotations_of",
+    "checked_template",
+    "convert",
+    "filled",
+    "is_text_of_fields",
+    "moment_of",
+    "within",
+]
 
 _EMPTY: Final = inspect.Parameter.empty
 _NONE_TEXTS: Final = frozenset({"", "none", "null"})
@@ -109,16 +119,30 @@ class Pattern:
 # --------------------------------------------------------------------------------------------------------- templates
 
 
+def checked_template(template: str) -> None:
+    """See that a template is one.
+
+    Raises:
+        ValueError: It is not, and why.
+    """
+    for _, name, spec, _ in string.Formatter().parse(template):
+        if name is not None and (not name or spec not in ("", "upper", "lower", "strip", *_BY_NAME)):
+            raise ValueError(f"{{{name}:{spec}}} is unknown: there are upper, lower, strip, {', '.join(_BY_NAME)}")
+
+
 def is_text_of_fields(template: object) -> bool:
     """Whether a setting names fields, as in ``"{symbol}"``; anything else is a constant."""
     return isinstance(template, str) and "{" in template
 
 
 def filled(template: str, fields: Mapping[str, object]) -> object:
-    """``"{symbol}"`` is the field as it is; with more around it, text. ``{symbol:upper}`` and ``:lower`` change case.
+    """``"{symbol}"`` is the field as it is; with more around it, text.
+
+    ``{symbol:upper}``, ``:lower`` and ``:strip`` change a text; ``{day:date}``, ``:datetime``, ``:int``, ``:float``,
+    ``:bool`` and ``:str`` say a type where the function's annotations do not.
 
     Raises:
-        Unfit: A field is not known.
+        Unfit: A field is not known, or is no such thing.
     """
     parts: list[object] = []
     for literal, name, spec, _ in string.Formatter().parse(template):
@@ -129,7 +153,11 @@ def filled(template: str, fields: Mapping[str, object]) -> object:
         if name not in fields:
             raise Unfit(f"nothing tells its {name!r}")
         value = fields[name]
-        parts.append(getattr(str(value), spec)() if spec in ("upper", "lower", "strip") else value)
+        if spec in ("upper", "lower", "strip"):
+            value = getattr(str(value), spec)()
+        elif spec:
+            value = convert(value, _BY_NAME[spec])
+        parts.append(value)
     return parts[0] if len(parts) == 1 else "".join(map(str, parts))
 
 
@@ -267,7 +295,10 @@ def moment_of(value: object, where: str | None) -> float | None:
     if isinstance(value, datetime):
         if value.tzinfo is None and where is not None:
             value = value.replace(tzinfo=zone(where))
-        return value.timestamp()
+        try:
+            return value.timestamp()
+        except (OverflowError, ValueError, OSError):  # years that this machine's zone does not know
+            return None
     if isinstance(value, date):
         return datetime(value.year, value.month, value.day, tzinfo=zone(where) if where else UTC).timestamp()
     if isinstance(value, (int, float)) and math.isfinite(value) and value > 0:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from ._migrate_items import Item, Mark
     from ._migrate_rules import Rules
 
-__all__ = ["Outcome", "Ready", "prepare", "same", "tag_of"]
+__all__ = ["Outcome", "Ready", "difference", "prepare", "same", "tag_of"]
 
 _ROWS: Final = ("rows", "row_count", "num_rows", "n_rows", "nrows")
 
@@ -146,6 +148,48 @@ def _why_not(call: Invocation, value: object, created: float) -> tuple[str, str]
     except Exception as error:  # noqa: BLE001 - a user's cache_if or policy may raise anything
         return "failed", f"cache_if=, ttl= or tags= of the function raised {type(error).__name__}"
     return "failed", "is too large to be stored"
+
+
+def difference(ready: Ready) -> str:
+    """What is different about the value that the function itself returns now; empty if nothing is.
+
+    It runs the function, which may ask whatever it asks.
+    """
+    try:
+        now = ready.call.compute()
+        value = asyncio.run(_awaited(now)) if inspect.isawaitable(now) else now
+    except Exception as error:  # noqa: BLE001 - the user's function
+        return f"the function raised {type(error).__name__}"
+    if same(ready.value, value):
+        return ""
+    if type(ready.value) is not type(value):
+        return f"the function returned a {type(value).__name__}, and this is a {type(ready.value).__name__}"
+    if type(value).__module__.partition(".")[0] == "pandas":
+        return _frames_differ(ready.value, value)
+    return f"both are of type {type(value).__name__}, and differ"
+
+
+async def _awaited(value: Any) -> Any:
+    return await value
+
+
+def _frames_differ(ours: Any, theirs: Any) -> str:
+    """The first of the things in which frames differ that a mapping can put right."""
+    if hasattr(ours, "columns"):
+        one, other = ([f"{name} {dtype}" for name, dtype in frame.dtypes.items()] for frame in (ours, theirs))
+        if one != other:
+            return f"the function's columns are {', '.join(other)}; these {', '.join(one)}"
+    if hasattr(ours, "index"):
+        shown = [
+            f"{type(f.index).__name__} {f.index.name!r} of {f.index.dtype} "
+            f"({type(getattr(f.index, 'tz', None)).__module__}, freq {getattr(f.index, 'freq', None)})"
+            for f in (ours, theirs)
+        ]
+        if shown[0] != shown[1]:
+            return f"the function's index is a {shown[1]}, this one a {shown[0]}"
+    if len(ours) != len(theirs):
+        return f"the function returned {len(theirs)} rows, and these are {len(ours)}"
+    return "types and rows are alike, and some values (or attrs) differ"
 
 
 def tag_of(envelope: Envelope) -> str:

@@ -16,6 +16,7 @@
 
     [arguments]
     symbol = "{symbol}"                      # a field; "{symbol:upper}", "{exchange}:{symbol}"
+    from_date = "{from_date:date}"           # of a type, where the function's annotations say none
     continuous = false                       # a constant
 
     [csv]
@@ -33,7 +34,7 @@ import sys
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from ._migrate_fields import Pattern, Unfit, is_text_of_fields, within
+from ._migrate_fields import Pattern, Unfit, checked_template, is_text_of_fields, within
 from ._migrate_frames import FrameRules
 from .errors import ConfigurationError
 
@@ -123,6 +124,12 @@ def read_rules(path: Path) -> Rules:
         raise ConfigurationError(f"the mapping {path}: {wrong[0]} is not known; [csv] takes {', '.join(sorted(known))}")
     rules = with_options(Rules(arguments=arguments, frame=FrameRules(**csv)), given, f"the mapping {path}")
     _checked_frame(rules.frame, f"the mapping {path}")
+    for name, template in arguments.items():
+        if is_text_of_fields(template):
+            try:
+                checked_template(template)
+            except ValueError as error:
+                raise ConfigurationError(f"the mapping {path}: arguments.{name}: {error}") from error
     return rules
 
 

@@ -7,6 +7,7 @@ verified. Items go in batches, so that a batch shares the two waits for the disk
 
 from __future__ import annotations
 
+import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from ._config import redacted
 from ._handle import MISSING
 from ._migrate_fields import Unfit
 from ._migrate_journal import packed
-from ._migrate_plan import Outcome, Ready, prepare, same, tag_of
+from ._migrate_plan import Outcome, Ready, difference, prepare, same, tag_of
 from .errors import ConfigurationError, StoreError, UnreadableEntry
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ __all__ = ["GOOD", "Report", "adopt_items", "migrate", "patiently", "read_entry"
 GOOD: Final = frozenset({"ready", "migrated", "present", "done"})
 _LEFT: Final = frozenset({"stale", "superseded", "skipped"})
 BATCH: Final = 32
+BATCH_BYTES: Final = 64 << 20
 
 
 @dataclass(slots=True)
@@ -81,6 +83,7 @@ def migrate(
     *,
     trust: bool = False,
     workers: int = 4,
+    check: int = 0,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Report:
     """Migrate the items of a source; with no journal, only say what would be done.
@@ -92,6 +95,7 @@ def migrate(
         journal: The manifest.
         trust: Open pickles.
         workers: Threads that open, store and verify.
+        check: For so many items the function itself is run, and its result compared.
         progress: Told how many items of how many are done.
 
     Returns:
@@ -114,7 +118,7 @@ def migrate(
         })  # fmt: skip
     report = Report([Outcome(name, "failed", why) for name, why in source.problems])
     report.outcomes += adopt_items(
-        source.items, target, rules, journal, trust=trust, workers=workers, progress=progress
+        source.items, target, rules, journal, trust=trust, workers=workers, check=check, progress=progress
     )
     return report
 
@@ -127,6 +131,7 @@ def adopt_items(
     *,
     trust: bool,
     workers: int,
+    check: int = 0,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
     dry: bool | None = None,
 ) -> Iterator[Outcome]:
@@ -137,12 +142,12 @@ def adopt_items(
     total, done = len(waiting), 0
     keys: dict[str, str] = {}
     if journal is not None:
-        for name, record in journal.past.verified.items():
-            keys[record["key"]] = name
+        here = {item.name for item in waiting}
+        keys = {record["key"]: name for name, record in journal.past.verified.items() if name in here}
     with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="redis-memo-migrate") as pool:
-        for first in range(0, total, BATCH):
-            batch = waiting[first : first + BATCH]
-            yield from _batch(batch, _Run(target, rules, journal, trust, dry, keys, pool))
+        run = _Run(target, rules, journal, trust, dry, keys, pool, [check])
+        for batch in _batches(waiting):
+            yield from _batch(batch, run)
             done += len(batch)
             progress(done, total)
 
@@ -156,6 +161,25 @@ class _Run:
     dry: bool
     keys: dict[str, str]
     pool: ThreadPoolExecutor
+    to_check: list[int]
+
+
+def _batches(items: Sequence[Item]) -> Iterator[list[Item]]:
+    """Items together, up to some number and some bytes: all values of a batch are in memory at once."""
+    batch: list[Item] = []
+    size = 0
+    for item in items:
+        held = 0
+        if item.glance is not None:
+            with contextlib.suppress(OSError):
+                held, _ = item.glance()
+        if batch and (len(batch) == BATCH or size + held > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += held
+    if batch:
+        yield batch
 
 
 def _batch(items: Sequence[Item], run: _Run) -> Iterator[Outcome]:
@@ -168,8 +192,14 @@ def _batch(items: Sequence[Item], run: _Run) -> Iterator[Outcome]:
         holder = run.keys.setdefault(found.call.entry, found.item.name)
         if holder != found.item.name:
             yield found.outcome("superseded", f"answers the same call as {holder}, which is newer")
-        else:
-            chosen.append(found)
+            continue
+        if run.to_check[0] > 0:
+            run.to_check[0] -= 1
+            differs = difference(found)
+            if differs:
+                yield found.outcome("failed", f"is not what the function returns: {differs}")
+                continue
+        chosen.append(found)
     if run.dry:
         for ready in chosen:
             found_there = _look(ready, run)

@@ -149,11 +149,14 @@ def test_a_whole_service_moves_in_and_can_go_back(
 
     history, models = example / "history.toml", example / "models.toml"
     dry = command(capsys, "cache", "--map", history)
-    assert set(states(dry).values()) == {"ready"} and tree(tmp_path) == files and everything(url) == stored
+    assert set(states(dry).values()) == {"ready"}
+    assert tree(tmp_path) == files
+    assert everything(url) == stored
     assert command(capsys, "cache", "--map", history, "--apply")["counts"] == {"migrated": 4}
     assert command(capsys, "models", "--map", models, "--apply", "--trust")["counts"] == {"migrated": 1}
     report = migrate_mapping(old.indicators, into=new_service.sma, key=lambda key: key)
-    assert report.failed == [] and report.count("migrated") == 1
+    assert report.failed == []
+    assert report.count("migrated") == 1
     for call, value in zip(calls, wanted, strict=True):
         got = new_service.historical(*call)
         assert same(got, value)
@@ -194,7 +197,8 @@ def test_a_dry_run_touches_nothing_and_says_what_would_be(service: Service, caps
     assert (tree(service.folder), everything(service.url, service.namespace)) == before
     assert states(answer) == {"INFY_day.json": "ready", "TCS_day.json": "stale"}
     stale, ready = sorted(answer["items"], key=lambda each: each["state"], reverse=True)
-    assert ready["key"] == module.fetch.cache_key("INFY", "day") and ready["size"] > 64
+    assert ready["key"] == module.fetch.cache_key("INFY", "day")
+    assert ready["size"] > 64
     assert 19.9 * DAY < ready["remaining"] <= 20 * DAY
     assert "stale for 1d" in stale["why"]
     assert not answer["applied"]
@@ -221,7 +225,8 @@ def test_an_entry_lives_as_long_as_if_it_had_been_stored_when_it_was_computed(
     assert moments["INFY"] == pytest.approx(path.stat().st_mtime, abs=1e-3)
     with redis.Redis.from_url(service.url) as client:
         assert 24.9 * DAY < client.ttl(module.fetch.cache_key("INFY")) <= 25 * DAY
-    assert module.fetch("INFY") == {"x": 1} and module.runs == []
+    assert module.fetch("INFY") == {"x": 1}
+    assert module.runs == []
     assert module.fetch.peek("OLD") is MISSING
     assert module.fetch.explain("INFY").age == pytest.approx(10 * DAY, abs=60)
 
@@ -262,14 +267,19 @@ def test_what_cannot_be_migrated_is_named_and_kept_and_the_rest_goes_on(
     answer = command(capsys, "cache", service.f(), "--pattern", "{symbol}.{ending:csv|pkl|json|json.gz}", "--apply", "--trust", code=1)
     found = {each["item"]: each for each in answer["items"]}
     assert found.pop("GOOD.csv")["state"] == "migrated"
-    assert {each["state"] for each in found.values()} == {"failed"} and len(found) == 9
+    assert {each["state"] for each in found.values()} == {"failed"}
+    assert len(found) == 9
     assert "line 3 has 1 fields" in found["SHORT.csv"]["why"]
-    assert "cut off" in found["CUT.csv"]["why"] and "cut off" in found["GZ.json.gz"]["why"]
+    assert "cut off" in found["CUT.csv"]["why"]
+    assert "cut off" in found["GZ.json.gz"]["why"]
     assert "byte 15" in found["BYTES.csv"]["why"]
     assert found["EMPTY.csv"]["why"] == "is empty"
-    assert "damaged" in found["MODEL.pkl"]["why"] and "damaged" in found["BAD.json"]["why"]
-    assert "no kind" in found["NOTES.txt"]["why"] and "cannot be read" in found["LOOP.json"]["why"]
-    assert same(module.fetch("GOOD"), pd.DataFrame({"close": [1.5, 2.5]})) and module.runs == []
+    assert "damaged" in found["MODEL.pkl"]["why"]
+    assert "damaged" in found["BAD.json"]["why"]
+    assert "no kind" in found["NOTES.txt"]["why"]
+    assert "cannot be read" in found["LOOP.json"]["why"]
+    assert same(module.fetch("GOOD"), pd.DataFrame({"close": [1.5, 2.5]}))
+    assert module.runs == []
     command(capsys, "cache", service.f(), "--cleanup")
     assert tree(service.cache) == kept
 
@@ -287,7 +297,8 @@ def test_a_pickle_is_not_opened_unless_it_is_trusted(service: Service, capsys: p
     service.file("TCS.pkl", pickle.dumps({"x": 1}))
     args = ("cache", service.f(), "--pattern", "{symbol}.pkl", "--apply")
     answer = command(capsys, *args, code=1)
-    assert all("--trust" in each["why"] for each in answer["items"]) and not ran.exists()
+    assert all("--trust" in each["why"] for each in answer["items"])
+    assert not ran.exists()
     assert module.fetch.peek("TCS") is MISSING
     (service.cache / "INFY.pkl").unlink()
     assert states(command(capsys, *args, "--trust")) == {"TCS.pkl": "migrated"}
@@ -311,7 +322,8 @@ def load(path):
     answer = command(capsys, *args, code=1)
     assert states(answer) == {"INFY.json": "failed", "TCS.json": "migrated"}
     assert "has changed" in next(each["why"] for each in answer["items"] if each["item"] == "INFY.json")
-    assert path.read_text() == "[1, 2]" and module.fetch.peek("INFY") is MISSING
+    assert path.read_text() == "[1, 2]"
+    assert module.fetch.peek("INFY") is MISSING
     assert states(command(capsys, *args)) == {"INFY.json": "migrated", "TCS.json": "done"}
     assert module.fetch("INFY") == [1, 2]
 
@@ -334,7 +346,8 @@ def test_what_redis_has_newer_stays_and_two_files_of_one_call_do_not_fight(
     service.file("b/TCS.json", ["old"], age=500)
     answer = command(capsys, "cache", service.f(), "--pattern", "{symbol}.json", "--apply", code=1)
     assert states(answer) == {"a/INFY.json": "newer", "a/TCS.json": "migrated", "b/TCS.json": "superseded"}
-    assert module.fetch("INFY") == ["live"] and module.fetch("TCS") == ["new"]
+    assert module.fetch("INFY") == ["live"]
+    assert module.fetch("TCS") == ["new"]
     again = command(capsys, "cache", service.f(), "--pattern", "{symbol}.json", "--apply", code=1)
     assert states(again) == {"a/INFY.json": "newer", "a/TCS.json": "done", "b/TCS.json": "superseded"}
 
@@ -395,7 +408,8 @@ def test_rollback_leaves_what_the_function_computed_since(service: Service, caps
     back = command(capsys, "rollback", "cache", service.f())
     assert back["counts"] == {"left": 2, "restored": 1, "deleted": 1}
     assert module.fetch.peek("INFY") is None
-    assert module.fetch.peek("TCS") is MISSING and module.fetch.peek("NEW") is MISSING
+    assert module.fetch.peek("TCS") is MISSING
+    assert module.fetch.peek("NEW") is MISSING
     assert module.fetch.peek("SBIN") == ["before"]
     assert module.fetch.invalidate(symbol="SBIN") == 1  # still found by its argument
     assert module.fetch.invalidate() == 1
@@ -459,7 +473,8 @@ def test_what_cannot_be_an_argument_is_said(service: Service, capsys: pytest.Cap
     service.file("k.json", [1])
     service.file("cache_metadata.json", {"k": {"day": "2026-01-02", "days": 5, "interval": "day"} | {field: value}})
     answer = command(capsys, "cache", service.f(), code=1)
-    assert said in answer["items"][0]["why"] and repr(field) in answer["items"][0]["why"]
+    assert said in answer["items"][0]["why"]
+    assert repr(field) in answer["items"][0]["why"]
 
 
 def test_a_name_that_fits_in_two_ways_tells_nothing(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
@@ -538,7 +553,8 @@ def test_methods_async_functions_and_hooks(service: Service, capsys: pytest.Capt
     for name in ("Client.quote", "alice.portfolio", "later", "hooked"):
         command(capsys, "cache", service.f(name), "--pattern", "{symbol}.json", "--apply")
     assert module.Client("bob").quote("INFY") == module.alice.portfolio("INFY") == module.hooked("infy") == [1]
-    assert module.Client("bob").portfolio("INFY") is None and module.runs == ["INFY"]
+    assert module.Client("bob").portfolio("INFY") is None
+    assert module.runs == ["INFY"]
     import asyncio
 
     assert asyncio.run(module.later("INFY")) == [1]
@@ -594,9 +610,11 @@ def test_other_kinds_of_files(service: Service, capsys: pytest.CaptureFixture[st
     service.file("CHART.png", b"\x89PNG\r\n and so on")
     answer = command(capsys, "cache", service.f(), "--pattern", "{symbol:PARQUET|FEATHER|PICKLED|ARRAY|ARRAYS|MODEL|CHART}.{ending}", "--apply", "--trust")
     assert answer["counts"] == {"migrated": 7}
-    assert same(module.fetch("PARQUET"), frame) and same(module.fetch("PICKLED"), frame)
+    assert same(module.fetch("PARQUET"), frame)
+    assert same(module.fetch("PICKLED"), frame)
     assert same(module.fetch("FEATHER"), frame.reset_index())
-    assert same(module.fetch("ARRAY"), np.arange(5)) and same(module.fetch("ARRAYS")["b"], np.eye(2))
+    assert same(module.fetch("ARRAY"), np.arange(5))
+    assert same(module.fetch("ARRAYS")["b"], np.eye(2))
     assert np.array_equal(module.fetch("MODEL").coef_, model.coef_)
     assert module.fetch("CHART") == b"\x89PNG\r\n and so on"
     assert module.runs == []
@@ -636,7 +654,9 @@ def test_a_live_dict_and_an_lru_become_entries(cache: Cache, namespace: str) -> 
     report = move()
     assert sorted(each.state for each in report.outcomes) == ["failed", "migrated", "skipped", "stale"]
     assert [each.why for each in report.failed] == ["key=, value= or created= raised ValueError"]
-    assert same(history("INFY"), frame) and history("TCS") is None and runs == ["TCS"]
+    assert same(history("INFY"), frame)
+    assert history("TCS") is None
+    assert runs == ["TCS"]
     with redis.Redis.from_url(cache.settings.url) as client:
         assert 2900 < client.ttl(history.cache_key("INFY")) <= 3000
     assert sorted(each.state for each in move().outcomes) == ["failed", "present", "skipped", "stale"]
@@ -669,7 +689,8 @@ def test_entries_of_a_ttl_cache_keep_their_age(cache: Cache, namespace: str) -> 
     def quote(symbol: str) -> Any: ...
 
     assert migrate_mapping(old, into=quote, key=lambda symbol: symbol).count("migrated") == 2
-    assert quote.peek("INFY") == 1 and quote.peek("TCS") is None
+    assert quote.peek("INFY") == 1
+    assert quote.peek("TCS") is None
     with redis.Redis.from_url(cache.settings.url) as client:
         assert 2900 < client.ttl(quote.cache_key("INFY")) <= 3000
         assert 3500 < client.ttl(quote.cache_key("TCS")) <= 3600
@@ -681,7 +702,8 @@ def test_entries_of_a_ttl_cache_keep_their_age(cache: Cache, namespace: str) -> 
 def test_nothing_is_lost_or_done_twice_by_kill_9(tmp_path: Path, valkey_server) -> None:
     """At random points of migration, clean-up and rollback; the long form is ``python -m tests.migrations``."""
     wrong, kills = story(tmp_path, valkey_server.url, kills=1, files=64, seed=int(time.time()))
-    assert wrong == [] and kills > 0
+    assert wrong == []
+    assert kills > 0
 
 
 def test_a_lease_that_a_killed_process_left_is_waited_for(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
@@ -697,3 +719,93 @@ def test_a_lease_that_a_killed_process_left_is_waited_for(service: Service, caps
         assert command(capsys, "rollback", "cache", service.f())["counts"] == {"deleted": 1}
         assert client.keys(f"*{service.namespace}*") == []
     assert path.read_text() == "[1]"
+
+
+# ---------------------------------------------------------------------------------------------- against the function
+
+
+def test_a_check_runs_the_function_and_says_in_what_it_differs(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that is read otherwise than the function would return it is no result of it (P2)."""
+    module = service.write("""
+    import pandas as pd
+    @cached()
+    def fetch(symbol: str) -> Any:
+        runs.append(symbol)
+        dates = pd.DatetimeIndex(["2026-01-01", "2026-01-02"], tz="Asia/Kolkata", name="date")
+        return pd.DataFrame({"close": [1.5, 2.5]}, index=dates)
+    @cached()
+    async def later(symbol: str) -> Any:
+        runs.append(symbol)
+        return {"x": 1}
+    """)
+    frame = module.fetch.__wrapped__("INFY")
+    service.file("INFY.csv", frame.to_csv().encode())
+    args = ("cache", service.f(), "--pattern", "{symbol}.csv", "--csv-index", "date", "--check", 5)
+    answer = command(capsys, *args, code=1)
+    assert "the function's index is a DatetimeIndex 'date'" in answer["items"][0]["why"]
+    assert states(command(capsys, *args, "--csv-tz", "Asia/Kolkata", "--apply")) == {"INFY.csv": "migrated"}
+    answer = command(capsys, "cache", service.f(), "--pattern", "{symbol}.csv", "--csv-index", "none", "--check", 1, code=1)
+    assert "the function's columns are close float64; these date" in answer["items"][0]["why"]
+    service.file("TCS.json", {"x": 1})
+    later = ("cache", service.f("later"), "--files", "*.json", "--pattern", "{symbol}.json", "--check", 1)
+    assert states(command(capsys, *later)) == {"TCS.json": "ready"}
+    service.file("TCS.json", {"x": 1.0})
+    assert "both are of type dict" in command(capsys, *later, code=1)["items"][0]["why"]
+
+
+def test_what_people_read(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without --json: a table, what was left and why, and what to do next."""
+    service.write(HISTORY + "\nprint('a module that prints')\n")
+    service.file("INFY_day.json", [1])
+    service.file("notes.txt", b"x")
+    capsys.readouterr()
+    args = ["migrate", "cache", service.f(), "--pattern", "{symbol}_{interval}.json"]
+    assert _cli.main(args) == 1
+    said = capsys.readouterr().out
+    assert "INFY_day.json  ready" in said
+    assert "notes.txt: is of no kind" in said
+    assert "nothing was changed; --apply does it" in said
+    assert "module that prints" not in said
+    assert _cli.main([*args, "--apply"]) == 1
+    assert "1 failed, 1 migrated" in capsys.readouterr().out
+    assert _cli.main([*args, "--cleanup"]) == 0
+    assert "cache.migrated: 1 moved" in capsys.readouterr().out
+    assert _cli.main(["migrate", "rollback", "cache", service.f()]) == 0
+    assert "rolled back: 1 restored, 1 deleted" in capsys.readouterr().out
+    assert _cli.main([*args, "--infer"]) == 0
+    assert 'symbol = "{symbol}"' in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_listed_is_named_and_the_rest_goes_on(
+    service: Service, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.write(HISTORY)
+    service.file("open/INFY.json", [1])
+    service.file("closed/TCS.json", [2])
+    scandir = os.scandir
+
+    def refuse(path: Any) -> Any:  # as the kernel does for others than root
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    answer = command(capsys, "cache", service.f(), "--pattern", "{symbol}.json", "--apply", code=1)
+    assert {Path(name).name: state for name, state in states(answer).items()} == {"closed": "failed", "INFY.json": "migrated"}
+    assert "Permission denied" in answer["items"][0]["why"]
+
+
+def test_types_that_no_annotation_says_are_said_by_the_mapping(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+    module = service.write("""
+    @cached()
+    def fetch(symbol, day, days):
+        runs.append(symbol)
+    """)
+    service.file("INFY_20260102_5.json", [1])
+    mapping = service.folder / "map.toml"
+    head = 'pattern = "{symbol}_{day:date}_{days:int}.json"\n[arguments]\n'
+    mapping.write_text(head + 'day = "{day:date}"\ndays = "{days:int}"\n')
+    command(capsys, "cache", service.f(), "--map", mapping, "--apply")
+    assert module.fetch("INFY", date(2026, 1, 2), 5) == [1]
+    mapping.write_text(head + 'day = "{day:dat}"\n')
+    assert "{day:dat} is unknown" in command(capsys, "cache", service.f(), "--map", mapping, code=3)

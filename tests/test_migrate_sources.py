@@ -9,7 +9,6 @@ import json
 import pickle
 import sqlite3
 import time
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -20,7 +19,7 @@ from redis_memo import MISSING
 from redis_memo._migrate_fields import Pattern, Unfit, convert, moment_of
 from redis_memo._migrate_plan import same
 
-from .test_migrate import DAY, HISTORY, Service, command, everything, service, states, tree
+from .test_migrate import HISTORY, Service, command, everything, service, states, tree
 
 __all__ = ["service"]
 
@@ -78,13 +77,15 @@ def test_diskcache(service: Service, capsys: pytest.CaptureFixture[str]) -> None
     before = tree(service.cache)
     answer = command(capsys, "cache", service.f(), "--trust", "--files", "*legacy*", "--apply")
     assert answer["counts"] == {"migrated": 2}
-    assert module.fetch("INFY", None, "minute")["symbol"] == "INFY" and module.fetch("SBIN")["symbol"] == "SBIN"
+    assert module.fetch("INFY", None, "minute")["symbol"] == "INFY"
+    assert module.fetch("SBIN")["symbol"] == "SBIN"
     mapping = service.folder / "map.toml"
     mapping.write_text(f'files = "*_day"\ncall = "{service.name}:call"')
     module.call = lambda fields: {"symbol": fields["key"].partition("_")[0]}
     answer = command(capsys, "cache", service.f(), "--map", mapping, "--apply", "--manifest", "two.jsonl")
     assert states(answer) == {"TCS_day": "migrated", "GONE_day": "stale"}
-    assert module.fetch("TCS") == b"x" * 100_000 and module.runs == []
+    assert module.fetch("TCS") == b"x" * 100_000
+    assert module.runs == []
     assert tree(service.cache) == before
 
 
@@ -108,7 +109,8 @@ def known_calls():
     assert command(capsys, *args, code=1)["counts"] == {"failed": 1}
     answer = command(capsys, *args, "--trust", code=1)
     assert answer["counts"] == {"migrated": 1, "failed": 1}
-    assert module.fetch("INFY") == ["INFY", "day"] and module.runs == []
+    assert module.fetch("INFY") == ["INFY", "day"]
+    assert module.runs == []
 
 
 def test_a_table_of_sqlite(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,7 +127,9 @@ def test_a_table_of_sqlite(service: Service, capsys: pytest.CaptureFixture[str])
     assert "--table" in command(capsys, "old.db", service.f(), code=3)
     answer = command(capsys, "old.db", service.f(), "--table", "cache", "--apply")
     assert answer["counts"] == {"migrated": 2, "stale": 1}
-    assert module.fetch("INFY") == {"x": 1} and module.fetch("TCS", interval="minute") == [1, 2] and module.runs == []
+    assert module.fetch("INFY") == {"x": 1}
+    assert module.fetch("TCS", interval="minute") == [1, 2]
+    assert module.runs == []
     assert path.read_bytes() == before
 
 
@@ -156,11 +160,14 @@ def cache_name(symbol):
             module.cache_name("INFY").rpartition(":")[2]: "migrated", module.cache_name("TCS").rpartition(":")[2]: "migrated",
             module.cache_name("SBIN").rpartition(":")[2]: "failed", "hash": "failed",
         }  # fmt: skip
-        assert same(module.fetch("INFY"), frame) and module.fetch("TCS") == [1] and module.runs == []
+        assert same(module.fetch("INFY"), frame)
+        assert module.fetch("TCS") == [1]
+        assert module.runs == []
         with redis.Redis.from_url(service.url) as ours:
             assert ours.ttl(module.fetch.cache_key("INFY")) <= 1000
         command(capsys, "rollback", url, service.f())
-        assert module.fetch.peek("INFY") is MISSING and everything(url) == before
+        assert module.fetch.peek("INFY") is MISSING
+        assert everything(url) == before
         client.flushdb()
 
 
@@ -186,10 +193,12 @@ def test_a_proposal_from_metadata_is_sure_and_works_as_it_is(service: Service, c
         "symbol": "likely", "interval": "sure", "from_date": "likely", "to_date": "likely", "exchange": "sure",
         "created": "likely", "csv.index": "guess",
     }  # fmt: skip
-    assert answer["level"] == "guess" and answer["items"] == answer["with_a_call"] == answer["distinct_calls"] == 2
+    assert answer["level"] == "guess"
+    assert answer["items"] == answer["with_a_call"] == answer["distinct_calls"] == 2
     assert command(capsys, "cache", "--map", "map.toml", "--apply")["counts"] == {"migrated": 2}
     got = module.fetch("INFY", "day", dt.date(2026, 1, 1), dt.date(2026, 2, 1), "BSE")
-    assert got.index.name == "date" and module.runs == []
+    assert got.index.name == "date"
+    assert module.runs == []
     assert "--force" in command(capsys, "cache", service.f(), "--infer", "-o", "map.toml", code=3)
 
 
@@ -203,7 +212,8 @@ def test_a_proposal_from_file_names(service: Service, capsys: pytest.CaptureFixt
         service.file(f"hist_{name}.json", [name])
     answer = command(capsys, "cache", service.f(), "--infer", "-o", "map.toml")
     assert "hist_{symbol}_{timeframe:5minute|day}_{start_date:date}_{end_date:date}.json" in answer["mapping"]
-    assert answer["level"] == "likely" and answer["with_a_call"] == 2
+    assert answer["level"] == "likely"
+    assert answer["with_a_call"] == 2
     command(capsys, "cache", "--map", "map.toml", "--apply")
     assert module.fetch("BAJAJ-AUTO", "5minute", dt.date(2026, 1, 1), dt.date(2026, 1, 5)) == [
         "BAJAJ-AUTO_5minute_2026-01-01_2026-01-05"
@@ -214,7 +224,8 @@ def test_a_proposal_says_what_it_does_not_know(service: Service, capsys: pytest.
     service.write(HISTORY)
     service.file("0" * 32 + ".json", [1])
     answer = command(capsys, "cache", service.f(), "--infer", code=1)
-    assert answer["level"] == "unknown" and answer["with_a_call"] == 0
+    assert answer["level"] == "unknown"
+    assert answer["with_a_call"] == 0
     assert "nothing tells its parameter 'symbol'" in answer["obstacle"]
 
 
@@ -239,19 +250,26 @@ def test_patterns(pattern: str, name: str, fields: dict[str, str] | None) -> Non
 def test_moments_of_metadata(moment: Any) -> None:
     assert moment_of(moment, None) == 1767303245
     assert moment_of("2026-01-02T03:04:05", "Asia/Kolkata") == 1767303245
-    assert moment_of("yesterday", None) is None and moment_of(True, None) is None
+    assert moment_of("yesterday", None) is None
+    assert moment_of(True, None) is None
 
 
 def test_conversion_never_guesses() -> None:
     for value, kind in [("x", int), (1.5, int), ("maybe", bool), ("2026-13-01", dt.date), ([1], str), ("a", list[int])]:
         with pytest.raises(Unfit):
             convert(value, kind)
-    assert type(convert("20260102", dt.date)) is dt.date and convert("5") == "5" and convert("5", default=3) == 5
+    assert type(convert("20260102", dt.date)) is dt.date
+    assert convert("5") == "5"
+    assert convert("5", default=3) == 5
 
 
 def test_values_are_the_same_only_if_nothing_differs() -> None:
     """The comparison that decides whether an item counts as migrated."""
     frame = pd.DataFrame({"a": [1, 2]}, index=pd.date_range("2026-01-01", periods=2))
     others = [frame.astype("int32"), frame.rename(columns={"a": "b"}), frame.set_index(frame.index.tz_localize("UTC")), frame.iloc[::-1], frame.to_dict()]
-    assert same(frame, frame.copy()) and not any(same(frame, other) for other in others)
-    assert not same(1, True) and not same(0.0, -0.0) and not same([1], (1,)) and same({"x": [1.5]}, {"x": [1.5]})
+    assert same(frame, frame.copy())
+    assert not any(same(frame, other) for other in others)
+    assert not same(1, True)
+    assert not same(0.0, -0.0)
+    assert not same([1], (1,))
+    assert same({"x": [1.5]}, {"x": [1.5]})

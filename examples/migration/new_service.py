@@ -11,7 +11,7 @@ from redis_memo import redis_cached
 
 
 @redis_cached(namespace="stock_data", ttl="30d")
-def historical(symbol: str, exchange: str, interval: str, from_date: date, to_date: date) -> pd.DataFrame:
+def historical(symbol: str, exchange: str, interval: str, from_date: date, to_date: date) -> pd.DataFrame:  # noqa: ARG001 - the broker knows one exchange
     return pd.DataFrame(broker.historical(symbol, interval, from_date, to_date)).set_index("date")
 
 

@@ -27,7 +27,8 @@ class MarketData:
         self.indicators: OrderedDict[tuple[str, int], float] = OrderedDict()
 
     def historical(self, symbol: str, exchange: str, interval: str, from_date: date, to_date: date) -> pd.DataFrame:
-        name = hashlib.md5(f"{symbol}:{exchange}:{interval}:{from_date}:{to_date}".encode()).hexdigest()
+        """Candles, from the file if there is one."""
+        name = hashlib.md5(f"{symbol}:{exchange}:{interval}:{from_date}:{to_date}".encode()).hexdigest()  # noqa: S324
         path = self.cache / f"{name}.csv"
         if path.exists():
             frame = pd.read_csv(path, index_col="date", parse_dates=True)
@@ -37,12 +38,13 @@ class MarketData:
         frame.to_csv(path)
         self.metadata[name] = {
             "symbol": symbol, "exchange": exchange, "interval": interval, "from_date": str(from_date),
-            "to_date": str(to_date), "rows": len(frame), "timestamp": datetime.now().isoformat(),
+            "to_date": str(to_date), "rows": len(frame), "timestamp": datetime.now().isoformat(),  # noqa: DTZ005 - as such services do
         }  # fmt: skip
         self.metadata_file.write_text(json.dumps(self.metadata, indent=2))
         return frame
 
     def sma(self, symbol: str, window: int) -> float:
+        """An indicator, from an LRU."""
         if (symbol, window) in self.indicators:
             self.indicators.move_to_end((symbol, window))
             return self.indicators[symbol, window]
@@ -53,6 +55,7 @@ class MarketData:
         return value
 
     def model(self, symbol: str) -> dict:
+        """A trained model, from its pickle if there is one."""
         path = self.models / f"{symbol}_trend.pkl"
         if path.exists():
             return pickle.loads(path.read_bytes())
