@@ -115,7 +115,7 @@ def _checked_lines(data: bytes, rules: FrameRules) -> list[str]:
         if not header:
             raise Unfit("is empty")
         for row in reader:
-            if len(row) != len(header):
+            if row and len(row) != len(header):  # pandas skips empty lines
                 raise Unfit(f"is damaged: line {reader.line_num} has {len(row)} fields, the first one {len(header)}")
     except csv.Error as error:
         raise Unfit(f"is damaged: line {reader.line_num} is no CSV") from error

@@ -14,6 +14,7 @@ import json
 import lzma
 import os
 import pickle
+import stat
 import zlib
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -153,8 +154,15 @@ def read_file(path: Path) -> Content:
 
 
 def file_item(path: Path, name: str, kind: str, fields: Mapping[str, object], created: float | None) -> Item:
-    """The item that a file is; its last change counts as its creation where nothing better is known."""
+    """The item that a file is; its last change counts as its creation where nothing better is known.
+
+    Raises:
+        Unfit: It is a pipe or the like.
+        OSError: It cannot be looked at.
+    """
     seen = path.stat()
+    if not stat.S_ISREG(seen.st_mode):
+        raise Unfit("is no regular file")
 
     def glance() -> tuple[int, int]:
         now = path.stat()

@@ -148,6 +148,11 @@ class Journal:
             for record in given:
                 self.past.take(record)
 
+    def remove(self) -> None:
+        """Take the manifest away, when everything is as it was."""
+        self.path.unlink()
+        _sync_folder(self.path.parent)
+
     def begin(self, record: Mapping[str, Any]) -> None:
         """Note what is migrated, unless that was noted by a run that this one goes on with.
 

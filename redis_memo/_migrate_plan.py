@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from . import _clock as clock
 from . import _ops as ops
 from ._codecs import dumps, loads
 from ._durations import format_duration
@@ -77,7 +77,7 @@ class Ready:
 
     def outcome(self, state: str, why: str = "") -> Outcome:
         """What became of it."""
-        remaining = max(min(self.fresh_until, self.until) - time.time(), 0.0)
+        remaining = max(min(self.fresh_until, self.until) - clock.now(), 0.0)
         return Outcome(self.item.name, state, why, self.call.entry, len(self.sealed.envelope), self.created, remaining)
 
 
@@ -202,19 +202,18 @@ def same(one: object, other: object) -> bool:
     """Whether two values are equal in everything that is stored: types, dtypes, indexes, zones, order, bits.
 
     They are compared as they are encoded, for values and, where they can be keyed, for keys too: two encoders that know
-    nothing of each other. A pickle differs from that of an equal object by which strings it shares; so where the first
-    comparison fails for what is pickled, it is made with a copy that went through the same.
+    nothing of each other. A pickle differs from that of an equal object by which strings it shares, a set by the order
+    in which it was filled; so where the first comparison fails, it is made with a copy that went through the same.
     """
     if type(one) is not type(other):
         return False
     mine, theirs = dumps(one, allow_pickle=True), dumps(other, allow_pickle=True)
-    if (mine.meta, list(map(bytes, mine.buffers))) != (theirs.meta, list(map(bytes, theirs.buffers))):
-        if not mine.pickled:
-            return False
+    equal = (mine.meta, list(map(bytes, mine.buffers))) == (theirs.meta, list(map(bytes, theirs.buffers)))
+    if not equal:
         again = dumps(loads(mine.meta, [bytes(each) for each in mine.buffers], trusted=True), allow_pickle=True)
         if (again.meta, list(map(bytes, again.buffers))) != (theirs.meta, list(map(bytes, theirs.buffers))):
             return False
     try:
         return encode(one) == encode(other)
     except KeyingError:
-        return True
+        return equal or mine.pickled

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from . import _clock as clock
 from . import _entries as entries
 from . import _ops as ops
 from ._cache import registry_key
-from ._clock import moment
 from ._config import redacted
 from ._handle import MISSING
 from ._migrate_fields import Unfit
@@ -105,7 +105,7 @@ def migrate(
         ConfigurationError: The mapping does not fit the function, or the manifest is another migration's.
         StoreError: Redis cannot be asked.
     """
-    if moment() is not None:
+    if clock.moment() is not None:
         raise ConfigurationError("a migration within as_of() would store for that moment only: call it outside")
     target.checked(rules)
     target.memo.lifetime()
@@ -114,7 +114,7 @@ def migrate(
     if journal is not None:
         journal.begin({
             "function": target.shown, "source": str(source.folder or source.shown), "kind": source.kind,
-            "prefix": memo.prefix, "server": redacted(cache.settings.url), "registered": registered, "at": time.time(),
+            "prefix": memo.prefix, "server": redacted(cache.settings.url), "registered": registered, "at": clock.now(),
         })  # fmt: skip
     report = Report([Outcome(name, "failed", why) for name, why in source.problems])
     report.outcomes += adopt_items(
@@ -138,7 +138,7 @@ def adopt_items(
     """As `migrate`, for items that need not come from a source; ``dry`` is whether nothing is stored."""
     dry = journal is None if dry is None else dry
     # The newest first: where two items answer one call, the other one finds that there is a newer result.
-    waiting = sorted(items, key=lambda item: (-(item.created or time.time()), item.name))
+    waiting = sorted(items, key=lambda item: (-(item.created or clock.now()), item.name))
     total, done = len(waiting), 0
     keys: dict[str, str] = {}
     if journal is not None:
@@ -230,7 +230,7 @@ def _open(item: Item, run: _Run) -> Ready | Outcome:
     record = None if run.journal is None else run.journal.past.verified.get(item.name)
     if record is not None and _unchanged(item, record):
         return Outcome(item.name, "done", "", record["key"], record["size"], record["created"])
-    return prepare(item, run.target, run.rules, time.time(), trust=run.trust)
+    return prepare(item, run.target, run.rules, clock.now(), trust=run.trust)
 
 
 def _unchanged(item: Item, record: Mapping[str, Any]) -> bool:
@@ -292,7 +292,7 @@ def _writing(step: _Step, journal: Journal) -> dict[str, Any]:
     return {
         "what": "writing", "item": ready.item.name, "key": ready.call.entry, "tag": tag_of(ready.sealed.envelope),
         "tokens": ready.sealed.tokens.hex(), "before": packed(step.there) if first else None,
-        "expires": time.time() + step.left if first else 0.0,
+        "expires": clock.now() + step.left if first else 0.0,
     }  # fmt: skip
 
 

@@ -10,13 +10,13 @@ import contextlib
 import errno
 import os
 import shutil
-import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from blake3 import blake3
 
+from . import _clock as clock
 from . import _entries as entries
 from . import _ops as ops
 from ._cache import registry_key
@@ -82,6 +82,9 @@ def _archive(journal: Journal, path: Path, to: Path, archive: Path, digest: str 
             journal.note([{"what": "moving", "path": str(path), "to": str(to), "root": str(archive)}])
         to.parent.mkdir(parents=True, exist_ok=True)
         _move(path, to)
+        if digest is not None and blake3(to.read_bytes()).hexdigest() != digest and not os.path.lexists(path):
+            _move(to, path)  # written to between the look and the move
+            return "failed", "has changed since it was verified, and stays: migrate it again"
     except OSError as error:
         return "failed", f"stays: {error.strerror}"
     return "moved", ""
@@ -150,7 +153,8 @@ def roll_back(journal: Journal, target: Target) -> Report:
     if past.began and not past.began["registered"]:
         _strike(cache, namespace, past.began["prefix"])
     _remove_empty(roots)
-    journal.note([{"what": "rolled back", "at": time.time()}])
+    journal.note([{"what": "rolled back", "at": clock.now()}])
+    journal.remove()
     return report
 
 
@@ -188,7 +192,7 @@ def _revert(cache: Cache, namespace: str, key: str, written: Written) -> tuple[s
     if tag_of(there) not in written.tags:
         before = written.before is not None and tag_of(unpacked(written.before)) == tag_of(there)
         return ("restored", "") if before else ("left", "was computed anew since, and is the function's own")
-    if written.before is None or written.expires <= time.time():
+    if written.before is None or written.expires <= clock.now():
         return _said(
             patiently(cache, namespace, lambda: entries.withdraw(place, cache.settings.lease, there)), "deleted"
         )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
 
-from ._clock import moment
+from ._clock import moment, now
 from ._migrate_calls import Target, arguments_of
 from ._migrate_fields import Unfit
 from ._migrate_items import Content, Item, Mark
@@ -112,5 +111,5 @@ def _age(mapping: Mapping[Any, Any], held: Any) -> tuple[float | None, float | N
     if not isinstance(links, Mapping) or held not in links or not callable(timer) or not isinstance(ttl, (int, float)):
         return None, None
     left = links[held].expires - timer()
-    now = time.time()
-    return now + left - ttl, now + left
+    at = now()
+    return at + left - ttl, at + left

@@ -269,6 +269,8 @@ def test_values_are_the_same_only_if_nothing_differs() -> None:
     others = [frame.astype("int32"), frame.rename(columns={"a": "b"}), frame.set_index(frame.index.tz_localize("UTC")), frame.iloc[::-1], frame.to_dict()]
     assert same(frame, frame.copy())
     assert not any(same(frame, other) for other in others)
+    assert same({f"{n}" for n in range(99)}, set(sorted(f"{n}" for n in range(99))))
+    assert not same({"1", "2"}, {"1", "3"})
     assert not same(1, True)
     assert not same(0.0, -0.0)
     assert not same([1], (1,))
