@@ -7,7 +7,9 @@ import importlib
 import json
 import os
 import pickle
+import shutil
 import sys
+import tempfile
 import textwrap
 import time
 import uuid
@@ -21,7 +23,12 @@ import pandas as pd
 import pytest
 import redis
 
-from redis_memo import MISSING, Cache, _cli, as_of, redis_cached
+from redis_memo import MISSING, Cache, _cli, _codecs, as_of, redis_cached, register_type
+from redis_memo import _entries as entries
+from redis_memo import _ops as ops
+from redis_memo._drive import drive
+from redis_memo._migrate_calls import Target
+from redis_memo._migrate_journal import Journal
 from redis_memo._migrate_plan import same
 from redis_memo.errors import ConfigurationError
 from redis_memo.migrate import migrate_mapping
@@ -810,3 +817,85 @@ def test_types_that_no_annotation_says_are_said_by_the_mapping(service: Service,
     assert module.fetch("INFY", date(2026, 1, 2), 5) == [1]
     mapping.write_text(head + 'day = "{day:dat}"\n')
     assert "{day:dat} is unknown" in command(capsys, "cache", service.f(), "--map", mapping, code=3)
+
+
+# ------------------------------------------------------------------------------------------------ when all goes wrong
+
+
+class Price:
+    """A value of the user's own, with a codec that loses something."""
+
+    def __init__(self, paise: int) -> None:
+        self.paise = paise
+
+
+def test_what_does_not_come_back_equal_does_not_count_and_is_not_served(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each entry is read back and compared (P2); the file stays, and the entry goes."""
+    if "tests.Price" not in _codecs.registered_types():
+        register_type(Price, name="tests.Price", encode=lambda price: price.paise, decode=lambda paise: Price(paise // 100))
+    module = service.write(HISTORY + "\ndef load(path):\n    from tests.test_migrate import Price\n    return Price(12345)\n")
+    path = service.file("INFY.json", [1])
+    answer = command(capsys, "cache", service.f(), "--pattern", "{symbol}.json", "--reader", service.f("load"), "--apply", code=1)
+    assert answer["items"][0]["why"] == "what was read back from Redis is not equal to it"
+    assert module.fetch.peek("INFY") is MISSING
+    assert command(capsys, "cache", service.f(), "--cleanup")["counts"] == {}
+    assert path.exists()
+
+
+def test_an_invalidation_in_between_is_heeded(cache: Cache, namespace: str) -> None:
+    """P3: what is invalidated while it is brought along is not stored; nor is what a rollback brings back."""
+
+    @redis_cached(namespace=namespace, ttl="1h", cache=cache, name="fetch")
+    def fetch(symbol: str) -> Any: ...
+
+    target = Target(fetch, "fetch")
+    call = target.bare(("INFY",), {})
+    sealed = call.seal(call.locate(), ops.Computed([1], 0.0), time.time())
+    assert sealed is not None
+    flow = entries.adopt(call.locate(), 10.0, sealed, time.time() + 60, None)
+    met = []
+
+    def invalidated(op: Any) -> Any:
+        met.append(type(op))
+        if isinstance(op, ops.Fill):
+            fetch.invalidate(symbol="INFY")
+        if isinstance(op, (ops.TakeToken, ops.Land, ops.Clock)):
+            return {ops.TakeToken: b"a" * 32, ops.Land: None, ops.Clock: time.time()}[type(op)]
+        return cache.backend.perform(op)
+
+    assert drive(flow, invalidated) is False
+    assert ops.Fill in met
+    assert fetch.peek("INFY") is MISSING
+
+
+def test_an_archive_on_another_file_system(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+    """Moved by a copy that is on the disk before the file goes; a copy without its move is none."""
+    other = Path(tempfile.mkdtemp(prefix="rm", dir="/dev/shm")) if Path("/dev/shm").is_dir() else service.folder
+    if other.stat().st_dev == service.folder.stat().st_dev:
+        pytest.skip("THERE IS NO OTHER FILE SYSTEM: moving over one was not run")
+    service.write(HISTORY)
+    path = service.file("x/INFY.json", [1], age=DAY)
+    twin = service.file("x/TCS.json", [2], age=DAY)
+    before = tree(service.cache)
+    command(capsys, "cache", service.f(), "--pattern", "{symbol}.json", "--apply")
+    archive = other / "archive"
+    (archive / "x").mkdir(parents=True)
+    shutil.copy2(twin, archive / "x" / "TCS.json")  # killed after the copy, before the file went
+    assert command(capsys, "cache", service.f(), "--cleanup", "--archive", archive)["counts"] == {"moved": 2}
+    assert sorted(tree(archive)) == ["x/INFY.json", "x/TCS.json"]
+    assert not path.exists()
+    shutil.copy2(archive / "x" / "TCS.json", twin)  # killed after the copy back
+    command(capsys, "rollback", "cache", service.f())
+    assert tree(service.cache) == before
+    assert not archive.exists()
+    other.rmdir()
+
+
+def test_two_migrations_do_not_share_a_manifest(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+    service.write(HISTORY)
+    service.file("INFY.json", [1])
+    with Journal(service.folder / "cache.fetch.migration.jsonl", create=True):
+        said = command(capsys, "cache", service.f(), "--pattern", "{symbol}.json", "--apply", code=3)
+    assert "in use by another migration" in said
