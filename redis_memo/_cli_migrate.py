@@ -228,7 +228,9 @@ def _say_left(outcomes: Sequence[Outcome]) -> None:
 
 
 def _left(outcome: Outcome) -> str:
-    return format_duration(round(outcome.remaining)) if outcome.remaining >= 1 else ""
+    """What an entry has left, in its two largest units or so."""
+    unit = next(unit for at, unit in ((86400, 3600), (3600, 60), (0, 1)) if outcome.remaining >= at)
+    return format_duration(outcome.remaining // unit * unit) if outcome.remaining >= 1 else ""
 
 
 def _counts(outcomes: Sequence[Outcome]) -> dict[str, int]:

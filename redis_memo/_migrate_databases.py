@@ -77,7 +77,7 @@ def diskcache_items(folder: Path, *, trust: bool, parameters: Collection[str]) -
             "SELECT rowid, key, raw, store_time, expire_time, mode, filename, value FROM Cache ORDER BY rowid"
         ).fetchall()
     for rowid, key, raw, stored, expires, mode, filename, value in rows:
-        name, fields, why = _disk_key(rowid, key, raw, trust=trust, parameters=parameters)
+        name, fields, why, of = _disk_key(rowid, key, raw, trust=trust, parameters=parameters)
         kind = {_RAW: "object", _TEXT: "object", _BINARY: "bytes", _PICKLE: "pickle"}.get(mode, "bytes")
         if why is not None:
             read: Callable[[], Content] = partial(_refuse, why)
@@ -87,7 +87,7 @@ def diskcache_items(folder: Path, *, trust: bool, parameters: Collection[str]) -
         else:
             held = bytes(value) if mode == _BINARY else value
             read = partial(_content, held, _mark(key, value))
-        items.append(Item(name=name, kind=kind, read=read, fields=fields, created=stored, expires=expires))
+        items.append(Item(name=name, kind=kind, read=read, fields=fields, created=stored, expires=expires, of=of))
     return items
 
 
@@ -105,24 +105,25 @@ def _text_file(path: Path) -> Content:
 
 def _disk_key(
     rowid: int, key: Any, raw: int, *, trust: bool, parameters: Collection[str]
-) -> tuple[str, Mapping[str, object], str | None]:
+) -> tuple[str, Mapping[str, object], str | None, str | None]:
+    """An item's name and fields, why it cannot be read, and of which function it is."""
     if raw:
-        return str(key), {"key": key}, None
+        return str(key), {"key": key}, None, None
     if not trust:
-        return f"row {rowid}", {}, "its key is a pickle, which runs code when it is opened: --trust opens those"
+        return f"row {rowid}", {}, "its key is a pickle, which runs code when it is opened: --trust opens those", None
     try:
         found = pickle.loads(key)  # behind --trust
     except Exception as error:  # noqa: BLE001
-        return f"row {rowid}", {}, f"its key cannot be unpickled: {type(error).__name__}"
+        return f"row {rowid}", {}, f"its key cannot be unpickled: {type(error).__name__}", None
     name = f"row {rowid}"
     if not isinstance(found, tuple):
-        return name, {"key": found}, None
+        return name, {"key": found}, None, None
     if found and isinstance(found[0], str) and "." in found[0]:
-        call = _memoized(found[1:], parameters)
+        call, of = _memoized(found[1:], parameters), found[0].rpartition(".")[2]
         if isinstance(call, str):
-            return f"{name} of {found[0]}", {}, call
-        return f"{name} of {found[0]}", {**call, "function": found[0].rpartition(".")[2]}, None
-    return name, {str(number): each for number, each in enumerate(found)}, None
+            return f"{name} of {found[0]}", {}, call, of
+        return f"{name} of {found[0]}", call, None, of
+    return name, {str(number): each for number, each in enumerate(found)}, None, None
 
 
 def _memoized(rest: tuple[Any, ...], parameters: Collection[str]) -> dict[str, object] | str:
@@ -226,6 +227,7 @@ def cachier_items(folder: Path, *, trust: bool) -> list[Item]:
                     fields={"key": key},
                     created=moment_of(moment, None) or beside.created,
                     files=(path,) if apart else (),
+                    of=(path.name.rpartition("_")[0] if apart else path.name).rpartition(".")[2],
                 )
             )
     return items

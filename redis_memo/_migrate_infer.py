@@ -195,6 +195,8 @@ def _csv(items: Sequence[Item], rules: Rules) -> tuple[Rules, Guess | None]:
 def _tried(items: Sequence[Item], target: Target, rules: Rules) -> tuple[int, int, str]:
     fitting, keys, obstacle = 0, set(), ""
     for item in items:
+        if item.of is not None and item.of != rules.where.get("function", target.name):
+            continue
         try:
             call = target.invocation(item.fields, rules)
         except Unfit as error:

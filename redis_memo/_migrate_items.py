@@ -9,6 +9,7 @@ from __future__ import annotations
 import bz2
 import contextlib
 import gzip
+import importlib
 import io
 import json
 import lzma
@@ -91,6 +92,7 @@ class Item:
         files: What the clean-up moves away once it is verified.
         glance: Size and time of the last change, without reading it; None where that takes reading it.
         where: The file, for readers of the user's own that take a path.
+        of: Name of the function that it is a result of, where the old cache knows it.
         call: Its arguments, by position and by name, where they are known without a mapping.
     """
 
@@ -103,6 +105,7 @@ class Item:
     files: tuple[Path, ...] = ()
     glance: Callable[[], tuple[int, int]] | None = None
     where: Path | None = None
+    of: str | None = None
     call: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None
 
 
@@ -226,7 +229,13 @@ def decode(data: Any, kind: str, rules: Rules, *, trust: bool) -> Any:
         raise
     except ModuleNotFoundError as error:
         raise Unfit(f"needs the module {error.name!r}, which cannot be imported here") from error
+    except ImportError as error:
+        raise Unfit(
+            f"needs a library that is not installed: {'pyarrow' if kind != 'joblib' else error.name}"
+        ) from error
     except Exception as error:  # damaged bytes make a library raise anything
+        if kind in NEEDS_TRUST and isinstance(error, AttributeError):
+            raise Unfit("needs a class or function that its module does not have any more") from error
         raise Unfit(f"is damaged, or no {kind}: {type(error).__name__}") from error
 
 
@@ -239,8 +248,7 @@ def _pickle(data: bytes, _rules: Rules, _trust: bool) -> Any:
 
 
 def _joblib(data: bytes, _rules: Rules, _trust: bool) -> Any:
-    import joblib  # noqa: PLC0415
-
+    joblib: Any = importlib.import_module("joblib")  # no import statement: it has no types, and need not be there
     return joblib.load(io.BytesIO(data))
 
 

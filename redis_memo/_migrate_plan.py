@@ -88,9 +88,13 @@ def prepare(item: Item, target: Target, rules: Rules, now: float, *, trust: bool
         StoreError: The embedded server, which keeps the secret, cannot be started.
     """
     call = None
+    if item.of is not None and item.of != rules.where.get("function", target.name):
+        return Outcome(item.name, "skipped", f"is of the function {item.of}")
     try:
         opened = open_item(item, rules, trust=trust)
         fields = {**opened.fields, **item.fields}
+        if any(fields.get(name) != wanted for name, wanted in rules.where.items() if name != "function"):
+            return Outcome(item.name, "skipped", "the mapping's [where] leaves it")
         _check_rows(opened.value, fields)
         call = target.invocation(fields, rules) if item.call is None else target.bare(*item.call)
         if call is None:

@@ -14,6 +14,9 @@
     value = "data"                           # where in a JSON document or pickle the value stands
     reader = "legacy:load_csv"               # or: a function from the file's path (or bytes) to the value
 
+    [where]                                  # only items whose fields say so
+    type = "historical"
+
     [arguments]
     symbol = "{symbol}"                      # a field; "{symbol:upper}", "{exchange}:{symbol}"
     from_date = "{from_date:date}"           # of a type, where the function's annotations say none
@@ -55,6 +58,7 @@ class Rules:
     Attributes:
         table: Of a SQLite file.
         column: Where in the table's rows the value stands.
+        where: What fields have to be; ``function``: of which function, where the old cache knows it under another name.
     """
 
     function: str | None = None
@@ -72,6 +76,7 @@ class Rules:
     column: str | None = None
     arguments: Mapping[str, object] = field(default_factory=dict)
     frame: FrameRules = field(default_factory=FrameRules)
+    where: Mapping[str, object] = field(default_factory=dict)
 
 
 def named_object(text: str, what: str) -> Any:
@@ -115,14 +120,14 @@ def read_rules(path: Path) -> Rules:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"the mapping {path} is no TOML: {error}") from error
     csv = given.pop("csv", {})
-    arguments = given.pop("arguments", {})
-    if not isinstance(csv, dict) or not isinstance(arguments, dict):
-        raise ConfigurationError(f"the mapping {path}: [arguments] and [csv] are tables")
+    arguments, only = given.pop("arguments", {}), given.pop("where", {})
+    if not all(isinstance(each, dict) for each in (csv, arguments, only)):
+        raise ConfigurationError(f"the mapping {path}: [arguments], [csv] and [where] are tables")
     known = {each.name for each in fields(FrameRules)}
     wrong = [f"csv.{name}" for name in csv if name not in known]
     if wrong:
         raise ConfigurationError(f"the mapping {path}: {wrong[0]} is not known; [csv] takes {', '.join(sorted(known))}")
-    rules = with_options(Rules(arguments=arguments, frame=FrameRules(**csv)), given, f"the mapping {path}")
+    rules = with_options(Rules(arguments=arguments, frame=FrameRules(**csv), where=only), given, f"the mapping {path}")
     _checked_frame(rules.frame, f"the mapping {path}")
     for name, template in arguments.items():
         if is_text_of_fields(template):
@@ -142,7 +147,7 @@ def with_options(rules: Rules, given: Mapping[str, Any], where: str) -> Rules:
     changes: dict[str, Any] = {}
     for name, value in given.items():
         if name not in (*_TEXTS, *_FUNCTIONS, "pattern"):
-            known = ", ".join(sorted((*_TEXTS, *_FUNCTIONS, "pattern", "arguments", "csv")))
+            known = ", ".join(sorted((*_TEXTS, *_FUNCTIONS, "pattern", "arguments", "csv", "where")))
             raise ConfigurationError(f"{where}: {name} is not known; there are {known}")
         if value is None:
             continue

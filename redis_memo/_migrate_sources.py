@@ -322,7 +322,7 @@ def _joblib(path: Path, found: Source) -> None:
             files = (each, each.with_name("metadata.json"))
             found.items.append(
                 Item(
-                    name=name, kind="joblib", read=item.read, fields={**fields, "function": function},
+                    name=name, kind="joblib", read=item.read, fields=fields, of=function,
                     created=item.created, files=files, glance=item.glance, where=each,
                 )
             )  # fmt: skip
