@@ -33,6 +33,7 @@ def fetch(number: int):
     runs.append(number)
 """
 SLOW = 60.0
+EACH = 4
 
 
 class Killed:
@@ -47,6 +48,7 @@ class Killed:
         self.values = {number: {"number": number, "rows": [number / 7] * 20} for number in range(files)}
         for number, value in self.values.items():
             (self.old / f"{number}.json").write_text(json.dumps(value))
+            os.utime(self.old / f"{number}.json", (time.time() + 86400,) * 2)  # newer than what Redis has already
         (folder / "killed_service.py").write_text(SERVICE.format(url=url, namespace=self.namespace))
         self.manifest = folder / "m.jsonl"
         self.kills = 0
@@ -80,16 +82,23 @@ class Killed:
         self.kills += died
         return died
 
-    def check_entries(self) -> list[str]:
-        """What the function does not hit, read by a process of its own."""
-        code = (
-            "import json, sys, killed_service as s\n"
-            f"found = [s.fetch.peek(n) for n in range({self.files})]\n"
-            "print(json.dumps([v if isinstance(v, dict) else None for v in found]))"
-        )
+    def python(self, code: str) -> str:
+        """What a process with the service prints."""
         environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{self.folder}"}
-        said = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True).stdout
-        return [f"{n} is not hit" for n, value in enumerate(json.loads(said)) if value != self.values[n]]
+        code = f"import json, killed_service as s\n{code}"
+        return subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True).stdout
+
+    def store_before(self) -> None:
+        """Let each fourth call have an entry already."""
+        self.python(f"for n in range(0, {self.files}, {EACH}): s.fetch.store({{'before': n}}, n)")
+
+    def check_entries(self, *, before: bool = False) -> list[str]:
+        """What the function is not served, read by a process of its own; ``before`` or after the migration."""
+        code = f"found = [s.fetch.peek(n) for n in range({self.files})]\n"
+        said = self.python(code + "print(json.dumps([v if isinstance(v, dict) else None for v in found]))")
+        old = {number: {"before": number} for number in range(0, self.files, EACH)}
+        wanted = [old.get(number) for number in range(self.files)] if before else list(self.values.values())
+        return [f"{number} is not served as it should be" for number, value in enumerate(json.loads(said)) if value != wanted[number]]
 
     def check_files(self, *folders: Path) -> list[str]:
         """Each file is in one of the folders, once and whole."""
@@ -122,6 +131,7 @@ def story(folder: Path, url: str, *, kills: int, files: int, seed: int) -> tuple
     back = ("rollback", "old", "killed_service:fetch")
     archive = folder / "archive"
     wrong: list[str] = []
+    it.store_before()
     with redis.Redis.from_url(url) as client:
         before = sorted(client.scan_iter(f"*{it.namespace}*"))
         for arguments, each, folders in ((apply, 640, (it.old,)), (clean, 150, (it.old, archive)), (back, 60, (it.old, archive))):
@@ -142,9 +152,9 @@ def story(folder: Path, url: str, *, kills: int, files: int, seed: int) -> tuple
             if arguments is back:
                 break
             wrong += it.check_files(it.old if arguments is apply else archive) + it.check_entries() + it.verified_twice()
-        wrong += it.check_files(it.old)
+        wrong += it.check_files(it.old) + it.check_entries(before=True)
         after = sorted(client.scan_iter(f"*{it.namespace}*"))
-        wrong += [f"{key!r} is left behind" for key in after if key not in before and b":lease" not in key]
+        wrong += [f"{key!r} is left behind, or is missing" for key in {*before} ^ {*after} if b":lease" not in key]
     return wrong, it.kills
 
 
