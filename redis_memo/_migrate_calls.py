@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from ._invocation import Invocation
 from ._memo import handle_of
-from ._migrate_fields import Unfit, annotations_of, convert, filled, is_text_of_fields
+from ._migrate_fields import (
+    Unfit,
+    annotations_of,
+    convert,
+    filled,
+    has_type,
+    is_text_of_fields,
+    other_than_text,
+)
 from .errors import ConfigurationError, KeyingError
 
 if TYPE_CHECKING:
@@ -119,11 +127,18 @@ class Target:
                 raise Unfit(f"nothing tells its parameter {name!r}")
             else:
                 continue
+            annotation, said = self.annotations.get(name, parameter.empty), rules.arguments.get(name)
+            kind = other_than_text(value, annotation, parameter.default)
+            if kind is not None and not has_type(said) and (said is None or is_text_of_fields(said)):
+                raise Unfit(
+                    f"its {name!r} may be a text or a {kind}, and keys tell them apart: annotate the parameter, or say "
+                    f'which in the mapping: [arguments] {name} = "{{{name}:{kind}}}" or "{{{name}:str}}"'
+                )
             if value is None and parameter.default is None:
                 kwargs[name] = None
                 continue
             try:
-                kwargs[name] = convert(value, self.annotations.get(name, parameter.empty), parameter.default)
+                kwargs[name] = convert(value, annotation, parameter.default)
             except Unfit as error:
                 raise Unfit(f"its {name!r} {error}") from error
         for name, template in rules.arguments.items():

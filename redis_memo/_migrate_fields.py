@@ -30,8 +30,10 @@ __all__ = [
     "checked_template",
     "convert",
     "filled",
+    "has_type",
     "is_text_of_fields",
     "moment_of",
+    "other_than_text",
     "within",
 ]
 
@@ -204,6 +206,30 @@ def convert(value: object, annotation: Any = _EMPTY, default: object = _EMPTY) -
     if origin in (list, tuple, set, frozenset):
         return _to_collection(value, origin, typing.get_args(annotation))
     return _to(value, origin or annotation)
+
+
+def other_than_text(value: object, annotation: Any, default: object) -> str | None:
+    """What a text may stand for where the function does not say: ``"date"``, ``"datetime"`` or ``"int"``; else None.
+
+    A call that passes a date finds nothing under the key of its text.
+    """
+    untyped = annotation in (_EMPTY, Any, object) and (default is _EMPTY or default is None)
+    if not untyped or not isinstance(value, str):
+        return None
+    if _DIGITS_ONLY.fullmatch(value) and value[:2] in ("19", "20"):
+        return "date"
+    if value.lstrip("+-").isdecimal():
+        return "int"
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return "datetime" if len(value) > len("2026-01-02") or found.time() != datetime.min.time() else "date"
+
+
+def has_type(template: object) -> bool:
+    """Whether a template says a type, as ``"{day:date}"`` does."""
+    return isinstance(template, str) and re.search(rf"\{{\w+:({'|'.join(_BY_NAME)})\}}", template) is not None
 
 
 def _to_one_of(value: object, choices: tuple[Any, ...]) -> object:

@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from ._migrate_fields import Pattern, Unfit
+from ._migrate_fields import Pattern, Unfit, other_than_text
 from ._migrate_frames import date_like
 from ._migrate_items import stem_of
 from ._migrate_sources import created_in, find
@@ -122,6 +122,7 @@ def infer(source: str, target: Target, rules: Rules, *, kind: str | None, trust:
         if name in arguments or name in target.memo.ignore:
             continue
         guess = _parameter(name, known, len(found.items), required=parameter.default is parameter.empty)
+        guess = _with_type(guess, found.items, target)
         guesses.append(guess)
         if guess.how.startswith("{") and guess.how != f"{{{name}}}":
             arguments[name] = guess.how
@@ -152,6 +153,18 @@ def _parameter(name: str, known: Counter[str], total: int, *, required: bool) ->
     if required:
         return Guess(name, "?", "unknown", "nothing in names and metadata tells it, and it has no default")
     return Guess(name, "its default", "likely", "no item says anything of it")
+
+
+def _with_type(guess: Guess, items: Sequence[Item], target: Target) -> Guess:
+    """A guess with the type that the texts look like, where the function says none."""
+    parameter, field = target.parameters[guess.what], guess.how.strip("{}")
+    annotation = target.annotations.get(guess.what, parameter.empty)
+    kinds = {other_than_text(item.fields.get(field), annotation, parameter.default) for item in items} - {None}
+    if not kinds:
+        return guess
+    kind = max(map(str, kinds), key=("int", "date", "datetime").index)
+    why = f"the function says no type, and the texts look like this; {{{field}:str}} if its calls pass texts"
+    return Guess(guess.what, f"{{{field}:{kind}}}", "guess", why)
 
 
 def _created(items: Sequence[Item], rules: Rules, known: Counter[str]) -> Guess:

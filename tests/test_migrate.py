@@ -810,6 +810,13 @@ def test_types_that_no_annotation_says_are_said_by_the_mapping(service: Service,
         runs.append(symbol)
     """)
     service.file("INFY_20260102_5.json", [1])
+    answer = command(capsys, "cache", service.f(), "--pattern", "{symbol}_{day:date}_{days:int}.json", code=1)
+    assert "'day' may be a text or a date" in answer["items"][0]["why"]
+    guessed = command(capsys, "cache", service.f(), "--infer", "--pattern", "{symbol}_{day:date}_{days:int}.json", code=1)
+    assert {each["how"]: each["level"] for each in guessed["guesses"]} == {
+        "{symbol}": "sure", "{day:date}": "guess", "{days:int}": "guess", "the file's last change": "likely",
+    }  # fmt: skip
+    assert guessed["with_a_call"] == 1
     mapping = service.folder / "map.toml"
     head = 'pattern = "{symbol}_{day:date}_{days:int}.json"\n[arguments]\n'
     mapping.write_text(head + 'day = "{day:date}"\ndays = "{days:int}"\n')
