@@ -423,6 +423,24 @@ def test_rollback_leaves_what_the_function_computed_since(service: Service, caps
     assert module.fetch.invalidate() == 1
 
 
+@pytest.mark.parametrize("size", [300_000, 34_000_000], ids=["large", "in chunks"])
+def test_a_large_entry_that_was_replaced_comes_back(service: Service, capsys: pytest.CaptureFixture[str], size: int) -> None:
+    module = service.write(HISTORY)
+    before = os.urandom(size)
+    module.fetch.store(before, "INFY")
+    path = service.file("INFY.bin", os.urandom(size))
+    os.utime(path, (time.time() + 60,) * 2)
+    stored = everything(service.url, service.namespace)
+    args = ("cache", service.f(), "--pattern", "{symbol}.bin", "--apply")
+    assert states(command(capsys, *args)) == {"INFY.bin": "migrated"}
+    assert module.fetch("INFY") == path.read_bytes()
+    assert command(capsys, "rollback", "cache", service.f())["counts"] == {"restored": 1}
+    assert (module.fetch.peek("INFY") == before) is True
+    after = everything(service.url, service.namespace)
+    assert {key for key in after if not key.endswith((b":index", b":functions")) and after[key] != stored.get(key)} == set()
+    assert set(after) == set(stored)
+
+
 def test_a_manifest_is_of_one_migration_and_a_torn_line_never_happened(
     service: Service, capsys: pytest.CaptureFixture[str]
 ) -> None:
