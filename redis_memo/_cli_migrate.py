@@ -56,7 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     start = actions.add_parser("run", help="migrate (what is done where no action is named)", description=SUMMARY)
     back = actions.add_parser("rollback", help="put files and Redis back, by the manifest", description="Undo it.")
     for each in (start, back):
-        each.add_argument("source", metavar="SOURCE", help="a folder, a file, or the URL of a Redis")
+        few: dict[str, Any] = {} if each is start else {"nargs": "?"}
+        each.add_argument("source", metavar="SOURCE", help="a folder, a file, or the URL of a Redis", **few)
         each.add_argument(
             "function", metavar="FUNCTION", nargs="?", help="package.module:function, if the mapping names none"
         )
@@ -125,12 +126,13 @@ def run(args: argparse.Namespace) -> Exit:
     """Plan, migrate, infer, clean up, or roll back."""
     with contextlib.redirect_stdout(sys.stderr):  # what a user's module prints is no part of the answer
         rules = _rules(args)
-        shown = args.function or rules.function
-        if shown is None:
-            raise ConfigurationError(
-                "name the function: package.module:function after the source, or function= in the mapping"
-            )
-        target = Target(named_object(shown, "the function"), shown)
+        if args.action == "rollback" and args.manifest is not None:
+            with Journal(Path(args.manifest), create=False) as journal:
+                target = _target(args.function or rules.function or journal.past.began.get("function"))
+        else:
+            target = _target(args.function or rules.function)
+    if args.source is None and args.manifest is None:
+        raise ConfigurationError("name the source, or the manifest with --manifest")
     manifest = _beside(args.source, f".{target.name}.migration.jsonl") if args.manifest is None else Path(args.manifest)
     if args.action == "rollback":
         return _roll_back(args, manifest, target)
@@ -152,6 +154,14 @@ def run(args: argparse.Namespace) -> Exit:
                 progress=_Progress().tell,
             )
     return _say_report(args, report, target, manifest)
+
+
+def _target(shown: str | None) -> Target:
+    if shown is None:
+        raise ConfigurationError(
+            "name the function: package.module:function after the source, or function= in the mapping"
+        )
+    return Target(named_object(shown, "the function"), shown)
 
 
 def _rules(args: argparse.Namespace) -> Rules:

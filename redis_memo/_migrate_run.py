@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ._migrate_rules import Rules
     from ._migrate_sources import Source
 
-__all__ = ["GOOD", "Report", "adopt_items", "migrate", "patiently", "read_entry"]
+__all__ = ["GOOD", "Report", "migrate", "patiently", "read_entry"]
 
 GOOD: Final = frozenset({"ready", "migrated", "present", "done"})
 _LEFT: Final = frozenset({"stale", "superseded", "skipped"})
@@ -85,6 +85,7 @@ def migrate(
     workers: int = 4,
     check: int = 0,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
+    dry: bool | None = None,
 ) -> Report:
     """Migrate the items of a source; with no journal, only say what would be done.
 
@@ -97,6 +98,7 @@ def migrate(
         workers: Threads that open, store and verify.
         check: For so many items the function itself is run, and its result compared.
         progress: Told how many items of how many are done.
+        dry: Store nothing; left out: where there is no manifest.
 
     Returns:
         What became of each item.
@@ -117,13 +119,21 @@ def migrate(
             "prefix": memo.prefix, "server": redacted(cache.settings.url), "registered": registered, "at": clock.now(),
         })  # fmt: skip
     report = Report([Outcome(name, "failed", why) for name, why in source.problems])
-    report.outcomes += adopt_items(
-        source.items, target, rules, journal, trust=trust, workers=workers, check=check, progress=progress
+    report.outcomes += _adopt(
+        source.items,
+        target,
+        rules,
+        journal,
+        trust=trust,
+        workers=workers,
+        check=check,
+        progress=progress,
+        dry=journal is None if dry is None else dry,
     )
     return report
 
 
-def adopt_items(
+def _adopt(
     items: Iterable[Item],
     target: Target,
     rules: Rules,
@@ -131,12 +141,10 @@ def adopt_items(
     *,
     trust: bool,
     workers: int,
-    check: int = 0,
-    progress: Callable[[int, int], None] = lambda _done, _all: None,
-    dry: bool | None = None,
+    check: int,
+    progress: Callable[[int, int], None],
+    dry: bool,
 ) -> Iterator[Outcome]:
-    """As `migrate`, for items that need not come from a source; ``dry`` is whether nothing is stored."""
-    dry = journal is None if dry is None else dry
     # The newest first: where two items answer one call, the other one finds that there is a newer result.
     waiting = sorted(items, key=lambda item: (-(item.created or clock.now()), item.name))
     total, done = len(waiting), 0

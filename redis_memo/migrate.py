@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blake3 import blake3
-
-from ._clock import moment, now
+from ._clock import now
 from ._migrate_calls import Target, arguments_of
 from ._migrate_fields import Unfit
 from ._migrate_items import Content, Item, Mark
+from ._migrate_journal import Journal
 from ._migrate_plan import Outcome
 from ._migrate_rules import Rules
-from ._migrate_run import Report, adopt_items
-from .errors import ConfigurationError
+from ._migrate_run import Report, migrate
+from ._migrate_sources import Source
+from ._migrate_undo import roll_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Outcome", "Report", "migrate_mapping"]
+__all__ = ["Outcome", "Report", "migrate_mapping", "rollback"]
 
 
 def migrate_mapping(
@@ -30,6 +33,7 @@ def migrate_mapping(
     value: Callable[[Any], object] | None = None,
     created: Callable[[Any], float] | None = None,
     dry_run: bool = False,
+    manifest: str | os.PathLike[str] | None = None,
 ) -> Report:
     """Store what a mapping holds as results of a decorated function, which then hits.
 
@@ -45,19 +49,17 @@ def migrate_mapping(
             ``(frame, metadata)``.
         created: From what the mapping holds to when it was computed, in seconds since 1970. Left out: now.
         dry_run: Only say what would be done.
+        manifest: A file by which `rollback` can put Redis back; made where there is none.
 
     Returns:
         What became of each item, in the order of their age; an item is called by its position and the type of its
         key. ``report.failed`` is empty where all is well.
 
     Raises:
-        ConfigurationError: ``into`` is not decorated.
+        ConfigurationError: ``into`` is not decorated, or the manifest is another migration's.
         StoreError: Redis cannot be asked.
     """
-    if moment() is not None:
-        raise ConfigurationError("migrate_mapping() within as_of() would store for that moment only: call it outside")
-    target = Target(into, getattr(into, "__qualname__", type(into).__name__))
-    target.memo.lifetime()
+    target = _target(into)
     outcomes: list[Outcome] = []
     items: list[Item] = []
     for number, held in enumerate(list(mapping)):
@@ -71,8 +73,35 @@ def migrate_mapping(
             outcomes.append(Outcome(name, "skipped", "key= leaves it out"))
         else:
             items.append(item)
-    outcomes += adopt_items(items, target, Rules(), None, trust=False, workers=1, dry=dry_run)
-    return Report(outcomes)
+    source = Source("mapping", type(mapping).__name__, items)
+    with nullcontext() if manifest is None or dry_run else Journal(Path(manifest), create=True) as journal:
+        report = migrate(source, target, Rules(), journal, workers=1, dry=dry_run)
+    return Report(outcomes + report.outcomes)
+
+
+def rollback(manifest: str | os.PathLike[str], *, into: Any) -> Report:
+    """Put Redis, and files that a clean-up moved, back to where they were; as ``redis-memo migrate rollback``.
+
+    An entry that the function has computed anew since is its own, and stays.
+
+    Args:
+        manifest: Of `migrate_mapping`, or of the command.
+        into: The decorated function.
+
+    Returns:
+        What became of each key and file: ``"deleted"``, ``"restored"``, ``"left"`` or ``"failed"``. Where nothing
+        failed, the manifest is gone.
+
+    Raises:
+        ConfigurationError: There is no such manifest, or ``into`` is not decorated.
+    """
+    with Journal(Path(manifest), create=False) as journal:
+        return roll_back(journal, _target(into))
+
+
+def _target(into: Any) -> Target:
+    name = getattr(into, "__qualname__", type(into).__name__)
+    return Target(into, f"{getattr(into, '__module__', '')}:{name}")
 
 
 def _item(
@@ -97,7 +126,7 @@ def _item(
     if arguments is None:
         return None
     made, expires = (made, None) if made is not None else _age(mapping, held)
-    mark = Mark(blake3(id(found).to_bytes(8, "little")).hexdigest(), 0)
+    mark = Mark(os.urandom(16).hex(), 0)  # nothing tells a live object from another's that had its place in memory
     return Item(
         name=name, kind="object", read=lambda: Content(result, mark), created=made, expires=expires,
         call=arguments_of(arguments),

@@ -62,7 +62,8 @@ LAYERS = [
     "_migrate_sources",
     "_migrate_plan, _migrate_infer",
     "_migrate_run",
-    "_migrate_undo, migrate",
+    "_migrate_undo",
+    "migrate",
     "_cli > _cli_calendar, _cli > _cli_migrate",
 ]
 

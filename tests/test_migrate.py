@@ -31,7 +31,7 @@ from redis_memo._migrate_calls import Target
 from redis_memo._migrate_journal import Journal
 from redis_memo._migrate_plan import same
 from redis_memo.errors import ConfigurationError
-from redis_memo.migrate import migrate_mapping
+from redis_memo.migrate import migrate_mapping, rollback
 
 from .conftest import SECRET, leaked
 from .migrations import story
@@ -161,7 +161,8 @@ def test_a_whole_service_moves_in_and_can_go_back(
     assert everything(url) == stored
     assert command(capsys, "cache", "--map", history, "--apply")["counts"] == {"migrated": 4}
     assert command(capsys, "models", "--map", models, "--apply", "--trust")["counts"] == {"migrated": 1}
-    report = migrate_mapping(old.indicators, into=new_service.sma, key=lambda key: key)
+    manifest = tmp_path / "indicators.jsonl"
+    report = migrate_mapping(old.indicators, into=new_service.sma, key=lambda key: key, manifest=manifest)
     assert report.failed == []
     assert report.count("migrated") == 1
     for call, value in zip(calls, wanted, strict=True):
@@ -177,9 +178,7 @@ def test_a_whole_service_moves_in_and_can_go_back(
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["cache_metadata.json"]
     assert command(capsys, "rollback", "cache", "new_service:historical")["counts"] == {"restored": 4, "deleted": 4}
     assert command(capsys, "rollback", "models", "new_service:model")["counts"] == {"restored": 2}
-    new_service.sma.invalidate()
-    with redis.Redis.from_url(url) as client:
-        client.zrem("memo:{indicators}:functions", *client.zrange("memo:{indicators}:functions", 0, -1))
+    assert rollback(manifest, into=new_service.sma).count("deleted") == 1
     after = everything(url)
     clocks = {key for key in stored if key.endswith((b":index", b":functions"))}  # their scores are moments
     assert {k: v for k, v in after.items() if k not in clocks} == {k: v for k, v in stored.items() if k not in clocks}
@@ -690,6 +689,35 @@ def test_a_live_dict_and_an_lru_become_entries(cache: Cache, namespace: str) -> 
         move()
     with pytest.raises(ConfigurationError, match="not decorated"):
         migrate_mapping({}, into=len, key=str)
+
+
+def test_a_live_dict_can_go_back(cache: Cache, namespace: str, tmp_path: Path, valkey_server) -> None:
+    """Redis is byte for byte as before; with the manifest, which then goes."""
+
+    @redis_cached(namespace=namespace, ttl="1h", cache=cache, name="quote")
+    def quote(symbol: str) -> Any: ...
+
+    stored = everything(valkey_server.url, namespace)
+    manifest = tmp_path / "dicts.jsonl"
+    for _ in range(2):
+        report = migrate_mapping({"INFY": 1, "TCS": [2]}, into=quote, key=lambda symbol: symbol, manifest=manifest)
+        assert report.failed == []
+        assert report.count("migrated") == 2
+    assert quote.peek("TCS") == [2]
+    assert rollback(manifest, into=quote).count("deleted") == 2
+    assert everything(valkey_server.url, namespace) == stored
+    assert not manifest.exists()
+    with pytest.raises(ConfigurationError, match="cannot be opened"):
+        rollback(manifest, into=quote)
+
+
+def test_a_rollback_needs_the_manifest_alone(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+    service.write(HISTORY)
+    service.file("INFY.json", [1])
+    command(capsys, "cache", service.f(), "--pattern", "{symbol}.json", "--apply", "--manifest", "m.jsonl")
+    assert "name the function" in command(capsys, "rollback", code=3)
+    assert command(capsys, "rollback", "--manifest", "m.jsonl")["counts"] == {"deleted": 1}
+    assert everything(service.url, service.namespace) == {}
 
 
 def test_entries_of_a_ttl_cache_keep_their_age(cache: Cache, namespace: str) -> None:
