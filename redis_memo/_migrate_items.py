@@ -23,12 +23,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from blake3 import blake3
 
+from ._migrate_fields import Unfit, within
 from ._migrate_frames import read_csv, read_feather, read_parquet, to_frame
-from ._migrate_rules import Rules, Unfit, within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    from ._migrate_rules import Rules
 
 __all__ = [
     "KINDS",

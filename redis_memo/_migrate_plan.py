@@ -164,8 +164,11 @@ def difference(ready: Ready) -> str:
         value = asyncio.run(_awaited(now)) if inspect.isawaitable(now) else now
     except Exception as error:  # noqa: BLE001 - the user's function
         return f"the function raised {type(error).__name__}"
-    if same(ready.value, value):
-        return ""
+    try:
+        if same(ready.value, value):
+            return ""
+    except UnsupportedType:
+        return f"the function returned a {type(value).__name__}, which cannot be stored"
     if type(ready.value) is not type(value):
         return f"the function returned a {type(value).__name__}, and this is a {type(ready.value).__name__}"
     if type(value).__module__.partition(".")[0] == "pandas":

@@ -37,7 +37,7 @@ import sys
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from ._migrate_fields import Pattern, Unfit, checked_template, is_text_of_fields, within
+from ._migrate_fields import Pattern, checked_template, is_text_of_fields
 from ._migrate_frames import FrameRules
 from .errors import ConfigurationError
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-__all__ = ["Rules", "Unfit", "named_object", "read_rules", "with_options", "within"]
+__all__ = ["Rules", "named_object", "read_rules", "with_options"]
 
 _TEXTS: Final = ("function", "files", "metadata", "created", "created_zone", "value", "table", "column")
 _FUNCTIONS: Final = ("reader", "calls", "name", "call")

@@ -755,8 +755,9 @@ def test_entries_of_a_ttl_cache_keep_their_age(cache: Cache, namespace: str) -> 
 
 def test_nothing_is_lost_or_done_twice_by_kill_9(tmp_path: Path, valkey_server) -> None:
     """At random points of migration, clean-up and rollback; the long form is ``python -m tests.migrations``."""
-    wrong, kills = story(tmp_path, valkey_server.url, kills=1, files=64, seed=int(time.time()))
-    assert wrong == []
+    seed = int(time.time())
+    wrong, kills = story(tmp_path, valkey_server.url, kills=1, files=64, seed=seed)
+    assert wrong == [], f"seed {seed}"
     assert kills > 0
 
 
