@@ -32,6 +32,7 @@ test-torch: $(STAMP) ## the tests of tensors; installs torch, which is large
 proof: $(STAMP)  ## the long search: schedules, planted mistakes, real processes
 	@sh tests/servers.sh $(VENV)/servers
 	$(BIN)/python -m tests.proof
+	$(BIN)/python -m tests.migrations
 
 fuzz: $(STAMP)   ## an hour of damaged envelopes, and 10,000 values of each type
 	$(BIN)/python -m tests.fuzz

@@ -23,6 +23,7 @@ from . import (
     _cli_info,
     _cli_invalidate,
     _cli_ls,
+    _cli_migrate,
     _cli_server,
 )
 from ._console import Command, Exit, note
@@ -42,6 +43,7 @@ COMMANDS: tuple[Command, ...] = (
     cast("Command", _cli_doctor),
     cast("Command", _cli_config),
     cast("Command", _cli_adopt),
+    cast("Command", _cli_migrate),
     cast("Command", _cli_server),
     cast("Command", _cli_calendar),
 )
@@ -99,9 +101,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _with_default_action(given: list[str]) -> list[str]:
-    """``redis-memo calendar MCX`` is ``redis-memo calendar show MCX``."""
-    if given[:1] == [_cli_calendar.NAME] and not {*given[1:2]} & {"show", "import", "-h", "--help"}:
-        return [given[0], "show", *given[1:]]
+    """``redis-memo calendar MCX`` is ``redis-memo calendar show MCX``; so with ``migrate`` and its ``run``."""
+    defaults = {_cli_calendar.NAME: ("show", "import"), _cli_migrate.NAME: ("run", "rollback")}
+    actions = defaults.get(given[0]) if given else None
+    if actions is not None and not {*given[1:2]} & {*actions, "-h", "--help"}:
+        return [given[0], actions[0], *given[1:]]
     return given
 
 

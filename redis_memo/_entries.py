@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from . import _ops as ops
 from ._ops import (
     UNTAGGED,
     Clock,
@@ -27,7 +28,10 @@ from .errors import StoreError, UnreadableEntry
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from ._large import Envelope
+
 __all__ = [
+    "adopt",
     "contains",
     "drop_matching",
     "drop_tagged",
@@ -38,6 +42,7 @@ __all__ = [
     "store",
     "take",
     "usage",
+    "withdraw",
 ]
 
 DROP_AT_ONCE = 500  # calls dropped by one script, so that the server is not held up
@@ -142,6 +147,43 @@ def store(spec: Spec, place: Place, value: object) -> Flow:
         spec.failed(error)
         return False
     return True
+
+
+def adopt(place: Place, lease: float, sealed: ops.Sealed, until: float, over: Envelope | None) -> Flow:
+    """Store what was computed elsewhere, at another time, until a moment; True if it was stored, or who is `ops.Busy`.
+
+    It takes the place of the entry ``over`` or of none: what somebody has stored meanwhile, or computes right now, is
+    newer. An invalidation that comes in between is heeded, as by any computation's fill.
+    """
+    token: bytes = yield ops.TakeToken()
+    stands = True
+    try:
+        answer = yield ops.Acquire(place, token, lease, over)
+        if not isinstance(answer, ops.Leased):
+            stands = False
+            return answer if isinstance(answer, ops.Busy) else False
+        left = until - (yield Clock())
+        if left <= 0 or not (yield ops.Fill(place, token, sealed.envelope, left, sealed.tokens, sealed.key)):
+            return False
+        stands = False
+        return True
+    finally:
+        yield ops.Land(token, None)
+        if stands:
+            yield ops.Release(place, token)
+
+
+def withdraw(place: Place, lease: float, entry: Envelope) -> Flow:
+    """Delete this very entry; False where there is another by now, `ops.Busy` where one is being computed."""
+    token: bytes = yield ops.TakeToken()
+    try:
+        answer = yield ops.Acquire(place, token, lease, entry)
+        if not isinstance(answer, ops.Leased):
+            return answer if isinstance(answer, ops.Busy) else False
+        yield ops.Drop(place)
+        return True
+    finally:
+        yield ops.Land(token, None)
 
 
 def drop_matching(prefix: str, tokens: bytes) -> Flow:

