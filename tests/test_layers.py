@@ -42,7 +42,7 @@ LAYERS = [
     "_envelope, _ops",
     "_survey",
     "_spec, _drive, _commands",
-    "_core, _entries, _many",
+    "_core, _entries, _many, _batch",
     "_embedded > _launch > _folder > _keeper",
     "_backend",
     "_leases, _flight, _inside",
