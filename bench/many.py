@@ -35,7 +35,9 @@ def measure(bench: Bench) -> None:
             quote.map(SYMBOLS)
             client = place.client()
             names = [f"quote:{symbol}" for symbol in SYMBOLS]
-            client.mset({name: pickle.dumps(functions.quote(symbol)) for name, symbol in zip(names, SYMBOLS, strict=True)})
+            client.mset(
+                {name: pickle.dumps(functions.quote(symbol)) for name, symbol in zip(names, SYMBOLS, strict=True)}
+            )
             contest: dict[str, tuple[Kind, Callable[[], object]]] = {
                 OURS: ("ours", lambda: quote.map(SYMBOLS)),
                 SINGLE: ("ours", lambda: [quote(symbol) for symbol in SYMBOLS]),

@@ -10,17 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import heapq
 import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from . import _ops as ops
+from ._batch import in_order
 from ._cache import LOCAL
 from ._drive import adrive, drive
 from ._inside import atimed, queueing, timed
@@ -145,7 +146,12 @@ class _Crew:
         left = max(0.0, self._deadlines[0][0] - time.monotonic())
         return left if seconds is None else min(left, seconds)
 
-    # A batch function's answer.
+    # What is run, and what that answers.
+
+    def _compute(self, work: Work) -> Callable[[], Any]:
+        if self._batch is None:
+            return work.calls[0].compute
+        return functools.partial(self._batch, [self._given[number] for number in work.numbers])
 
     def _unpacked(self, work: Work, answer: ops.Computed | ops.Raised) -> Ended:
         if type(answer) is ops.Raised and not isinstance(answer.error, Exception):
@@ -154,7 +160,7 @@ class _Crew:
             return [(number, answer) for number in work.numbers]
         assert isinstance(answer, ops.Computed)
         try:
-            values = _in_order([self._given[number] for number in work.numbers], answer.value)
+            values = in_order([self._given[number] for number in work.numbers], answer.value)
         except BatchError as error:
             return [(number, ops.Raised(error)) for number in work.numbers]
         share, ran = answer.seconds / len(values), answer.seconds
@@ -162,28 +168,6 @@ class _Crew:
             (number, ops.Raised(value) if isinstance(value, Exception) else ops.Computed(value, share, ran))
             for number, value in zip(work.numbers, values, strict=True)
         ]
-
-
-def _in_order(given: list[Any], answer: object) -> list[Any]:
-    """The results in the order of the calls; an exception where there is none."""
-    if isinstance(answer, Mapping):
-        values = []
-        for call in given:
-            try:
-                values.append(answer[call])
-            except KeyError:
-                values.append(BatchError("the batch function's answer has no result for this call"))
-            except TypeError:
-                values.append(BatchError("this call is no key of a mapping: let the batch function return a list"))
-        return values
-    if not isinstance(answer, (list, tuple)):
-        raise BatchError(
-            "the batch function has to return a list with one result for each call, in their order, or a mapping from "
-            f"calls to results; it returned a {type(answer).__name__}"
-        )
-    if len(answer) != len(given):
-        raise BatchError(f"the batch function was given {len(given)} calls and returned {len(answer)} results")
-    return list(answer)
 
 
 class Threads(_Crew):
@@ -314,17 +298,8 @@ class Threads(_Crew):
     def _work(self, work: Work) -> None:
         with self._changed:
             inside = self._inside(work)
-        batch = self._batch
-        if batch is None:
-            compute = work.calls[0].compute
-        else:
-            given = [self._given[number] for number in work.numbers]
-
-            def compute() -> Any:
-                return batch(given)
-
         with queueing(self._queued):
-            ended = self._unpacked(work, timed(compute, inside))
+            ended = self._unpacked(work, timed(self._compute(work), inside))
         with self._changed:
             self._ended += ended
             self._changed.notify()
@@ -455,17 +430,8 @@ class Tasks(_Crew):
         self._start()
 
     async def _work(self, work: Work) -> None:
-        batch = self._batch
-        if batch is None:
-            compute = work.calls[0].compute
-        else:
-            given = [self._given[number] for number in work.numbers]
-
-            def compute() -> Any:
-                return batch(given)
-
         with queueing(self._queued):
-            answer = await atimed(compute, self._inside(work), self._cache.closed)
+            answer = await atimed(self._compute(work), self._inside(work), self._cache.closed)
         self._ended += self._unpacked(work, answer)
         self._changed.set()
 

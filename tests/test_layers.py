@@ -44,7 +44,7 @@ LAYERS = [
     "_survey, _near",
     "_near_values, _near_call, _tracking",
     "_spec, _drive, _commands, _failure_notes",
-    "_core, _entries, _many",
+    "_core, _entries, _many, _batch",
     "_embedded > _launch > _folder > _keeper",
     "_backend",
     "_leases, _flight, _touches, _inside",

@@ -1,0 +1,40 @@
+"""What a batch function answers, brought into the order of the calls that it was given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .errors import BatchError
+
+__all__ = ["in_order"]
+
+
+def in_order(given: list[Any], answer: object) -> list[Any]:
+    """The results in the order of the calls; an exception where there is none.
+
+    Args:
+        given: The calls, as the batch function was given them.
+        answer: What it returned.
+
+    Raises:
+        BatchError: That is neither a list of as many results nor a mapping.
+    """
+    if isinstance(answer, Mapping):
+        values = []
+        for call in given:
+            try:
+                values.append(answer[call])
+            except KeyError:
+                values.append(BatchError("the batch function's answer has no result for this call"))
+            except TypeError:
+                values.append(BatchError("this call is no key of a mapping: let the batch function return a list"))
+        return values
+    if not isinstance(answer, (list, tuple)):
+        raise BatchError(
+            "the batch function has to return a list with one result for each call, in their order, or a mapping from "
+            f"calls to results; it returned a {type(answer).__name__}"
+        )
+    if len(answer) != len(given):
+        raise BatchError(f"the batch function was given {len(given)} calls and returned {len(answer)} results")
+    return list(answer)
