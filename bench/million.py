@@ -75,7 +75,7 @@ for n = at, at + number - 1 do
   redis.call('HSET', prefix .. 'sizes', digest, kind == 'lru' and 100 or '100 0.1 1 ' .. string.format('%.0f', now * 1000))
 end
 redis.call('HSET', prefix .. 'sizes', '#bytes', 100 * (at + number), '#clock', string.format('%.0f', now * 1000 + at + number),
-  '#floor', 0, '#mend', 0, '#kind', kind, '#since', now)
+  '#floor', 0, '#mend', 0, '#kind', kind, '#since', now, '#evicted', 0)
 """
 """What stores of so many entries leave behind, many at a time: one by one they would take an hour."""
 

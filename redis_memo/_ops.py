@@ -449,11 +449,15 @@ class Leased:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Answer to what stores within bounds: as without them, how many entries had to go, and whether to `Mend`."""
+    """Answer to what stores within bounds: as without them, how many entries had to go, and whether to `Mend`.
+
+    ``ever`` is how many any process evicted since the lists were made.
+    """
 
     answer: bool
     evicted: int
     mend: bool
+    ever: int = 0
 
 
 @dataclass(frozen=True, slots=True)

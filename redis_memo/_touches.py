@@ -36,6 +36,7 @@ __all__ = ["Touches"]
 
 FULL = 50, 1000  # uses that are noted before they are sent at once: a tenth of the entries, and no fewer and no more
 KEPT = 20_000  # uses that are kept while the server is slow; older ones are dropped
+AGED = 20  # parts of all entries; what is among the last one used need not be told once more (memcached bumps so)
 SENT = 500  # entries told of by one script, so that the server is not held up
 TOUCH_EVERY = 1.0  # seconds
 TELL_EVERY = 10.0  # seconds between the counters of functions without bounds
@@ -56,6 +57,16 @@ class _Function:
         self.noted: deque[str] = deque(maxlen=KEPT)
         self.stats: weakref.WeakSet[Stats] = weakref.WeakSet()
         self.told = time.monotonic()
+        self.age = 0
+        self.young: set[str] = set()
+        self.pending: Counter[str] = Counter()
+
+    def aged(self, ever: int) -> None:
+        """So many entries were evicted: what was told a twentieth of all entries ago is to be told again."""
+        age = ever // max(1, self.bounds.maxsize // AGED)
+        if age != self.age:
+            self.age = age
+            self.young.clear()
 
     def note(self, digest: str) -> None:
         """Note one use: every hit comes through here."""
@@ -63,6 +74,24 @@ class _Function:
         noted.append(digest)
         if len(noted) >= self.full:
             self.hurry.set()
+
+    def take(self, *, whole: bool) -> tuple[dict[str, int], bool]:
+        """How often entries were used, in the order of their last use; and whether there was any, told or not."""
+        noted: list[str] = []
+        with contextlib.suppress(IndexError):  # another thread tells it too
+            noted.extend(self.noted.popleft() for _ in range(len(self.noted)))
+        uses = Counter(noted)
+        order = list(dict.fromkeys(reversed(noted)))[::-1]
+        if self.bounds.evict == "worth":  # where each use counts, though not at once
+            if whole:
+                pending, self.pending = self.pending, Counter()
+                order = [*(pending.keys() - uses.keys()), *order]
+                uses += pending
+            else:
+                self.pending.update({digest: uses[digest] for digest in order if digest in self.young})
+        if self.bounds.evict == "lru" or not whole:
+            order = [digest for digest in order if digest not in self.young]
+        return {digest: uses[digest] for digest in order}, bool(noted)
 
     def evicted(self, number: int) -> None:
         """Count entries that this process evicted, with one of those that go by the prefix."""
@@ -137,38 +166,41 @@ class Touches:
 
     def _heed(self, prefix: str, bounds: Bounds, answer: ops.Kept) -> None:
         function = self._functions.get(prefix)
-        if answer.evicted and function is not None:
-            function.evicted(answer.evicted)
+        if function is not None:
+            function.aged(answer.ever)
+            if answer.evicted:
+                function.evicted(answer.evicted)
         if answer.mend:
             self._mends[prefix] = ops.Mend(prefix, bounds)
             self._hurry.set()
 
     # Telling.
 
-    def telling(self, prefix: str) -> ops.Flow:
-        """The flow that tells the store all there is of one function."""
+    def telling(self, prefix: str, *, whole: bool = True) -> ops.Flow:
+        """The flow that tells the store all there is of one function; or at least what changes its order of use."""
         function = self._functions.get(prefix)
         if function is None:
             return
-        function.told = time.monotonic()
         if function.bounds:
             for near in near_of(prefix):
                 function.noted.extend(near.visited())
-        noted: list[str] = []
-        with contextlib.suppress(IndexError):  # another thread tells it too
-            noted.extend(function.noted.popleft() for _ in range(len(function.noted)))
-        uses = Counter(noted)
+        uses, noted = function.take(whole=whole)
+        if not whole and not uses:
+            return
         taken = [(stats, stats.take()) for stats in list(function.stats)]
         counted: dict[str, float] = {}
         for _, each in taken:
             for name, amount in each.items():
                 counted[name] = counted.get(name, 0) + amount
-        order = list(dict.fromkeys(reversed(noted)))[::-1]  # by the last use of each
+        order = list(uses)
+        if whole:
+            function.told = time.monotonic()
         try:
-            for at in range(0, max(len(order), 1 if counted else 0), SENT):
+            for at in range(0, max(len(order), 1 if counted or noted else 0), SENT):
                 some = {digest: uses[digest] for digest in order[at : at + SENT]}
                 answer = yield ops.Touch(prefix, function.bounds, some, counted)
                 taken, counted = [], {}
+                function.young.update(some)
                 self._heed(prefix, function.bounds, answer)
         finally:
             for stats, each in taken:
@@ -209,7 +241,8 @@ class Touches:
         for function in list(self._functions.values()):
             since = now - function.told
             if len(function.noted) >= function.full or since >= (TOUCH_EVERY / 2 if function.bounds else TELL_EVERY):
-                drive(self.telling(function.prefix), self._backend.perform)
+                whole = since >= TOUCH_EVERY / 2
+                drive(self.telling(function.prefix, whole=whole), self._backend.perform)
                 if not function.stats and not function.noted:
                     self._functions.pop(function.prefix, None)  # a closure that is gone
         for namespace, stored in list(self._stored.items()):

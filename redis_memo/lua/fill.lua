@@ -1,7 +1,8 @@
 -- KEYS  entry, lease, index, args, where a large envelope waits (or no such key)
 -- ARGV  token, envelope (empty if it waits), ttl in ms, tokens of arguments and tags, key of a mapping or '',
 --       maxsize, maxbytes, kind of bounds
--- returns  1 stored, 0 refused; with bounds {1, entries evicted, 1 if entries are to be looked for}
+-- returns  1 stored, 0 refused; with bounds {1, entries evicted, 1 if entries are to be looked for,
+--          entries ever evicted}
 -- The fence: stored only while the token stands. An invalidation deletes it, a newer computation replaces it.
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then
   if KEYS[5] then discard(KEYS[5], KEYS[1]) end
@@ -14,4 +15,4 @@ relist(KEYS[3], KEYS[4], digest_of(KEYS[1]), ARGV[4], now, ARGV[3], ARGV[5])
 sweep(KEYS[1], KEYS[3], KEYS[4], now)
 local kept = bound(KEYS[1], KEYS[3], KEYS[4], now, ARGV[6], ARGV[7], ARGV[8])
 tell_filled(KEYS[1], ARGV[2])
-return kept and {1, kept[1], kept[2]} or 1
+return kept and {1, kept[1], kept[2], kept[3]} or 1

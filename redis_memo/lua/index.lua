@@ -139,6 +139,7 @@ local function evict_next(prefix, index, args, kind, now, keep)
   if kind == 'worth' then redis.call('HSET', sizes, '#floor', lowest[at + 1]) end
   local bytes = tonumber(string.match(redis.call('HGET', sizes, digest) or '0', '^%d+'))
   local gone = delete(prefix .. digest)
+  redis.call('HINCRBY', sizes, '#evicted', 1)
   leave(index, args, prefix .. digest, now)
   return gone, bytes
 end
@@ -160,7 +161,7 @@ local function keep_within(prefix, index, args, maxsize, maxbytes, kind, now, ke
 end
 
 -- What a writer does when its entry is listed; `wanted` is the kind, '' for no bounds.
--- Returns {entries evicted, 1 if the caller is to mend}, or nil where nothing is bounded.
+-- Returns {entries evicted, 1 if the caller is to mend, entries ever evicted}, or nil where nothing is bounded.
 local function bound(entry, index, args, now, maxsize, maxbytes, wanted)
   local kind = kept_kind(index, wanted, now)
   if not kind then return nil end
@@ -169,7 +170,7 @@ local function bound(entry, index, args, now, maxsize, maxbytes, wanted)
   probe(prefix_of(entry), index, args, now)
   local gone = keep_within(
     prefix_of(entry), index, args, tonumber(maxsize), tonumber(maxbytes), kind, now, digest_of(entry))
-  return {gone, to_mend(index, now)}
+  return {gone, to_mend(index, now), evicted_ever(index)}
 end
 
 -- Lists an entry that nothing tells of any more.

@@ -2,7 +2,7 @@
 -- ARGV  envelope (empty if it waits), ttl in ms, tokens of arguments and tags, key of a mapping or '', maxsize, maxbytes,
 --       kind of bounds
 -- returns  1 if nothing was listed, 0 if something was; with bounds {that, entries evicted, 1 if entries are to be
---          looked for}
+--          looked for, entries ever evicted}
 -- A value given from outside supersedes what is being computed: the lease goes.
 set(KEYS[1], ARGV[1], ARGV[2], KEYS[5])
 redis.call('DEL', KEYS[2])
@@ -12,4 +12,4 @@ relist(KEYS[3], KEYS[4], digest_of(KEYS[1]), ARGV[3], now, ARGV[2], ARGV[4])
 sweep(KEYS[1], KEYS[3], KEYS[4], now)
 local kept = bound(KEYS[1], KEYS[3], KEYS[4], now, ARGV[5], ARGV[6], ARGV[7])
 tell_filled(KEYS[1], ARGV[1])
-return kept and {first, kept[1], kept[2]} or first
+return kept and {first, kept[1], kept[2], kept[3]} or first

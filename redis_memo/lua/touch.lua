@@ -1,13 +1,13 @@
 -- KEYS  index, args, stats
 -- ARGV  prefix of the entries, maxsize, maxbytes, kind of bounds or '', digests in the order of their use, how often each
 --       was used (decimal numbers with blanks), ms for which counters are kept, then pairs of counter and amount
--- returns  {entries evicted, 1 if entries are to be looked for}
+-- returns  {entries evicted, 1 if entries are to be looked for, entries ever evicted}
 -- What one process notes of a second or so: which entries it used, and what it counted.
 for at = 8, #ARGV, 2 do
   redis.call('HINCRBYFLOAT', KEYS[3], ARGV[at], ARGV[at + 1])
 end
 if #ARGV > 7 then redis.call('PEXPIRE', KEYS[3], ARGV[7]) end
-if ARGV[4] == '' then return {0, 0} end
+if ARGV[4] == '' then return {0, 0, 0} end
 
 local prefix, index, digests = ARGV[1], KEYS[1], ARGV[5]
 local now = now_ms()
@@ -49,4 +49,4 @@ if number > 0 then
   end
 end
 local gone = keep_within(prefix, index, KEYS[2], tonumber(ARGV[2]), tonumber(ARGV[3]), kind, now)
-return {gone, to_mend(index, now)}
+return {gone, to_mend(index, now), evicted_ever(index)}

@@ -5,11 +5,11 @@
 --   sizes  hash  digest -> 'lru': bytes | 'worth': bytes seconds uses used; and of the whole:
 --                '#bytes' their sum, '#clock' the last use, '#floor' worth of the last one evicted,
 --                '#mend' 0 where every entry is in here, else when somebody last set about finding the others, ms;
---                '#kind', and '#since' when all this was begun, ms
+--                '#kind', '#since' when all this was begun, ms, and '#evicted', which counts those that went
 -- Both hold the entries of the index, no more and no less. Where one of the three was lost (evicted, deleted), the other
 -- two are dropped and all is begun anew: `mend` finds the entries.
 
-local FIXED = 6 -- fields of the whole
+local FIXED = 7 -- fields of the whole
 local EVICTED = 100 -- entries evicted by one run at most, lest it hold up the server
 local CLAIMED = 30000 -- ms after which who set about mending has died
 local SETTLED = 60000 -- ms between changes of kind, lest two releases of a service take turns
@@ -48,7 +48,8 @@ local function kept_kind(index, kind, now)
   end
   redis.call('UNLINK', uses, sizes)
   if kind == '' then return nil end
-  redis.call('HSET', sizes, '#bytes', 0, '#clock', 0, '#floor', 0, '#mend', 1, '#kind', kind, '#since', now)
+  redis.call('HSET', sizes, '#bytes', 0, '#clock', 0, '#floor', 0, '#mend', 1, '#kind', kind, '#since', now,
+    '#evicted', now) -- another number than before, so that all is told once more
   return kind
 end
 
@@ -94,6 +95,9 @@ local function next_used(index)
   local used = string.match(redis.call('HGET', sizes_of(index), lowest[1]) or '', '(%d+)$')
   return redis.call('HGET', sizes_of(index), '#kind') == 'worth' and tonumber(used) or tonumber(lowest[2])
 end
+
+-- How many went, by which a process knows how old what it told has become.
+local function evicted_ever(index) return tonumber(redis.call('HGET', sizes_of(index), '#evicted')) end
 
 -- Whether the caller is the one to look for entries that are not in here.
 local function to_mend(index, now)
