@@ -120,10 +120,8 @@ lie ready. Multiples of redis_memo's."""
 _HITS = """`quote("INFY")` with four parameters returns a dict of four items. Multiples of a bare redis-py GET of redis_memo's own
 entry, with the median of single calls and with the slow end, each in its turn."""
 
-_NEAR = """
-With `near=True` a hit is answered from the process's own memory. The others here keep everything there: they share
-nothing with other processes, hear of no change, never look at a clock and give everybody the same object.
-""".strip()
+_NEAR = """With `near=True` a hit is answered from the process's own memory. The others here keep everything there: they share
+nothing with other processes, hear of no change, never look at a clock and give everybody the same object."""
 
 _PROCESSES = """Each process calls again and again; all hit one entry. Multiples of redis_memo's wall time a hit, over all processes
 together: more than 1 is less throughput."""
