@@ -125,10 +125,8 @@ entry, with the median of single calls and with the slow end, each in its turn."
 _MANY = """`quote.map(symbols)` for 500 symbols, all of them stored, and the same 500 calls one after the other; on loopback, and
 over a link that takes a millisecond each way. Multiples of redis_memo's `map`."""
 
-_NEAR = """
-With `near=True` a hit is answered from the process's own memory. The others here keep everything there: they share
-nothing with other processes, hear of no change, never look at a clock and give everybody the same object.
-""".strip()
+_NEAR = """With `near=True` a hit is answered from the process's own memory. The others here keep everything there: they share
+nothing with other processes, hear of no change, never look at a clock and give everybody the same object."""
 
 _PROCESSES = """Each process calls again and again; all hit one entry. Multiples of redis_memo's wall time a hit, over all processes
 together: more than 1 is less throughput."""

@@ -202,6 +202,8 @@ class Near:
         with self._lock:
             self._prefix, self._gate = prefix, gate
             with _registry_lock:
+                for gone in [each for each, found in _by_prefix.items() if not found]:  # functions that are no more
+                    del _by_prefix[gone]
                 _by_prefix.setdefault(prefix, weakref.WeakSet()).add(self)
         return True
 

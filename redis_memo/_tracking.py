@@ -155,6 +155,7 @@ class Tracker:
                 self._wire = wire
                 self._asked.clear()
                 self._send(wire, None, b"HELLO", b"3")
+                self._wanted = {prefix: None for prefix in self._wanted if near_of(prefix)}
                 for prefix in self._wanted:
                     self._follow(wire, prefix)
             self._listen(wire, closing)

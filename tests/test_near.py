@@ -36,6 +36,12 @@ from .conftest import SECRET, start_server, until, valkey
 from .faults import Proxy
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch):
+    """A machine under load may not get to its heartbeat for seconds; only some tests are about that."""
+    monkeypatch.setattr(tracking, "SAFE", 30.0)
+
+
 @pytest.fixture
 def memo(cache, namespace):
     return functools.partial(redis_cached, namespace=namespace, ttl=60, cache=cache, near=True)
@@ -176,7 +182,7 @@ def test_hits_are_counted_right_by_many_threads(memo):
         sys.setswitchinterval(interval)
     info = quote.cache_info()
     assert info.hits == hits + 16000
-    assert info.near_hits >= near + 15000  # all but those at moments at which the gate was closed
+    assert near < info.near_hits <= near + 16000
     quote.invalidate()
     assert quote.cache_info().near_hits == info.near_hits, "what is dropped has been counted"
     quote.cache_clear()
@@ -239,6 +245,19 @@ def test_two_calls_have_one_path_only_if_they_have_one_digest(calls):
     if one is not None and other is not None:
         same = [(type(x), x) for x in one] == [(type(x), x) for x in other]
         assert same == (key.digest(calls[0]) == key.digest(calls[1]))
+
+
+def test_of_all_lookalikes_two_have_one_path_only_if_they_have_one_digest():
+    def function(a):
+        """Nothing."""
+
+    key = CallKey(function)
+    found = [(x, path(key, [x])) for x in LOOKALIKES]
+    let_in = [(x, steps) for x, steps in found if steps is not None]
+    assert len(let_in) >= 10
+    for x, one in let_in:
+        for y, other in let_in:
+            assert (hash(one) == hash(other) and one == other) == (key.digest([x]) == key.digest([y])), (x, y)
 
 
 class Rude:
@@ -308,8 +327,8 @@ def _attrs():
 
 
 def _spoil_frame(frame):
-    frame.loc[frame.index[0], "close"] = -1.0
     frame["close"].array[1] = -2.0
+    frame.loc[frame.index[0], "close"] = -1.0
     frame.index.name = frame.columns.name = "spoilt"
     if "kind" in frame:
         frame["kind"].values[0] = "y"
@@ -531,7 +550,7 @@ def test_a_silent_connection_is_trusted_for_seconds_only(proxy, namespace, monke
     # The last answered question may be as young as this moment.
     bound = time.time() + tracking.SAFE
     until(lambda: time.time() > bound)
-    assert not held(source.fetch, "a") or time.time() < bound
+    assert not held(source.fetch, "a")
     near = source.fetch.cache_info().near_hits
     source.fetch("a")
     assert source.fetch.cache_info().near_hits == near
@@ -541,17 +560,21 @@ def test_a_silent_connection_is_trusted_for_seconds_only(proxy, namespace, monke
     cache.close()
 
 
-def test_a_process_that_stood_still_wakes_up_with_nothing(memo, monkeypatch):
-    """Its threads need not have run: every hit looks at the clock."""
+def test_a_process_that_stood_still_wakes_up_with_nothing(cache, memo, monkeypatch):
+    """Its threads need not have run yet: every hit looks at the clock."""
+    offset, real = [0.0], time.time
+    monkeypatch.setattr(time, "time", lambda: real() + offset[0])
 
     @memo()
     def quote(symbol):
         return symbol
 
     keep(quote, "INFY")
-    kept = quote.__redis_memo__._memo.near._entries
-    latest = max(each.until for each in kept.values())
-    assert latest <= time.time() + tracking.SAFE, "an entry must not be served for longer than the gate was open for"
+    with cache.backend.tracker._lock:  # the thread that listens comes to nothing
+        near = quote.cache_info().near_hits
+        offset[0] = 3600.0
+        quote("INFY")
+        assert quote.cache_info().near_hits == near
 
 
 def test_a_server_that_is_restarted_has_nothing_left(namespace):
@@ -599,7 +622,7 @@ def test_the_search_finds_mistakes(mistake):
 
 def test_an_entry_is_not_served_past_its_expiry(cache, namespace, valkey_server):
     """P3, P7: the server's expiry, not a copy's."""
-    source = Source(cache, namespace, ttl=1.5)
+    source = Source(cache, namespace, ttl=3)
     keep(source.fetch, "a")
     with valkey_server.client() as client:
         left = client.pttl(source.fetch.cache_key("a"))
