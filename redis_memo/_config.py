@@ -15,13 +15,16 @@ from .errors import ConfigurationError
 if TYPE_CHECKING:
     from .events import EventHook
 
-__all__ = ["Compression", "OnError", "Settings", "checked_choice", "is_plain_function", "redacted"]
+__all__ = ["Compression", "OnError", "ReadFrom", "Settings", "checked_choice", "is_plain_function", "redacted"]
 
 Compression: TypeAlias = Literal["auto", "fast", "small"] | None
 OnError: TypeAlias = Literal["compute", "raise"]
 Secret: TypeAlias = str | bytes | Iterable[str | bytes]
 
-SCHEMES = ("redis", "rediss", "unix", "embedded")
+SCHEMES = (
+    "redis", "rediss", "unix", "embedded", "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel",
+)  # fmt: skip
+ReadFrom: TypeAlias = Literal["master", "replica"]
 
 
 def _secrets(secret: Secret | None) -> tuple[bytes, ...]:
@@ -59,11 +62,14 @@ def is_plain_function(value: object) -> bool:
 
 def redacted(url: str) -> str:
     """The URL without user, password and query: fit for a log line."""
+    scheme = url.partition("://")[0]
     try:
         parts = urlsplit(url)
+        if "+" in scheme or "," in parts.netloc:
+            return f"{scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
-        return f"{url.partition('://')[0]}://..."
+        return f"{scheme}://..."
     return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
 
 
@@ -92,6 +98,8 @@ class Settings:
     lease: float = 10.0
     max_wait: float = 60.0
     workers: int = 8
+    read_from: ReadFrom = "master"
+    wait: int = 0
     on_event: EventHook | None = None
 
     @classmethod
@@ -142,6 +150,15 @@ class Settings:
         _checked_seconds("max_wait", settings.max_wait, 0, 86400)
         if type(settings.workers) is not int or not 1 <= settings.workers <= 1000:
             raise ConfigurationError("workers must be a whole number between 1 and 1000")
+        checked_choice("read_from", settings.read_from, ("master", "replica"))
+        if settings.read_from == "replica" and "+" not in scheme:
+            raise ConfigurationError(
+                f"read_from='replica' needs a URL that tells of replicas, redis+cluster:// or redis+sentinel://, not {scheme}://"
+            )
+        if type(settings.wait) is not int or not 0 <= settings.wait <= 100:
+            raise ConfigurationError("wait must be a number of replicas between 0 and 100")
+        if settings.wait and scheme == "embedded":
+            raise ConfigurationError("wait= is for a server with replicas; the embedded one has none")
         hook: object = settings.on_event
         if hook is not None and not is_plain_function(hook):
             raise ConfigurationError("on_event takes a plain function of one event")

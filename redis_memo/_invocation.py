@@ -174,7 +174,7 @@ class Memo:
 
     def info(self, currsize: int | None = None) -> CacheInfo:
         """The counters, and how the server is."""
-        return self.stats.info(self.cache.backend.breaker.state, currsize)
+        return self.stats.info(self.cache.backend.state, currsize)
 
     @property
     def raises(self) -> bool:

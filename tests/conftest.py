@@ -162,7 +162,7 @@ def embedded_server() -> Iterator[Server]:
     folder = tempfile.mkdtemp(prefix="rm")
     cache = connect(f"embedded://{folder}")
     cache.backend.locate()
-    path = cache.backend._pools[0].connection_kwargs["path"]
+    path = cache.backend.home.door.make(0).path
     yield Server(f"embedded://{folder}")
     cache.close()
     assert path

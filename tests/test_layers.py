@@ -23,8 +23,9 @@ ROOT = Path(redis_memo.__path__[0])
 # in one line with ">" may import from those to their right in the same line; all others know nothing of their neighbours.
 LAYERS = [
     "errors, events",
-    "_registry, _source, _events, _hook, _wire > _bulk, _background, _clock, _durations, _large",
+    "_registry, _source, _events, _hook, _wire > _bulk, _wire > _replies, _background, _clock, _durations, _large",
     "_keys_walk, _config, _push, _breaker, _failures",
+    "_address",
     "_keys_code, _codecs_stream > _codecs_rules",
     "_keys_stdlib, _codecs_items, _codecs_zoneinfo",
     "_keys, _codecs_builtin, _codecs_classes, _codecs_pytz, _codecs_dateutil, _codecs_numpy",
@@ -44,6 +45,9 @@ LAYERS = [
     "_spec, _drive, _commands",
     "_core, _entries",
     "_embedded > _launch > _folder > _keeper",
+    "_door",
+    "_node, _piecewise",
+    "_cluster",
     "_backend",
     "_leases, _flight",
     "_cache",

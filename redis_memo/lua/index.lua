@@ -37,7 +37,9 @@ local function each_chunk(name, entry, act)
   for number = 0, count - 1 do act(entry .. ':' .. tag .. ':' .. number) end
 end
 
-local function unlink(key) redis.call('UNLINK', key) end
+-- Of a slot that moves from node to node, chunks and other calls' entries may have gone ahead of the keys that a script
+-- names: asking for them is an error then, which must not end the script half way (pcall).
+local function unlink(key) redis.pcall('UNLINK', key) end
 
 local function delete(entry)
   each_chunk(entry, entry, unlink)
@@ -63,7 +65,7 @@ local function set(entry, envelope, ms, waiting)
   end
   redis.call('RENAME', waiting, entry)
   redis.call('PEXPIRE', entry, ms)
-  each_chunk(entry, entry, function(chunk) redis.call('PEXPIRE', chunk, ms) end)
+  each_chunk(entry, entry, function(chunk) redis.pcall('PEXPIRE', chunk, ms) end)
 end
 
 local function starting_with(args, prefix, limit)
@@ -119,10 +121,12 @@ local function sweep(entry, index, args, now)
   local function look(digests)
     for _, digest in ipairs(digests) do
       local name = prefix_of(entry) .. digest
-      local left = redis.call('PTTL', name)
+      local left = redis.pcall('PTTL', name)
+      local leased = redis.pcall('EXISTS', name .. ':lease')
+      if type(left) == 'table' or type(leased) == 'table' then return end
       if left > 0 then
         redis.call('ZADD', index, now + left, digest)
-      elseif redis.call('EXISTS', name .. ':lease') == 1 then
+      elseif leased == 1 then
         redis.call('ZADD', index, -now - 60000, digest)
       else
         unlist(index, args, digest)
