@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -66,7 +67,11 @@ def redacted(url: str) -> str:
     try:
         parts = urlsplit(url)
         if "+" in scheme or "," in parts.netloc:
-            return f"{scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+            hosts = parts.netloc.rpartition("@")[2]
+            # What is no host and port may be part of a password with a slash in it.
+            each = [re.fullmatch(r"([\w.-]+|\[[\w:]+\])(:\d+)?", host) for host in hosts.split(",")]
+            shown = all(each) and re.fullmatch(r"[\w./-]*", parts.path)
+            return f"{scheme}://{hosts}{parts.path}" if shown else f"{scheme}://..."
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
         return f"{scheme}://..."

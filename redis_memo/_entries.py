@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._ops import UNTAGGED, Clock, Computed, DropMatching, Flow, Place, Put, Read, ReadParts, Revoke
+from ._ops import UNTAGGED, Clock, Computed, Count, DropMatching, Flow, Place, Put, Read, ReadParts, Revoke
 from ._spec import Spec, Standing
 from .errors import StoreError, UnreadableEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-__all__ = ["drop_matching", "drop_tagged", "peek", "peek_columns", "store"]
+__all__ = ["count", "drop_matching", "drop_tagged", "over", "peek", "peek_columns", "store"]
 
 DROP_AT_ONCE = 500  # calls dropped by one script, so that the server is not held up
 
@@ -63,6 +63,22 @@ def store(spec: Spec, place: Place, value: object) -> Flow:
         spec.failed(error)
         return False
     return True
+
+
+def count(prefixes: Iterable[str]) -> Flow:
+    """How many entries live under all of these prefixes."""
+    total = 0
+    for prefix in prefixes:
+        total += yield Count(prefix)
+    return total
+
+
+def over(prefixes: Iterable[str], flow: Callable[[str], Flow]) -> Flow:
+    """A flow for each shard of a function, one after the other; what they return is summed."""
+    total = 0
+    for prefix in prefixes:
+        total += yield from flow(prefix)
+    return total
 
 
 def drop_matching(prefix: str, tokens: bytes) -> Flow:

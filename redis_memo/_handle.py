@@ -186,11 +186,17 @@ class Handle:
                     raise
                 match = memo.callkey.match(args)
         if match.digest is not None:
-            return _drop_call(memo.prefix, match.digest)
-        return entries.drop_matching(memo.prefix, b"".join(match.tokens) + moment_only())
+            return _drop_call(memo.prefix_of(match.digest), match.digest)
+        tokens = b"".join(match.tokens) + moment_only()
+        return entries.over(memo.prefixes, lambda prefix: entries.drop_matching(prefix, tokens))
 
     def _untagging(self, tags: tuple[str, ...]) -> ops.Flow:
-        return entries.drop_tagged(self._memo.prefix, [tag + moment_only() for tag in some_tags(tags)])
+        tokens = [tag + moment_only() for tag in some_tags(tags)]
+        return entries.over(self._memo.prefixes, lambda prefix: entries.drop_tagged(prefix, tokens))
+
+    def _clearing(self) -> ops.Flow:
+        tokens = moment_only()
+        return entries.over(self._memo.prefixes, lambda prefix: entries.drop_matching(prefix, tokens))
 
     def cache_key(self, /, *args: Any, **kwargs: Any) -> str:
         """The Redis key of a call's entry.
@@ -227,6 +233,7 @@ class Handle:
             "hard_timeout": memo.limit,
             "compress": memo.compress,
             "on_error": memo.on_error,
+            "shards": memo.shards,
             "cache": memo.cache,
             "maxsize": None,
         }

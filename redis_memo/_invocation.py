@@ -22,7 +22,7 @@ from ._default import default_cache
 from ._durations import duration
 from ._envelope import LARGEST, Stamp
 from ._events import CacheInfo, Stats
-from ._identity import function_identity, key_prefix, version_part
+from ._identity import function_identity, key_prefix, shard_prefixes, version_part
 from ._large import Bytes, Envelope, Large
 from ._policy import Call, TTLPolicy, as_policy, resolve
 from ._source import qualified_name
@@ -53,7 +53,6 @@ LONGEST = 512 * 1024 * 1024 - 1024  # Redis' default proto-max-bulk-len, less th
 COMPLAIN_EVERY = 60.0
 REST_MOST = 30.0  # seconds; FusionCache's default between retries of a function that fails
 LARGEST_NOTE = 64 * 1024
-
 _finding = threading.RLock()
 
 
@@ -79,6 +78,7 @@ class Memo:
         hard_timeout: object,
         compress: Compression,
         on_error: OnError,
+        shards: int,
         cache: Cache | None,
     ) -> None:
         self.function = function
@@ -107,6 +107,8 @@ class Memo:
             raise ConfigurationError("soft_timeout= has to be shorter than hard_timeout=")
         self.compress = compress
         self.on_error = on_error
+        self.shards = shards
+        self._prefixes: tuple[str, ...] = ()
         self.stats = Stats()
         self.callkey = CallKey(function, key=key, ignore=ignore)
         self.bind = self.callkey.binder.bind
@@ -114,17 +116,17 @@ class Memo:
         self._found: dict[str, str] = {}
         self._private = False
         self._complained: dict[str, float] = {}
-        # What can be wrong without looking at the code is said at decoration.
+        # Said at decoration: what is wrong without looking at the code.
         for what, text in (("name", name), ("version", version)):
             given: object = text
             if given is not None and (not isinstance(given, str) or not given):
                 raise ConfigurationError(f"{what}= takes a string that is not empty")
-        key_prefix(namespace, name or "x", version or "")
+        shard_prefixes(key_prefix(namespace, name or "x", version or ""), shards)
         self._options: dict[str, Any] = {
             "namespace": namespace, "ttl": ttl, "name": name, "version": version, "key": key, "ignore": ignore,
             "cache_if": cache_if, "tags": tags, "stale": stale, "stale_if_error": stale_if_error, "early": early,
             "soft_timeout": soft_timeout, "hard_timeout": hard_timeout, "compress": compress, "on_error": on_error,
-            "cache": cache,
+            "shards": shards, "cache": cache,
         }  # fmt: skip
 
     def __reduce__(self) -> Any:
@@ -140,7 +142,7 @@ class Memo:
 
     @property
     def prefix(self) -> str:
-        """What all keys of this function begin with; found at first use, when the module is complete."""
+        """What all keys begin with, but for the shard; found at first use, when the module is complete."""
         found = self._found.get("prefix")
         if found is None:
             # One thread at a time: several could find different ones (a closure's list that the function appends to),
@@ -149,6 +151,17 @@ class Memo:
                 prefix = key_prefix(self.namespace, self._identity(), version_part(self.version, self.function))
                 found = self._found.setdefault("prefix", prefix)
         return found
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """What the keys of each shard begin with."""
+        if not self._prefixes:
+            self._prefixes = shard_prefixes(self.prefix, self.shards)
+        return self._prefixes
+
+    def prefix_of(self, digest: str) -> str:
+        """What a call's keys begin with; by its digest outside of any moment."""
+        return self.prefix if self.shards == 1 else self.prefixes[int(digest[:8], 16) % self.shards]
 
     def _identity(self) -> str:
         try:
@@ -232,14 +245,15 @@ class Invocation:
     @property
     def entry(self) -> str:
         """Key of the call's entry."""
-        return self.memo.prefix + self.digest
+        return self.memo.prefix_of(self.plain) + self.digest
 
     def locate(self) -> ops.Place:
         """Where the entry lives, with the tokens of the arguments and of the tags that are known beforehand."""
         memo = self.memo
         tags = (ops.UNTAGGED,) if callable(memo.tags) else memo.tags
         own = () if self.moment is None else (moment_token(self.moment), call_token(self.plain))
-        return ops.Place(memo.prefix, self.digest, b"".join((*memo.callkey.tokens(self.values), *own, *tags)))
+        tokens = b"".join((*memo.callkey.tokens(self.values), *own, *tags))
+        return ops.Place(memo.prefix_of(self.plain), self.digest, tokens)
 
     def compute(self) -> Any:
         """Run the function; a coroutine where it is an ``async def``."""

@@ -66,6 +66,7 @@ def redis_cached(
     hard_timeout: Duration | None = None,
     compress: Compression = "auto",
     on_error: OnError = "compute",
+    shards: int = 1,
     cache: Cache | None = None,
 ) -> _Decorator:
     """Memoize a function in Redis: one result for equal arguments, over all processes, until it expires.
@@ -100,6 +101,9 @@ def redis_cached(
         compress: ``"auto"``, ``"fast"``, ``"small"`` or None.
         on_error: ``"compute"``: a store that fails costs the caching, not the call. ``"raise"``: the caller gets
             the `StoreError`.
+        shards: Over how many parts of a cluster the function's entries are spread, 1 to 1024, each with an index of
+            its own. What takes all arguments goes to one of them; an invalidation by some, or by a tag, to all. With
+            another number the function finds other entries, as with another ``version``.
         cache: A cache made by `connect`; default: the one of `configure`, at each call.
 
     Returns:
@@ -134,6 +138,7 @@ def redis_cached(
             hard_timeout=hard_timeout,
             compress=compress,
             on_error=on_error,
+            shards=shards,
             cache=cache,
         )
         handle = AsyncMemoized[Any](memo) if kind(plain) == "async" else Memoized[Any](memo)

@@ -12,10 +12,9 @@ import sys
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from . import _entries as entries
-from . import _ops as ops
 from ._events import CacheInfo, CacheInfoNow
 from ._explain import Explanation, explain
-from ._handle import MISSING, Handle, Missing, moment_only
+from ._handle import MISSING, Handle, Missing
 from .errors import StoreError
 
 if TYPE_CHECKING:
@@ -32,10 +31,6 @@ F = TypeVar("F", bound="Callable[..., Any]")
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
-
-
-def _answer(op: ops.Op) -> ops.Flow:
-    return (yield op)
 
 
 class Memoized(Handle, Generic[F]):
@@ -71,7 +66,7 @@ class Memoized(Handle, Generic[F]):
         memo = self._memo
         count = None
         with contextlib.suppress(StoreError):
-            count = memo.cache.run(_answer(ops.Count(memo.prefix)))
+            count = memo.cache.run(entries.count(memo.prefixes))
         return memo.info(count)
 
     def cache_clear(self) -> int:
@@ -83,7 +78,7 @@ class Memoized(Handle, Generic[F]):
         Raises:
             StoreError: Redis could not be asked.
         """
-        gone = int(self._memo.cache.run(entries.drop_matching(self._memo.prefix, moment_only())))
+        gone = int(self._memo.cache.run(self._clearing()))
         self._memo.stats.clear()
         return gone
 
@@ -205,12 +200,12 @@ class AsyncMemoized(Handle, Generic[F]):
         memo = self._memo
         count = None
         with contextlib.suppress(StoreError):
-            count = await memo.cache.arun(_answer(ops.Count(memo.prefix)))
+            count = await memo.cache.arun(entries.count(memo.prefixes))
         return memo.info(count)
 
     async def cache_clear(self) -> int:
         """As `Memoized.cache_clear`."""
-        gone = int(await self._memo.cache.arun(entries.drop_matching(self._memo.prefix, moment_only())))
+        gone = int(await self._memo.cache.arun(self._clearing()))
         self._memo.stats.clear()
         return gone
 
