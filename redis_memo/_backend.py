@@ -323,13 +323,14 @@ class Backend:
     def _talk(self, talk: Dialogue, op: Any, *, lone: bool) -> Steps:
         cluster = self.cluster
         slot = -1 if cluster is None else slot_of(routed_by(op))
+        patient = lone or type(op) not in PIECEWISE
         replica = self._settings.read_from == "replica" and type(op) in _READS
         pieces = talk.send(None)
         try:
             while True:
                 try:
                     if cluster is not None:
-                        reply = yield from cluster.route(slot, pieces, lone=lone, replica=replica)
+                        reply = yield from cluster.route(slot, pieces, lone=lone, patient=patient, replica=replica)
                     else:
                         reply = yield from self._at_home(pieces, replica)
                 except Exception as error:  # noqa: BLE001 - the dialogue decides

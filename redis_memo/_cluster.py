@@ -300,7 +300,9 @@ class Cluster:
 
     # The way of one exchange.
 
-    def route(self, slot: int, pieces: list[Piece], *, lone: bool, replica: bool = False) -> Route:
+    def route(
+        self, slot: int, pieces: list[Piece], *, lone: bool, patient: bool = True, replica: bool = False
+    ) -> Route:
         """Have commands carried out by the node that serves a slot, wherever that is by now.
 
         While a slot moves, its keys lie on two nodes. A command of one key is sent on to where the key is. A script of
@@ -311,6 +313,7 @@ class Cluster:
             slot: Of all keys of the commands.
             pieces: The commands.
             lone: Each command has one key, and touches no other.
+            patient: It waits for a moment, should the slot be moving; there is no other way to do it.
             replica: A replica may answer.
 
         Returns:
@@ -338,7 +341,7 @@ class Cluster:
                 if error.why == "replica":
                     self.look_soon()
                 now = time.monotonic()
-                if now - began > UNSETTLED or now - self._unsettled.get(slot, -REMEMBERED) < REMEMBERED:
+                if not patient or now - began > UNSETTLED or now - self._unsettled.get(slot, -REMEMBERED) < REMEMBERED:
                     self._unsettled[slot] = now
                     raise
                 yield Pause(pause)

@@ -50,7 +50,7 @@ def reply_error(text: str) -> Exception:
         return Elsewhere(text, _WORDS[code])
     if "max number of clients" in text:
         return RefusedClient(text)
-    if "attempted to access a non local key" in text:
+    if "access a non local key" in text:
         # A script came upon a key that has moved already. Some of its writes may have been made.
         return Elsewhere(text, "later")
     if "-READONLY" in text:  # from within a script, before Redis 7

@@ -97,7 +97,8 @@ class ClusterSite(Site):
 
     def replicas(self, port: int) -> list[int]:
         """Ports of a master's replicas."""
-        return [int(each[1]) for first, last, master, *others in raw_slots(self) if int(master[1]) == port for each in others]
+        shown = [others for _, _, master, *others in raw_slots(self) if int(master[1]) == port]
+        return sorted({int(each[1]) for others in shown for each in others})
 
     def identity(self, port: int) -> str:
         with self.node(port) as node:
