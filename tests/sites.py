@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import tempfile
 import threading
@@ -52,6 +53,21 @@ class Site:
                     if node.role()[0] == b"master":
                         found.append(port)
         return found
+
+    def heal(self) -> None:
+        """Wake who was stopped, start who was killed, and wait until all follow again."""
+        for port, server in self.servers.items():
+            if server.process.poll() is None:
+                server.process.send_signal(signal.SIGCONT)
+            else:
+                self.revive(port)
+        until(self.healthy, 60)
+
+    def revive(self, port: int) -> None:
+        raise NotImplementedError
+
+    def healthy(self) -> bool:
+        raise NotImplementedError
 
     def stop(self) -> None:
         for server in (*self.sentinels.values(), *self.servers.values()):

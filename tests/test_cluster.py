@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 
-from redis_memo import MISSING, connect, redis_cached
+from redis_memo import MISSING, Cache, connect, redis_cached
 from redis_memo import _ops as ops
 from redis_memo._cluster import slot_of
 from redis_memo.errors import StoreError, StoreUnavailable
@@ -24,16 +24,38 @@ from .traffic import Traffic
 
 
 @pytest.fixture(scope="module")
-def frail_site() -> Iterator[ClusterSite]:
-    """A cluster of its own, for what kills its servers."""
+def own_site() -> Iterator[ClusterSite]:
     site = start_cluster(valkey())
     yield site
     site.stop()
 
 
+@pytest.fixture
+def frail_site(own_site: ClusterSite) -> Iterator[ClusterSite]:
+    """A cluster for what kills its servers; whole again for the next test."""
+    yield own_site
+    own_site.heal()
+
+
+_opened: list[Cache] = []
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    while _opened:
+        _opened.pop().close()
+
+
+def opened(site, **settings) -> Cache:
+    """A cache that is closed after the test."""
+    _opened.append(connect(site.url, secret=SECRET, **settings))
+    return _opened[-1]
+
+
 def memo(site, namespace, name="function", **settings):
     """A function, its slot, and the list of calls that reached it."""
-    cache = connect(site.url, secret=SECRET, **settings)
+    cache = opened(site, **settings)
     calls = []
 
     @redis_cached(namespace=namespace, ttl=60, cache=cache, name=name)
@@ -156,13 +178,12 @@ def test_p3_an_invalidation_finds_its_entries_on_both_sides_of_a_move(cluster_si
     """Whichever of its keys went ahead: what was stored is gone, and what is computed is not stored."""
     for number, ahead in enumerate(itertools.product([False, True], repeat=4)):
         function, slot, calls = memo(cluster_site, namespace, f"f{number}")
-        cache = function.cache_parameters()["cache"]
         kept = function(1), function(2)
         prefix, entry = place_of(function, 1)
         source = cluster_site.owner(slot)
         target = other(cluster_site, source)
         # Somebody computes it at this moment, because its entry is past its soft expiry.
-        holder = connect(cluster_site.url, secret=SECRET)
+        holder = opened(cluster_site)
         envelope = holder.backend.perform(ops.Read(entry))
         place = ops.Place(prefix, entry.removeprefix(prefix), b"")
         assert isinstance(holder.backend.perform(ops.Acquire(place, b"holder", 30.0, envelope)), ops.Leased)
@@ -178,8 +199,6 @@ def test_p3_an_invalidation_finds_its_entries_on_both_sides_of_a_move(cluster_si
         assert (function.peek(2) is MISSING) == (not given)
         assert kept
         function.invalidate()
-        cache.close()
-        holder.close()
 
 
 def test_p3_a_sweep_on_one_side_of_a_move_unlists_nothing_that_lives_on_the_other(cluster_site, namespace):
@@ -203,7 +222,7 @@ def test_p3_a_sweep_on_one_side_of_a_move_unlists_nothing_that_lives_on_the_othe
 
 def test_resharding_under_load(cluster_site, namespace):
     """P3 and P5 while the slot of a function goes from master to master: no wrong answer, no error, no lost invalidation."""
-    caches = [connect(cluster_site.url, secret=SECRET) for _ in range(2)]
+    caches = [opened(cluster_site) for _ in range(2)]
     with Traffic(caches, namespace) as traffic:
         slot = slot_of(traffic.functions[0].cache_key(0, 0).encode())
         for _ in range(6):
@@ -221,8 +240,6 @@ def test_resharding_under_load(cluster_site, namespace):
     assert traffic.refusals == []
     assert {cache.backend.state for cache in caches} == {"closed"}
     caches[0].clear(namespace)
-    for cache in caches:
-        cache.close()
 
 
 def test_replicas_are_read_where_that_is_asked_for(cluster_site, namespace):
@@ -265,7 +282,7 @@ def test_a_dead_master_is_no_concern_of_the_others_and_its_replica_takes_over(fr
         assert each.cache_info().breaker == ("open" if port == victim else "closed")
     # One cache that uses all three: the two that live go on while the third is not asked.
     cache = function.cache_parameters()["cache"]
-    names = [each.cache_parameters()["name"] for each in functions.values()]
+    names = [each.cache_parameters()["name"] for each, _, _ in functions.values()]
     together = [
         redis_cached(namespace=namespace, ttl=60, cache=cache, name=name)(lambda x, y=0: "computed") for name in names
     ]
@@ -277,13 +294,11 @@ def test_a_dead_master_is_no_concern_of_the_others_and_its_replica_takes_over(fr
     until(lambda: together[0](1) != "computed", 30)
     until(lambda: cache.backend.state == "closed", 30)
     assert function.invalidate(x=1) == 1
-    frail_site.revive(victim)
-    until(frail_site.healthy, 30)
 
 
 def failing_over(site: ClusterSite, namespace: str, fail, **settings) -> Traffic:
     """Traffic while a master is replaced: `fail` does it to the master and its replica."""
-    caches = [connect(site.url, secret=SECRET, **settings) for _ in range(2)]
+    caches = [opened(site, **settings) for _ in range(2)]
     with Traffic(caches, namespace) as traffic:
         slot = slot_of(traffic.functions[0].cache_key(0, 0).encode())
         until(lambda: traffic.counts["invalidated"] > 10 and traffic.hits() > 20, 30)
@@ -293,9 +308,6 @@ def failing_over(site: ClusterSite, namespace: str, fail, **settings) -> Traffic
         hits, invalidated = traffic.hits(), traffic.counts["calls"]
         until(lambda: traffic.hits() > hits + 20 and traffic.counts["calls"] > invalidated, 30)
     traffic.check()
-    caches[0].clear(namespace)
-    for cache in caches:
-        cache.close()
     return traffic
 
 
@@ -307,21 +319,16 @@ def test_p3_p5_a_planned_failover_under_load(frail_site, namespace):
             raw(node, "CLUSTER", "FAILOVER")
 
     failing_over(frail_site, namespace, fail)
-    until(frail_site.healthy, 30)
 
 
 def test_p3_p5_a_killed_master_under_load(frail_site, namespace):
     """With ``wait=`` the number of replicas, no invalidation that returned is undone; callers get answers throughout."""
 
     def fail(master: int, replica: int) -> None:
-        victims.append(master)
         os.kill(frail_site.servers[master].process.pid, signal.SIGKILL)
         frail_site.servers[master].process.wait()
 
-    victims: list[int] = []
     failing_over(frail_site, namespace, fail, wait=1)
-    frail_site.revive(victims[0])
-    until(frail_site.healthy, 30)
 
 
 def test_waiters_are_woken_when_the_node_dies_that_they_listen_to(frail_site, namespace):
@@ -350,10 +357,6 @@ def test_waiters_are_woken_when_the_node_dies_that_they_listen_to(frail_site, na
 
         until(told)
     subscription.close()
-    until(lambda: len(frail_site.masters()) == 3, 30)
-    frail_site.revive(port)
-    until(frail_site.healthy, 30)
-    cache.close()
 
 
 def test_no_node_at_all_is_an_outage_and_is_told_fast(namespace):
