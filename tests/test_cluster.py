@@ -6,12 +6,9 @@ import asyncio
 import itertools
 import os
 import signal
-
-
 from collections.abc import Iterator
 
 import pytest
-
 
 from redis_memo import MISSING, Cache, connect, redis_cached
 from redis_memo import _ops as ops
