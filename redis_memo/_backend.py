@@ -166,6 +166,11 @@ class Backend:
             return self.breaker.state
         return "open" if self.cluster.open else "closed"
 
+    @property
+    def spread(self) -> bool:
+        """Whether different keys may lie on different servers."""
+        return self.cluster is not None
+
     def locate(self) -> None:
         """Find or start the server where that is ours to do.
 

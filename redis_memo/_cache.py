@@ -34,7 +34,7 @@ from ._tags import some_tags
 from .errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from ._config import Settings
 
@@ -152,7 +152,8 @@ class Cache:
                 return backend(op)
             due = self._enroll(op.place.prefix, namespace)
             if due is not None:
-                self._noted(due, backend(due))
+                with self._excused(due):
+                    self._noted(due, backend(due))
             answer = backend(op)
             if due is None and _nothing_was_listed(answer):
                 again = ops.Enroll(_registry(namespace), op.place.prefix)
@@ -209,7 +210,8 @@ class Cache:
                 return await backend(op)
             due = self._enroll(op.place.prefix, namespace)
             if due is not None:
-                self._noted(due, await backend(due))
+                with self._excused(due):
+                    self._noted(due, await backend(due))
             answer = await backend(op)
             if due is None and _nothing_was_listed(answer):
                 again = ops.Enroll(_registry(namespace), op.place.prefix)
@@ -308,6 +310,15 @@ class Cache:
         if generation == self.backend.generation and time.monotonic() - at < ENROLL_EVERY:
             return None
         return ops.Enroll(_registry(namespace), prefix)
+
+    @contextlib.contextmanager
+    def _excused(self, enroll: ops.Enroll) -> Iterator[None]:
+        """A registry on a server that does not answer holds up no other server's functions, if it has them already."""
+        try:
+            yield
+        except StoreError:
+            if not self.backend.spread or enroll.prefix not in self._enrolled:
+                raise
 
     def _noted(self, enroll: ops.Enroll, answer: tuple[int, list[str]]) -> None:
         self._enrolled[enroll.prefix] = (self.backend.generation, time.monotonic())

@@ -1,7 +1,8 @@
 """Operations as Redis commands: which script, which keys, what the answer means.
 
-Every key of an operation carries the same hash tag, ``{namespace:function:version#shard}``, so that each is
-one round trip and, on a cluster, one slot (`routed_by`). Scripts lie in ``lua/``; their heads state keys, arguments and results.
+Every key of an operation carries the same hash tag, ``{namespace:function:version#shard}``, so that each is one round
+trip and, on a cluster, one slot (see `routed_by`). Scripts lie in ``lua/``; their heads state keys, arguments and
+results.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ def connect(url: str | None = None, **settings: Any) -> Cache:
 
     Args:
         url: ``redis://``, ``rediss://``, ``unix://``, ``embedded://`` or ``embedded:///a/folder``;
-            ``redis+cluster://host1:6379,host2:6379/``, ``redis+sentinel://host1:26379,host2:26379/mymaster/0``, with
+            ``redis+cluster://host1:6379,host2:6379/``, ``redis+sentinel://host1:26379,host2:26379/mymaster/0``; with
             ``rediss+`` by TLS. Left out: ``REDIS_MEMO_URL``, else ``REDIS_URL``, else the embedded server.
         **settings: As for `configure`.
 

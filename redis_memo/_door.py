@@ -56,6 +56,9 @@ class Door(Protocol):
     def forget(self) -> bool:
         """What is known of its place is not to be trusted; False where that is not a thing that changes."""
 
+    def fresh_start(self) -> None:
+        """Forget what belongs to a process."""
+
     def greeted(self, reply: Any) -> None:
         """What it said to the greeting, an exception perhaps; raises where it is not the one that was looked for."""
 
@@ -96,6 +99,9 @@ class Fixed:
     def forget(self) -> bool:
         """It does not move."""
         return False
+
+    def fresh_start(self) -> None:
+        """It has nothing that belongs to a process."""
 
     def greeted(self, reply: Any) -> None:
         """A node that is no replica refuses nothing."""
@@ -170,6 +176,10 @@ class Embedded:
     def forget(self) -> bool:
         """It does not move."""
         return False
+
+    def fresh_start(self) -> None:
+        """A thread that is gone may have held the lock."""
+        self._lock = threading.Lock()
 
     def greeted(self, reply: Any) -> None:
         """It is not greeted."""
@@ -255,6 +265,10 @@ class Sentinels:
         """They are to be asked before the next connection."""
         self._address = None
         return True
+
+    def fresh_start(self) -> None:
+        """A thread that is gone may have held the lock."""
+        self._lock = threading.Lock()
 
     def greeted(self, reply: Any) -> None:
         """A server that was demoted takes no part any more."""

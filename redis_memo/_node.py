@@ -67,6 +67,7 @@ class Node:
 
     def fresh_start(self, hook: Hook) -> None:
         """Forget everything that belongs to a process: connections, threads, locks."""
+        self.door.fresh_start()
         self._idle: list[Wire] = []
         self._connecting = threading.Semaphore(CONNECTING_MOST)
         self._lost: tuple[float, StoreError] | None = None

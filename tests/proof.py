@@ -17,7 +17,7 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from . import histories
+from . import changes, histories
 from .schedule_programs import KINDS, PLANTS, SMALL
 from .schedule_search import Searched, explore, retold, told, wander, wandering
 from .schedule_search import run as run_schedule
@@ -118,6 +118,11 @@ def prove(schedules: int, seconds: float, seed: int) -> tuple[list[str], bool]:
                 f"{recorded.computations:,} computations, {recorded.invalidations:,} invalidations, "
                 f"{recorded.kills} killed, {recorded.pauses} stopped; {len(recorded.stories)} violations"
             )
+        for kind in ("cluster", "sentinel"):
+            said, found_there = changes.run(kind, seconds, seed)
+            stories += [[kind, story] for story in found_there]
+            broken += len(found_there)
+            show(said)
     for story in stories:
         print("\n".join(["", *story]))
     show(f"violations               {broken:>9,}")
