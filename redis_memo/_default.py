@@ -59,8 +59,8 @@ def configure(url: str | None = None, *, calendar: Source | None = None, **setti
         lease: Seconds after which a computation whose process died is taken over (default 10).
         max_wait: Seconds that a call waits for another's computation before it computes itself (default 60).
         workers: How many computations may run behind their callers at once (default 8).
-        read_from: ``"replica"``: hits are read from replicas of a cluster or of what sentinels know. A call may then get
-            the old value for as long as its replica lags behind an invalidation. Default: ``"master"``.
+        read_from: ``"replica"``: hits are read from replicas of a cluster or of what sentinels know. A call may then
+            get the old value for as long as its replica lags behind an invalidation. Default: ``"master"``.
         wait: How many replicas must have confirmed an invalidation or a ``store`` before it returns (default 0). One
             that they have not confirmed within half of ``timeout`` raises, or returns False.
         on_event: A function that is told what happens to the server: one of the events in `redis_memo.events`.
