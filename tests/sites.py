@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 import subprocess
 import tempfile
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -203,20 +203,25 @@ def start_cluster(binary: str, masters: int = 3) -> ClusterSite:
     folders, buses = {}, {}
 
     def start() -> None:
-        port, bus, folder = free_port(), free_port(), tempfile.mkdtemp(prefix="rm")
-        folders[port], buses[port] = folder, bus
-        servers[port] = start_server(binary, *_cluster_options(folder, bus), port=port, folder=folder)
+        for attempt in range(3):
+            port, bus, folder = free_port(), free_port(), tempfile.mkdtemp(prefix="rm")
+            try:
+                server = start_server(binary, *_cluster_options(folder, bus), port=port, folder=folder)
+            except AssertionError:  # somebody else has taken a port meanwhile
+                if attempt == 2:
+                    raise
+            else:
+                folders[port], buses[port], servers[port] = folder, bus, server
+                return
 
-    threads = [threading.Thread(target=start) for _ in range(2 * masters)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(servers) == 2 * masters, "some nodes did not start"
+    with ThreadPoolExecutor(2 * masters) as pool:
+        started = [pool.submit(start) for _ in range(2 * masters)]
     ports = list(servers)
     site = ClusterSite("", servers, binary=binary)
     site.folders, site.buses = folders, buses
     try:
+        for each in started:
+            each.result()
         for number, port in enumerate(ports[:masters]):
             with site.node(port) as node:
                 raw(node, "CLUSTER", "ADDSLOTSRANGE", 16384 * number // masters, 16384 * (number + 1) // masters - 1)
