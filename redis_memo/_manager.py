@@ -307,12 +307,12 @@ class CacheManager:
 
     def _questions(self) -> list[tuple[Cache, ops.Op]]:
         memos = [handle._memo for handle in self._kinds.values()]  # noqa: SLF001
-        return [*((memo.cache, ops.Count(memo.prefix)) for memo in memos), (self.cache, ops.Info())]
+        return [*((memo.cache, ops.Usage(memo.prefix)) for memo in memos), (self.cache, ops.Info())]
 
     def _stats(self, answers: list[Any]) -> ManagerStats:
         infos = {
-            kind: handle._memo.info(count)  # noqa: SLF001
-            for (kind, handle), count in zip(self._kinds.items(), answers[:-1], strict=True)
+            kind: handle._memo.info(used)  # noqa: SLF001
+            for (kind, handle), used in zip(self._kinds.items(), answers[:-1], strict=True)
         }
         return summary(infos, self.cache.backend.where, answers[-1], self._exchange)
 

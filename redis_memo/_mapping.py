@@ -119,6 +119,10 @@ class CacheDict(MutableMapping[K, V]):
                 f"CacheDict.of({handle._memo.shown}): it takes a function (no method) that has parameters, "  # noqa: SLF001
                 "all of which can be given by position"
             )
+        if handle._memo.shards != 1:  # noqa: SLF001
+            raise ConfigurationError(
+                f"CacheDict.of({handle._memo.shown}): each of its shards has an order of its own, a mapping has one"  # noqa: SLF001
+            )
         mapping: CacheDict[Any, Any] = cls.__new__(cls)
         mapping._made = function
         mapping._show(handle)
@@ -390,10 +394,10 @@ class CacheDict(MutableMapping[K, V]):
 
     def cache_info(self) -> CacheInfo:
         """Hits, misses and the rest in this process; ``currsize`` is the number of items."""
-        count = None
+        used = None
         with contextlib.suppress(StoreError):
-            count = self._run(_answer(ops.Count(self._memo.prefix)))
-        return self._memo.info(count)
+            used = self._run(_answer(ops.Usage(self._memo.prefix)))
+        return self._memo.info(used)
 
     def cache_key(self, key: K) -> str:
         """The Redis key of an item."""
