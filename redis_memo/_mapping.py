@@ -372,10 +372,10 @@ class CacheDict(MutableMapping[K, V]):
     __hash__ = None  # type: ignore[assignment] # as of dict
 
     def __or__(self, other: Mapping[Any, Any]) -> dict[Any, Any]:
-        return self.copy() | dict(other) if isinstance(other, Mapping) else NotImplemented
+        return self.copy() | dict(other) if isinstance(other, Mapping) else NotImplemented  # type: ignore[redundant-expr]
 
     def __ror__(self, other: Mapping[Any, Any]) -> dict[Any, Any]:
-        return dict(other) | self.copy() if isinstance(other, Mapping) else NotImplemented
+        return dict(other) | self.copy() if isinstance(other, Mapping) else NotImplemented  # type: ignore[redundant-expr]
 
     def __ior__(  # type: ignore[misc] # `|` makes a dict of this process, `|=` changes this one
         self, other: Mapping[K, V] | Iterable[tuple[K, V]]
