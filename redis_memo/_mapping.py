@@ -8,6 +8,7 @@ its key, sealed like a value, in the function's index, in the order of insertion
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, MutableMapping, ValuesView
@@ -17,9 +18,11 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 from . import _entries as entries
 from . import _ops as ops
 from ._codecs import dumps, loads
+from ._config import LEFT_OUT
 from ._envelope import Stamp
 from ._equal_keys import one_of_equals
 from ._handle import MISSING, drop_call, moment_only
+from ._map import side_by_side
 from ._memo import handle_of, redis_cached
 from ._near_invocation import call_of
 from ._policy import as_policy
@@ -42,7 +45,7 @@ V = TypeVar("V")
 D = TypeVar("D")
 P = ParamSpec("P")
 
-AT_ONCE = 500  # keys read by one round trip
+AT_ONCE, VALUES_AT_ONCE = 500, 50  # keys, and values, read by one round trip
 LONGEST_KEY = 64 * 1024
 READ_BACK = 1.0  # seconds for which a thread can read what it assigned, and what could not be stored
 _NO_DEFAULT: Any = object()
@@ -61,11 +64,11 @@ class CacheDict(MutableMapping[K, V]):
     Args:
         namespace: Groups caches, in the keys and for `clear`. Dicts of one namespace and name are the same dict.
         ttl: Expiry of each item, from when it was assigned: as for `redis_cached`. May be left out where
-            ``configure(ttl=...)`` says one.
+            ``configure(ttl=...)`` says one, or ``maxsize=`` or ``maxbytes=`` bounds the dict.
         name: Tells several dicts of a namespace apart.
         on_error: ``"compute"``: a store that fails is a miss. ``"raise"``: the caller gets the `StoreError`.
         cache: A cache made by `connect`; default: the one of `configure`, at each use.
-        **options: Further options of `redis_cached`: ``version``, ``compress``, ``cache_if`` ...
+        **options: Further options of `redis_cached`: ``maxsize``, ``maxbytes``, ``evict``, ``near``, ``version`` ...
 
     Raises:
         ConfigurationError: An argument is wrong.
@@ -78,11 +81,13 @@ class CacheDict(MutableMapping[K, V]):
         self,
         namespace: str,
         *,
-        ttl: object = None,
+        ttl: object = LEFT_OUT,
         name: str = "CacheDict",
         on_error: OnError = "compute",
         **options: Any,
     ) -> None:
+        if ttl is LEFT_OUT and (options.get("maxsize") or options.get("maxbytes")):
+            ttl = None
         options = {"ttl": ttl, "name": name, "on_error": on_error, **options}
         for option in ("key", "ignore", "tags", "stale", "stale_if_error", "early", "soft_timeout", "hard_timeout"):
             if option in options:
@@ -313,11 +318,12 @@ class CacheDict(MutableMapping[K, V]):
             at_once = min(at_once * 10, AT_ONCE)
 
     def _items(self) -> Iterator[tuple[K, V]]:
-        for key in self._keys(quiet=True):
-            call = self._call(key)
-            value = self._run(entries.peek(call, call.entry, MISSING))
-            if value is not MISSING:  # deleted or expired since the keys were read
-                yield key, value
+        keys = self._keys(quiet=True)
+        while some := list(itertools.islice(keys, VALUES_AT_ONCE)):
+            flows = [entries.peek(call, call.entry, MISSING) for call in map(self._call, some)]
+            found = side_by_side(self._memo.cache, self._memo.namespace, flows)
+            # What is missing was deleted, or expired, since the keys were read.
+            yield from (item for item in zip(some, found, strict=True) if item[1] is not MISSING)
 
     def __iter__(self) -> Iterator[K]:
         return self._keys(quiet=True)
@@ -370,10 +376,10 @@ class CacheDict(MutableMapping[K, V]):
     __hash__ = None  # type: ignore[assignment] # as of dict
 
     def __or__(self, other: Mapping[Any, Any]) -> dict[Any, Any]:
-        return self.copy() | dict(other) if _is_mapping(other) else NotImplemented
+        return self.copy() | dict(other) if isinstance(other, Mapping) else NotImplemented  # type: ignore[redundant-expr]
 
     def __ror__(self, other: Mapping[Any, Any]) -> dict[Any, Any]:
-        return dict(other) | self.copy() if _is_mapping(other) else NotImplemented
+        return dict(other) | self.copy() if isinstance(other, Mapping) else NotImplemented  # type: ignore[redundant-expr]
 
     def __ior__(  # type: ignore[misc] # `|` makes a dict of this process, `|=` changes this one
         self, other: Mapping[K, V] | Iterable[tuple[K, V]]
@@ -469,10 +475,6 @@ class _Values(ValuesView[V]):
 
     def __contains__(self, value: object) -> bool:
         return any(each is value or each == value for each in self)
-
-
-def _is_mapping(value: object) -> bool:
-    return isinstance(value, Mapping)
 
 
 def _answer(op: ops.Op) -> ops.Flow:
