@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 import redis
 
-from redis_memo import MISSING, connect, invalidate_tags, redis_cached
+from redis_memo import MISSING, CacheDict, connect, invalidate_tags, redis_cached
 from redis_memo.errors import StoreRefused, StoreUnavailable
 
 from .conftest import SECRET, Server, debian_redis, free_port, leaked, start_server, until
@@ -80,6 +81,17 @@ def _do_everything(url: str, namespace: str, kind: str) -> None:
     def outer(x):
         return function(x)
 
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, on_error="raise", name="few", maxsize=2, shards=2, near=True)
+    def few(x):
+        return x
+
+    assert [few(each) for each in (*range(8), *range(8))] == [*range(8), *range(8)]
+    cache.touches.tell()
+    assert few.cache_info(everywhere=True).currsize <= 2
+    until(lambda: few.__redis_memo__._memo.near.ticket("0" * 40))
+    with contextlib.suppress(KeyError):
+        CacheDict(f"{namespace}-dict", ttl=60, cache=cache)["absent"]
+    assert list(CacheDict(f"{namespace}-dict", ttl=60, cache=cache)) == []
     assert function(1) == function(1) == [1, 0]
     assert function.peek(1) == [1, 0]
     assert function.store([2, 0], 2)
