@@ -249,11 +249,13 @@ class Cluster:
             replicas_of: dict[Address, list[Node]] = {}
             for first, last, master, *others in said:
                 where = address(master)
-                owner = masters[where] = self._masters.get(where) or self._make(where)
+                # One may serve several ranges.
+                owner = masters[where] = masters.get(where) or self._masters.get(where) or self._make(where)
                 owners[first : last + 1] = [owner] * (last + 1 - first)
                 its = replicas_of.setdefault(where, [])
                 for each in dict.fromkeys(map(address, others)):
-                    found = replicas[each] = self._replicas.get(each) or self._make(each, replica=True)
+                    found = replicas.get(each) or self._replicas.get(each) or self._make(each, replica=True)
+                    replicas[each] = found
                     if found not in its:
                         its.append(found)
             gone = [node for known, node in self._masters.items() if known not in masters]

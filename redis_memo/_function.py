@@ -122,6 +122,7 @@ class Memo:
             if given is not None and (not isinstance(given, str) or not given):
                 raise ConfigurationError(f"{what}= takes a string that is not empty")
         shard_prefixes(key_prefix(namespace, name or "x", version or ""), shards)
+        self.share = self.bounds.shared(shards)
         self._options: dict[str, Any] = {
             "namespace": namespace, "ttl": ttl, "name": name, "version": version, "key": key, "ignore": ignore,
             "cache_if": cache_if, "tags": tags, "stale": stale, "stale_if_error": stale_if_error, "early": early,
