@@ -98,12 +98,11 @@ def examine(source: Source, function: Function, project: Mapping[str, Source]) -
 
 def binding(source: Source, name: str) -> ast.stmt | None:
     """The statement that alone gives a name at the top of a module its value; None if several do, or none."""
-    if source.assigned.get(name, 0) != 1:
+    if source.global_names.get(name, 0) != 1:
         return None
     if name in source.tops:
         return source.tops[name]
-    found = source.bound.get(name, [])
-    return found[0] if found and isinstance(source.parents.get(found[0]), ast.Module) else None
+    return next((each for each in source.bound.get(name, []) if isinstance(source.parents.get(each), ast.Module)), None)
 
 
 class _Search:
@@ -143,7 +142,7 @@ class _Search:
         root = meant.partition(".")[0]
         if root in LOGGERS or path.partition(".")[0] in LOGGERS:
             return
-        is_builtin = path in _BUILTINS and path not in source.assigned and path not in source.imported
+        is_builtin = path in _BUILTINS and path not in source.global_names and path not in source.imported
         if meant in CLOCK_CALLS or last in CLOCKS:
             found.doubt("time", f"asks the time ({path or last}): what it returns is of that moment")
         if meant.startswith(CHANCE):
@@ -185,7 +184,7 @@ class _Search:
     def _outer(self, source: Source, name: str, depth: int) -> None:
         """Something of the module: a function is followed, a constant is fine."""
         if name in source.imported:
-            if source.assigned.get(name):
+            if source.global_names.get(name):
                 self.found.doubt("unclear", f"{name} is bound in several ways")
                 return
             target = min(source.imported[name])
@@ -193,13 +192,13 @@ class _Search:
             if module in self.project and self.project[module] is not source:
                 self._known(self.project[module], attribute, depth)
             return
-        if name in source.assigned:
+        if name in source.global_names:
             self._known(source, name, depth)
         elif name not in _BUILTINS and name not in ("__name__", "__file__", "__doc__"):
             self.found.doubt("unclear", f"uses {name}, which this file does not define")
 
     def _known(self, source: Source, name: str, depth: int) -> None:
-        if name in source.imported or (name not in source.assigned and f"{source.module}.{name}" in self.project):
+        if name in source.imported or (name not in source.global_names and f"{source.module}.{name}" in self.project):
             return
         statement = binding(source, name)
         if statement is self.first:

@@ -110,7 +110,7 @@ def _where(source: Source, function: Function) -> list[Risk]:
                 "closure", "a function inside of a function: each call makes a new one, with a cache of its own", "look"
             )
         )
-    elif source.assigned.get(function.name, 0) != 1 or function.name in source.imported:
+    elif _bound_often(source, function):
         risks.append(Risk("redefined", f"{function.name} is bound more than once in this file", "likely"))
     if isinstance(function, ast.AsyncFunctionDef):
         risks.append(
@@ -121,6 +121,30 @@ def _where(source: Source, function: Function) -> list[Risk]:
             )
         )
     return risks
+
+
+def _bound_often(source: Source, function: Function) -> bool:
+    """Whether the module, or the class, gives the function's name to something else as well."""
+    above = source.parents[function]
+    if not isinstance(above, ast.ClassDef):
+        return source.global_names.get(function.name, 0) != 1 or function.name in source.imported
+    names = [
+        n.name if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) else n.id
+        for each in above.body
+        for n in _own_scope(each)
+    ]
+    return names.count(function.name) != 1
+
+
+def _own_scope(statement: ast.stmt) -> Iterable[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Name]:
+    if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return [statement]
+    return [
+        n
+        for n in ast.walk(statement)
+        if (isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load))
+        or isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+    ]
 
 
 # --------------------------------------------------------------------------------------------------------- parameters

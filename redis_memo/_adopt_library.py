@@ -225,10 +225,10 @@ def _moved(
     """A decorator that `adopt` replaces where everything is known: ``lru_cache``, ``cache``, ``cachetools.cached``."""
     risks = [*extra]
     if meant in LRU:
-        kind, lifetime, options = LRU[meant], None, lru_options(called, risks)
+        kind, lifetime, options = LRU[meant], None, lru_options(source, called, risks)
     else:
-        kind, options = CACHETOOLS[meant], {}
-        lifetime, holder = cachetools_options(source, project, called, risks)
+        kind = CACHETOOLS[meant]
+        lifetime, holder, options = cachetools_options(source, project, called, risks)
         kind = f"{kind}({holder})" if holder else kind
     if lifetime is None:
         lifetime = project.lifetime
@@ -299,9 +299,9 @@ def _applied(source: Source, project: Project, node: ast.Call) -> Finding | None
     assigned = above.targets[0] if isinstance(above, ast.Assign) and len(above.targets) == 1 else None
     options: dict[str, str] = {}
     if meant in LRU:
-        options = lru_options(inner, risks)
+        options = lru_options(source, inner, risks)
     elif meant in CACHETOOLS:
-        lifetime, _ = cachetools_options(source, project, inner, risks)
+        lifetime, _, options = cachetools_options(source, project, inner, risks)
     if lifetime is None:
         lifetime = project.lifetime
         risks.append(no_expiry(lifetime))
@@ -321,7 +321,7 @@ def _applied(source: Source, project: Project, node: ast.Call) -> Finding | None
             risks.append(Risk("decorators", f"{function.name} has decorators of its own", "likely"))
     if assigned is None or not isinstance(assigned, ast.Name) or source.function_of(node) is not None:
         risks.append(Risk("applied", "the cached function is not kept in a name at the top of the file", "look"))
-    elif source.assigned.get(assigned.id, 0) != 1:
+    elif source.global_names.get(assigned.id, 0) != 1:
         risks.append(Risk("redefined", f"{assigned.id} is bound more than once in this file", "likely"))
     if meant in {**LRU, **CACHETOOLS} and not _at_top(source, name):
         risks.append(
@@ -359,7 +359,7 @@ def _is_function(source: Source, node: ast.expr) -> bool:
 
 
 def _function_named(source: Source, node: ast.expr) -> Function | None:
-    if not isinstance(node, ast.Name) or source.assigned.get(node.id, 0) != 1:
+    if not isinstance(node, ast.Name) or source.global_names.get(node.id, 0) != 1:
         return None
     found = [
         each

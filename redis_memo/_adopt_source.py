@@ -82,7 +82,8 @@ class Source:
         tree: The syntax tree.
         parents: Of each node the one around it.
         imported: What a name stands for by imports, in any scope: ``{"lru": {"functools.lru_cache"}}``.
-        assigned: Names that anything but an import binds, with how often.
+        assigned: Names that anything but an import binds, in any scope, with how often.
+        global_names: The same of the module's own scope: a local variable of some function is none of its names.
         kept: Lines that a comment ``# redis-memo: keep`` stands on.
         nodes: All nodes of the tree, outer ones first.
         bound: Statements that give a name or attribute a value, by its dotted name: ``self.cache``.
@@ -102,6 +103,7 @@ class Source:
     parents: dict[ast.AST, ast.AST] = field(repr=False)
     imported: dict[str, set[str]] = field(repr=False)
     assigned: dict[str, int] = field(repr=False)
+    global_names: dict[str, int] = field(repr=False)
     kept: frozenset[int] = field(repr=False)
     nodes: tuple[ast.AST, ...] = field(repr=False)
     bound: dict[str, list[ast.Assign | ast.AnnAssign]] = field(repr=False)
@@ -163,7 +165,8 @@ class Source:
     def certain(self, node: ast.AST) -> bool:
         """Whether the name in front can stand for nothing but the one import that `resolve` went by."""
         head = (dotted(node) or "").partition(".")[0]
-        return len(self.imported.get(head, ())) == 1 and not self.assigned.get(head)
+        inside = any(isinstance(above, ast.ClassDef) for above in self.ancestors(node))
+        return len(self.imported.get(head, ())) == 1 and not (self.assigned if inside else self.global_names).get(head)
 
 
 def dotted(node: ast.AST) -> str | None:
@@ -251,6 +254,7 @@ def read(path: Path, shown: str, module: str) -> Source | str:
         parents=parents,
         imported=imported,
         assigned=assigned,
+        global_names=_global_names(tree, nodes),
         kept=_kept(text),
         nodes=nodes,
         bound=_bound(nodes),
@@ -312,6 +316,27 @@ def _bindings(nodes: Iterable[ast.AST], module: str, *, is_package: bool) -> tup
         elif isinstance(node, ast.ExceptHandler) and node.name:
             assigned[node.name] = assigned.get(node.name, 0) + 1
     return imported, assigned
+
+
+def _global_names(tree: ast.Module, nodes: Iterable[ast.AST]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    waiting: list[ast.AST] = [*tree.body]
+    while waiting:
+        node = waiting.pop()
+        name = None
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.ExceptHandler)):
+            name = node.name
+        elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            name = node.id
+        if name:
+            found[name] = found.get(name, 0) + 1
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
+            waiting.extend(ast.iter_child_nodes(node))
+    for node in nodes:
+        if isinstance(node, ast.Global):
+            for name in node.names:
+                found[name] = found.get(name, 0) + 1
+    return found
 
 
 def _absolute(node: ast.ImportFrom, module: str, *, is_package: bool) -> str:

@@ -185,6 +185,63 @@ def test_a_class_of_ones_own_around_a_cache_is_known(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------------------------------- rewriting
 
 
+@pytest.mark.parametrize(
+    ("decorator", "size"),
+    [
+        ("lru_cache(maxsize=128)", "maxsize=128"),
+        ("lru_cache(64)", "maxsize=64"),
+        ("lru_cache(maxsize=SIZE)", "maxsize=SIZE"),
+        ("lru_cache(maxsize=2 ** 10)", "maxsize=2 ** 10"),
+        ("lru_cache(maxsize=None)", None),
+        ("lru_cache", None),
+        ("cached(TTLCache(maxsize=1e3, ttl=60))", "maxsize=1000"),
+        ("cached(TTLCache(4 * SIZE, 60))", "maxsize=4 * SIZE"),
+        ("cached(cache=LRUCache(maxsize=SIZE))", "maxsize=SIZE"),
+        ("cached(TTLCache(math.inf, 60))", None),
+    ],
+)
+def test_a_bound_that_is_written_out_comes_along(tmp_path: Path, decorator: str, size: str | None) -> None:
+    head = "import math\nfrom functools import lru_cache\nimport requests\nfrom cachetools import LRUCache, TTLCache, cached\n"
+    body = f"SIZE = 32\n\n@{decorator}\ndef sector(symbol: str) -> str:\n    return requests.get(symbol).text\n"
+    new = rewritten(tmp_path, service(body, head)).decode()
+    call = next(line for line in new.splitlines() if line.startswith("@redis_cached("))
+    assert re.findall(r"maxsize=[^,)]*", call) == ([size] if size else [])
+
+
+@pytest.mark.parametrize("size", ["0", "-1", "1", "settings.SIZE", "OTHER"])
+def test_a_bound_that_may_be_none_here_is_left_to_a_person(tmp_path: Path, size: str) -> None:
+    body = f"OTHER = read()\n@lru_cache(maxsize={size})\ndef f(symbol: str) -> str:\n    return requests.get(symbol).text\n"
+    report = adopt(tmp_path, service(body))
+    assert "maxsize" in {risk.code for each in report.findings for risk in each.risks}
+    assert report.changes == ()
+
+
+def test_names_of_other_scopes_are_no_doubt(tmp_path: Path) -> None:
+    body = """
+BASE = "https://prices.example"
+
+@lru_cache
+def sector(symbol: str) -> str:
+    return requests.get(BASE + symbol, params={"id": str(max(1, 2))}).text
+
+class Page:
+    @staticmethod
+    @lru_cache
+    def title(symbol: str) -> str:
+        return requests.get(symbol).text
+
+def show(sector, lru_cache, str=None, max=0):
+    BASE, title = sector("INFY"), lru_cache
+    return BASE, title
+"""
+    assert [each.name for each in adopt(tmp_path, service(body)).sure()] == ["sector"]
+    body = body.replace("lru_cache, str=None", "str=None").replace("= sector(\"INFY\"), lru_cache", "= 1, 2")
+    assert [each.name for each in adopt(tmp_path, service(body)).sure()] == ["sector", "Page.title"]
+    for rebound in ("BASE = 1", "global BASE", "global sector\n    sector = 1"):
+        other = f"{body}\ndef change():\n    {rebound}\n" if "global" in rebound else f"{body}\n{rebound}\n"
+        assert "sector" not in {each.name for each in adopt(tmp_path, service(other)).sure()}
+
+
 def test_a_file_before_and_after(tmp_path: Path) -> None:
     """The golden pair: what is sure is replaced, with its comments and tabs; a second run changes nothing."""
     after = (HERE / "after.py").read_bytes()
