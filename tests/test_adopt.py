@@ -235,7 +235,7 @@ def show(sector, lru_cache, str=None, max=0):
     return BASE, title
 """
     assert [each.name for each in adopt(tmp_path, service(body)).sure()] == ["sector"]
-    body = body.replace("lru_cache, str=None", "str=None").replace("= sector(\"INFY\"), lru_cache", "= 1, 2")
+    body = body.replace("lru_cache, str=None", "str=None").replace('= sector("INFY"), lru_cache', "= 1, 2")
     assert [each.name for each in adopt(tmp_path, service(body)).sure()] == ["sector", "Page.title"]
     for rebound in ("BASE = 1", "global BASE", "global sector\n    sector = 1"):
         other = f"{body}\ndef change():\n    {rebound}\n" if "global" in rebound else f"{body}\n{rebound}\n"
