@@ -15,9 +15,11 @@ from ._adopt_words import (
     DESTROYING,
     HOLDERS,
     LIFETIMES,
+    LIKE_A_CACHE,
     LRU,
     MAY_STAND_ABOVE,
     METHODS,
+    NO_CACHE,
     OTHERS,
 )
 
@@ -144,7 +146,7 @@ def _decorated(
         )
     named, lifetime = _other(source, project, name, called, meant)
     if named is None:
-        return None
+        return _called_a_cache(source, project, function, decorator, name=name, lifetime=lifetime)
     kind = named
     risks = [*extra, *project.judge(source, function, function.name)]
     options = {}
@@ -169,6 +171,38 @@ def _decorated(
         becomes=becomes,
         risks=tuple(risks),
         base="likely",
+    )
+
+
+def _called_a_cache(
+    source: Source,
+    project: Project,
+    function: Function,
+    decorator: ast.expr,
+    *,
+    name: ast.expr,
+    lifetime: Lifetime | None,
+) -> Finding | None:
+    """A decorator of which nothing but its name is known, as ``@cached_for(minutes=5)``."""
+    path = dotted(name) or ""
+    last = path.rpartition(".")[2]
+    meant = project.meaning(source, name) or ""
+    if not LIKE_A_CACHE.search(last) or NO_CACHE.search(last) or meant.startswith("redis_memo."):
+        return None
+    lifetime = lifetime or project.lifetime
+    _, becomes = proposal(source, function, lifetime)
+    return Finding(
+        source=source,
+        line=decorator.lineno,
+        last=_last(function, decorator),
+        kind="decorator named a cache",
+        name=source.qualified(function),
+        holder=f"@{path}",
+        base="look",
+        becomes=becomes,
+        risks=(
+            Risk("options", f"what @{path} keeps, where and for how long, is to be seen where it is defined", "look"),
+        ),
     )
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from ._adopt_finding import Finding, Project, no_expiry, proposal
 from ._adopt_judge import Risk
-from ._adopt_patterns import LIKE_A_CACHE, from_outside, is_dict
+from ._adopt_patterns import from_outside, is_dict
 from ._adopt_source import Source, dotted
+from ._adopt_words import LIKE_A_CACHE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,13 +31,20 @@ def find_named(source: Source, project: Project, others: Iterable[Finding]) -> I
     seen: set[str] = set()
     written, _ = proposal(source, None, project.lifetime)
     for node in source.nodes:
-        if isinstance(node, ast.ClassDef) and LIKE_A_CACHE.search(node.name) and _keeps(node):
+        if not isinstance(node, ast.ClassDef):
+            continue
+        ordered = _in_order(node)
+        named = bool(LIKE_A_CACHE.search(node.name)) and _keeps(node)
+        if named or (ordered is not None and ordered not in reported):
+            if ordered is not None:
+                reported.add(ordered)
             yield Finding(
                 source=source,
                 line=node.lineno,
                 last=node.lineno,
-                kind="class named a cache",
+                kind="class named a cache" if ordered is None else "OrderedDict LRU",
                 name=source.qualified(node),
+                holder=None if ordered is None else f"self.{ordered}",
                 base="look",
                 becomes=f"@redis_cached({written}) on the functions that fill it",
                 risks=(Risk("body", "a cache of its own making: see what it keeps, and for how long", "look"),),
@@ -74,6 +82,17 @@ def find_named(source: Source, project: Project, others: Iterable[Finding]) -> I
                 becomes=f"@redis_cached({written}) on the function that fills it",
                 risks=risks,
             )
+
+
+def _in_order(node: ast.ClassDef) -> str | None:
+    """The attribute from which a class drops its oldest entries, and which it sorts by use: that of an LRU."""
+    asked: dict[str, set[str]] = {}
+    for each in ast.walk(node):
+        if isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute):
+            path = dotted(each.func.value) or ""
+            if path.startswith("self.") and path.count(".") == 1:
+                asked.setdefault(path.removeprefix("self."), set()).add(each.func.attr)
+    return next((name for name, methods in asked.items() if {"move_to_end", "popitem"} <= methods), None)
 
 
 def _keeps(node: ast.ClassDef) -> bool:

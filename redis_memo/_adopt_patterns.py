@@ -12,7 +12,7 @@ import ast
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ._adopt_age import enclosed, lifetime_in
 from ._adopt_body import is_method
@@ -20,13 +20,13 @@ from ._adopt_finding import Finding, Lifetime, Project, no_expiry, proposal
 from ._adopt_judge import Confidence, Risk
 from ._adopt_options import maker
 from ._adopt_source import Function, Source, dotted, text_of
+from ._adopt_words import LIKE_A_CACHE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["LIKE_A_CACHE", "decorator_around", "find_patterns", "from_outside", "is_dict"]
+__all__ = ["decorates", "decorator_around", "find_patterns", "from_outside", "is_dict"]
 
-LIKE_A_CACHE: Final = re.compile(r"(?i)cache|memo(?:$|_|iz|is)|(?:^|_)lru(?:_|$)|memoized")
 _SETTINGS = re.compile(r"(?i)config|settings|options|params|kwargs|environ|headers|context|metadata|state$")
 _MISSES = frozenset({"KeyError", "LookupError", "Exception", "IndexError", "AttributeError", "BaseException"})
 _DICTS = frozenset({"dict", "OrderedDict", "defaultdict", "WeakValueDictionary"})
@@ -129,7 +129,7 @@ def _method(
         holder.values.append(node.args[1])
     elif method.attr == "move_to_end":
         holder.ordered = True
-    elif method.attr == "set" and len(node.args) > 1:
+    elif method.attr in ("set", "put", "add", "store", "insert") and len(node.args) > 1:
         holder.stored.setdefault(key, node)
         holder.values.append(node.args[1])
 
@@ -248,9 +248,7 @@ def _finding(
         lifetime = project.lifetime
         risks.append(no_expiry(lifetime))
     if shown is not None:
-        risks.append(
-            Risk("shared-reference", f"replaces @{shown} above each function that it decorates, one by one", "likely")
-        )
+        risks.append(Risk("shared-reference", decorates(project, shown), "likely"))
     else:
         risks += project.judge(source, function)
     if kind != "single value":
@@ -270,8 +268,21 @@ def _finding(
         becomes=becomes,
         risks=tuple(risks),
         base=base,
+        decorator=shown,
         also=(function.lineno, *(each for each in holder[1:] if each)),
     )
+
+
+def decorates(project: Project, name: str) -> str:
+    """Say what stands below a decorator of the code base."""
+    below = [
+        f"{source.qualified(node)} ({source.shown}:{node.lineno})"
+        for source in project.sources
+        for node in source.functions
+        for each in node.decorator_list
+        if (dotted(each.func if isinstance(each, ast.Call) else each) or "").rpartition(".")[2] == name
+    ]
+    return f"replaces @{name} above each function that it decorates, one by one: {', '.join(below) or 'none here'}"
 
 
 def _computed(function: Function, value: ast.expr) -> bool:

@@ -86,6 +86,7 @@ class Source:
         global_names: The same of the module's own scope: a local variable of some function is none of its names.
         kept: Lines that a comment ``# redis-memo: keep`` stands on.
         nodes: All nodes of the tree, outer ones first.
+        functions: All functions, outer ones first.
         bound: Statements that give a name or attribute a value, by its dotted name: ``self.cache``.
         tops: Functions and classes at the top of the file, by name.
         changed: Dotted names of what some statement or method changes in place.
@@ -106,6 +107,7 @@ class Source:
     global_names: dict[str, int] = field(repr=False)
     kept: frozenset[int] = field(repr=False)
     nodes: tuple[ast.AST, ...] = field(repr=False)
+    functions: tuple[Function, ...] = field(repr=False)
     bound: dict[str, list[ast.Assign | ast.AnnAssign]] = field(repr=False)
     tops: dict[str, Function | ast.ClassDef] = field(repr=False)
     changed: frozenset[str] = field(repr=False)
@@ -235,8 +237,13 @@ def read(path: Path, shown: str, module: str) -> Source | str:
     except (RecursionError, MemoryError):
         return "it is nested too deeply"
     starts = [found.start() for found in _LINE.finditer(text)] or [0]
-    nodes = tuple(ast.walk(tree))
-    parents = {child: node for node in nodes for child in ast.iter_child_nodes(node)}
+    parents: dict[ast.AST, ast.AST] = {}
+    waiting: list[ast.AST] = [tree]
+    for node in waiting:  # it grows meanwhile
+        children = [*ast.iter_child_nodes(node)]
+        parents.update(dict.fromkeys(children, node))
+        waiting += children
+    nodes = tuple(waiting)
     imported, assigned = _bindings(nodes, module, is_package=path.name == "__init__.py")
     definitions = [
         node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
@@ -257,6 +264,7 @@ def read(path: Path, shown: str, module: str) -> Source | str:
         global_names=_global_names(tree, nodes),
         kept=_kept(text),
         nodes=nodes,
+        functions=tuple(node for node in nodes if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))),
         bound=_bound(nodes),
         tops={node.name: node for node in definitions},
         changed=_changed(nodes),

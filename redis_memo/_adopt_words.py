@@ -29,6 +29,7 @@ __all__ = [
     "HEAVY",
     "HOLDERS",
     "LIFETIMES",
+    "LIKE_A_CACHE",
     "LOGGERS",
     "LOOSE",
     "LRU",
@@ -39,6 +40,7 @@ __all__ = [
     "MAY_STAND_ABOVE",
     "METHODS",
     "NETWORK",
+    "NO_CACHE",
     "OTHERS",
     "PLAIN_MAKERS",
     "PLAIN_NAME",
@@ -81,6 +83,14 @@ OTHERS: Final[dict[str, str]] = {
     "numba.core.caching": "numba",
     "cached_property.cached_property_with_ttl": "cached_property_with_ttl",
     "sklearn.utils.Memory.cache": "joblib.Memory.cache",
+    **{f"{module}.{name}": f"{module}.{name}" for module in ("asyncache", "cachetools_async")
+       for name in ("cached", "cachedmethod")},
+    "aiocache.cached_stampede": "aiocache.cached_stampede",
+    "aiocache.multi_cached": "aiocache.multi_cached",
+    "fastapi_cache.decorator.cache": "fastapi_cache.cache",
+    "boltons.cacheutils.cached": "boltons.cached",
+    "boltons.cacheutils.cachedmethod": "boltons.cachedmethod",
+    "theine.Memoize": "theine.Memoize",
 }  # fmt: skip
 
 # What stays where it is, with the reason.
@@ -121,6 +131,14 @@ HOLDERS: Final[dict[str, tuple[str, str | None]]] = {
     "requests_cache.CachedSession": ("requests_cache", "expire_after"),
     "requests_cache.install_cache": ("requests_cache", "expire_after"),
     "flask_caching.Cache": ("flask_caching", None),
+    "boltons.cacheutils.LRU": ("boltons.LRU", None),
+    "boltons.cacheutils.LRI": ("boltons.LRI", None),
+    "cacheout.Cache": ("cacheout.Cache", "ttl"),
+    "cacheout.LRUCache": ("cacheout.LRUCache", "ttl"),
+    "percache.Cache": ("percache.Cache", None),
+    "theine.Cache": ("theine.Cache", None),
+    "werkzeug.contrib.cache.SimpleCache": ("werkzeug.SimpleCache", "default_timeout"),
+    "cachelib.simple.SimpleCache": ("cachelib.SimpleCache", "default_timeout"),
     "aiocache.SimpleMemoryCache": ("aiocache.SimpleMemoryCache", "ttl"),
     "cachelib.SimpleCache": ("cachelib.SimpleCache", "default_timeout"),
     "cachelib.FileSystemCache": ("cachelib.FileSystemCache", "default_timeout"),
@@ -132,6 +150,8 @@ METHODS: Final[dict[str, dict[str, str | None]]] = {
     "diskcache.Cache": {"memoize": "expire"},
     "diskcache.FanoutCache": {"memoize": "expire"},
     "flask_caching": {"cached": "timeout", "memoize": "timeout"},
+    "cacheout.Cache": {"memoize": "ttl"},
+    "cacheout.LRUCache": {"memoize": "ttl"},
 }
 
 LIFETIMES = (
@@ -168,6 +188,11 @@ HEAVY = frozenset([
     "pandas", "polars", "numpy", "scipy", "sklearn", "statsmodels", "torch", "tensorflow", "xgboost", "lightgbm",
     "talib", "pandas_ta", "ta",
 ])  # fmt: skip
+# What a name that has it is likely to be; and what decorates and has it, and keeps nothing.
+LIKE_A_CACHE = re.compile(r"(?i)cache|memo(?:$|_|iz|is)|(?:^|_)lru(?:_|$)|memoized")
+NO_CACHE = re.compile(
+    r"(?i)no_?cache|never_cache|cache_control|clear|invalidat|evict|flush|redis_cached|cache_page|_key$"
+)
 SLOW_WORD = re.compile(
     r"(?i)(?:^|_)(?:fetch|download|requests?|query|scrape|crawl|api|http|https|sleep|predict|train|fit|backtest|simulate|"
     r"optimi[sz]e|historical|history|historic|quotes?|ohlcv?|ltp|candles?|instruments|"
