@@ -351,7 +351,6 @@ def _found(
         "time-dependent",
         "account",
         "generator",
-        "async",
         "mutable-result",
     }
     outer = decorator_around(source, function) if half is None else None

@@ -28,6 +28,18 @@ if TYPE_CHECKING:
 
 __all__ = ["candidates", "find_library", "holders"]
 
+# These await what they keep.
+_AWAITING = (
+    "asyncache",
+    "cachetools_async",
+    "alru_cache",
+    "aiocache",
+    "fastapi_cache",
+    "cachier",
+    "cachebox",
+    "theine",
+)
+
 
 def holders(project: Project) -> dict[str, tuple[str, str | None]]:
     """`HOLDERS`, with the code base's own classes that derive from one of them."""
@@ -149,6 +161,8 @@ def _decorated(
         return _called_a_cache(source, project, function, decorator, name=name, lifetime=lifetime)
     kind = named
     risks = [*extra, *project.judge(source, function, function.name)]
+    if kind.startswith(_AWAITING):
+        risks = [risk for risk in risks if risk.code != "async"]
     options = {}
     if called is not None:
         ignored = next((k.value for k in called.keywords if k.arg == "ignore"), None)

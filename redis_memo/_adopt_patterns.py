@@ -46,16 +46,17 @@ class _Holder:
 
 def find_patterns(source: Source, project: Project) -> Iterator[Finding]:
     """Every dict, attribute or global of a file that is used as a cache."""
-    reported: set[str] = set()
+    reported: set[tuple[str, str]] = set()
     for node in source.nodes:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             for name, holder in _holders(source, node).items():
                 found = _asked_and_filled(source, project, node, name, holder)
                 if found is not None:
-                    reported |= {name, name.rpartition(".")[2]}
+                    reported.add((source.owner(node) if name.startswith(("self.", "cls.")) else "", name))
                     yield found
             for found in _single_values(source, project, node, reported):
-                reported.add((found.holder or "").partition(" ")[0].rpartition(".")[2])
+                name = (found.holder or "").partition(" ")[0]
+                reported.add((source.owner(node) if name.startswith(("self.", "cls.")) else "", name))
                 yield found
 
 
@@ -254,7 +255,7 @@ def _finding(
     if kind != "single value":
         risks.append(Risk("body", "the asking and the storing go, and the computation stays", "likely"))
     _, becomes = proposal(source, function, lifetime)
-    risks = [risk for risk in risks if risk.code not in ("state", "cheap", "global", "singleton")]
+    risks = [risk for risk in risks if risk.code not in ("state", "cheap", "global", "singleton", "async")]
     if is_method(source, function) and shown is None:
         risks = [Risk(r.code, r.text, "likely") if r.code == "method-identity" else r for r in risks]
     held = holder[0] if holder[1] is None else f"{holder[0]} (line {holder[1]})"
@@ -390,7 +391,9 @@ def _place(source: Source, function: Function, name: str) -> tuple[str, int | No
 # ------------------------------------------------------------------------------------------------------ single values
 
 
-def _single_values(source: Source, project: Project, function: Function, reported: set[str]) -> Iterator[Finding]:
+def _single_values(
+    source: Source, project: Project, function: Function, reported: set[tuple[str, str]]
+) -> Iterator[Finding]:
     """``if _table is None: _table = load()`` on a global or attribute, and the same with ``hasattr``."""
     nodes = list(enclosed(function))
     outer = {name for node in nodes if isinstance(node, ast.Global) for name in node.names}
@@ -408,7 +411,8 @@ def _single_values(source: Source, project: Project, function: Function, reporte
     seen: set[str] = set()
     for node in nodes:
         for path in _asked_whether_set(node):
-            if path not in stored or path in seen or path in reported:
+            inside = source.owner(function) if path.startswith(("self.", "cls.")) else ""
+            if path not in stored or path in seen or (inside, path) in reported:
                 continue
             like = bool(LIKE_A_CACHE.search(path.rpartition(".")[2]))
             lifetime = lifetime_in(source, function)

@@ -146,6 +146,11 @@ class Source:
         """The function in whose body a node stands."""
         return next((n for n in self.ancestors(node) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))), None)
 
+    def owner(self, node: ast.AST) -> str:
+        """Name of the class around a node, with those around it; empty at the top of a file."""
+        found = next((each for each in self.ancestors(node) if isinstance(each, ast.ClassDef)), None)
+        return "" if found is None else self.qualified(found)
+
     def qualified(self, node: ast.AST) -> str:
         """Name of a function or class with those around it: ``Client.fetch``."""
         named = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
