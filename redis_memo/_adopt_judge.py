@@ -237,6 +237,12 @@ def _callers(uses: Uses) -> list[Risk]:
         )
     if uses.compared:
         risks.append(Risk("shared-reference", f"a caller asks for the very object with `is` ({uses.compared})", "look"))
+    if uses.counted:
+        text = (
+            f"a test counts calls ({uses.counted}) and nothing empties the cache before: entries outlive the tests' "
+            "process, so their second run counts other numbers. Call cache_clear() in a fixture"
+        )
+        risks.append(Risk("tests", text, "likely"))
     for name, place in sorted(uses.api.items()):
         if name in ("cache_info", "cache_clear"):
             risks.append(

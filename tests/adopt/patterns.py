@@ -11,8 +11,8 @@ from pathlib import Path
 from urllib.request import urlretrieve
 
 import pandas as pd
-from caching import cached_for, no_cache
 from cachetools import LRUCache, TTLCache
+from caching import cached_for, no_cache
 from joblib import Memory
 
 MAX_AGE = 120
