@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from ._adopt_source import MUTATORS, Source, dotted
+from ._adopt_source import MUTATORS, Function, Source, dotted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -99,12 +100,7 @@ def _look_at_call(source: Source, call: ast.Call, uses: Uses) -> None:
     above = source.parents[call]
     place = f"{source.shown}:{call.lineno}"
     if _is_test(source) and uses.counted is None and (test := source.function_of(call)) is not None:
-        counts = any(
-            (isinstance(each, ast.Attribute) and each.attr in _COUNTS)
-            or (isinstance(each, ast.Name) and each.id in _COUNTS)
-            for each in ast.walk(test)
-        )
-        uses.counted = place if counts else None
+        uses.counted = place if _counts(test) else None
     if _changes(source, call):
         uses.changed = uses.changed or place
     if isinstance(above, ast.Compare) and any(isinstance(op, (ast.Is, ast.IsNot)) for op in above.ops):
@@ -114,15 +110,34 @@ def _look_at_call(source: Source, call: ast.Call, uses: Uses) -> None:
     if isinstance(above, ast.Assign) and len(above.targets) == 1 and isinstance(above.targets[0], ast.Name):
         name = above.targets[0].id
         scope = source.function_of(call) or source.tree
-        for node in ast.walk(scope):
-            if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load):
-                if node.lineno >= call.lineno and _changes(source, node):
-                    uses.changed = uses.changed or f"{source.shown}:{node.lineno}"
-                other = source.parents[node]
-                if isinstance(other, ast.Compare) and isinstance(other.ops[0], (ast.Is, ast.IsNot)):
-                    others = [each for each in (other.left, *other.comparators) if each is not node]
-                    if not all(isinstance(each, ast.Constant) for each in others):
-                        uses.compared = uses.compared or f"{source.shown}:{node.lineno}"
+        for node in _loads(scope).get(name, ()):
+            if node.lineno >= call.lineno and _changes(source, node):
+                uses.changed = uses.changed or f"{source.shown}:{node.lineno}"
+            other = source.parents[node]
+            if isinstance(other, ast.Compare) and isinstance(other.ops[0], (ast.Is, ast.IsNot)):
+                others = [each for each in (other.left, *other.comparators) if each is not node]
+                if not all(isinstance(each, ast.Constant) for each in others):
+                    uses.compared = uses.compared or f"{source.shown}:{node.lineno}"
+
+
+@lru_cache(maxsize=256)  # a scope is asked for once per call in it
+def _loads(scope: ast.AST) -> dict[str, list[ast.Name]]:
+    found: dict[str, list[ast.Name]] = {}
+    for node in ast.walk(scope):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            found.setdefault(node.id, []).append(node)
+    return found
+
+
+@lru_cache(maxsize=256)
+def _counts(test: Function) -> bool:
+    """Whether a test looks at how often something was called, or expects that it fails."""
+    nodes = ast.walk(test)
+    return any(
+        (isinstance(each, ast.Attribute) and each.attr in _COUNTS)
+        or (isinstance(each, ast.Name) and each.id in _COUNTS)
+        for each in nodes
+    )
 
 
 def _changes(source: Source, node: ast.expr) -> bool:
