@@ -124,10 +124,9 @@ class CacheDict(MutableMapping[K, V]):
                 f"CacheDict.of({handle._memo.shown}): it takes a function (no method) that has parameters, "  # noqa: SLF001
                 "all of which can be given by position"
             )
-        if handle._memo.shards != 1:  # noqa: SLF001
-            raise ConfigurationError(
-                f"CacheDict.of({handle._memo.shown}): each of its shards has an order of its own, a mapping has one"  # noqa: SLF001
-            )
+        memo = handle._memo  # noqa: SLF001
+        if memo.shards != 1:
+            raise ConfigurationError(f"CacheDict.of({memo.shown}): its shards have orders of their own, a mapping has one")
         mapping: CacheDict[Any, Any] = cls.__new__(cls)
         mapping._made = function
         mapping._show(handle)
