@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from redis_memo import Cache, CacheDict, CacheManager, _cli, configure, connect, redis_cached
+from redis_memo import MISSING, Cache, CacheDict, CacheManager, _cli, configure, connect, redis_cached
 from redis_memo._bulk import Pipeline
 from redis_memo._cluster import slot_of
 from redis_memo._default import default_cache
@@ -363,3 +363,27 @@ def test_the_doctor_looks_at_each_master(cache):
     found = list(examined(cache, {}))
     assert sum(finding.check == "scripts" for finding in found) == 3
     assert {finding.severity.name for finding in found if finding.check in ("scripts", "tracking", "clock")} == {"OK"}
+
+
+# ---------------------------------------------------------------------------------------------------- slots that move
+
+
+def test_p3_p7_lists_that_went_ahead_of_their_entries(cache, cluster_site, namespace):
+    """While a function's bounds are on the other side of a move, an invalidation holds, and no list is begun anew there."""
+    function = redis_cached(namespace=namespace, ttl=60, cache=cache, maxsize=5, name="f")(lambda x, y=0: [x, y])
+    for x in range(5):
+        function(x)
+    slot = slot_of(function.cache_key(0).encode())
+    target = next(each for each in cluster_site.masters() if each != cluster_site.owner(slot))
+    source = cluster_site.begin_move(slot, target)
+    try:
+        assert cluster_site.move_keys(slot, source, target, lambda key: key.endswith((b":uses", b":sizes"))) == 2
+        assert function.invalidate(x=1) == 1
+        assert function.peek(1) is MISSING
+        assert function(2) == [2, 0]
+        assert function(7) == [7, 0], "P5"
+    finally:
+        cluster_site.end_move(slot, source, target)
+    for x in range(10, 30):
+        until(lambda x=x: (function(x), function.peek(x))[1] == [x, 0])
+    assert function.cache_info().currsize <= 5
