@@ -118,16 +118,13 @@ class CacheDict(MutableMapping[K, V]):
             TypeError: It is not decorated.
         """
         handle = handle_of(function)
-        kinds = {each.kind for each in signature(handle._memo.function).parameters.values()}  # noqa: SLF001
+        memo = handle._memo  # noqa: SLF001
+        kinds = {each.kind for each in signature(memo.function).parameters.values()}
         if handle._bound or not kinds or not kinds <= {Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD}:  # noqa: SLF001
-            raise ConfigurationError(
-                f"CacheDict.of({handle._memo.shown}): it takes a function (no method) that has parameters, "  # noqa: SLF001
-                "all of which can be given by position"
-            )
-        if handle._memo.shards != 1:  # noqa: SLF001
-            raise ConfigurationError(
-                f"CacheDict.of({handle._memo.shown}): each of its shards has an order of its own, a mapping has one"  # noqa: SLF001
-            )
+            said = "it takes a function (no method) that has parameters, all of which can be given by position"
+            raise ConfigurationError(f"CacheDict.of({memo.shown}): {said}")
+        if memo.shards != 1:
+            raise ConfigurationError(f"CacheDict.of({memo.shown}): each of its shards has an order of its own")
         mapping: CacheDict[Any, Any] = cls.__new__(cls)
         mapping._made = function
         mapping._show(handle)

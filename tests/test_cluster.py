@@ -18,6 +18,7 @@ from redis_memo.errors import StoreError, StoreUnavailable
 
 from .conftest import SECRET, free_port, until, valkey
 from .sites import ClusterSite, raw, start_cluster
+from .test_near import Source, keep
 from .traffic import Traffic
 
 
@@ -345,6 +346,24 @@ def test_p3_p5_a_killed_master_under_load(frail_site, namespace):
         frail_site.servers[master].process.wait()
 
     failing_over(frail_site, namespace, fail, wait=1)
+
+
+def test_p3_near_hits_after_a_failover(frail_site, namespace):
+    """What the new master changes is heard of, once it is known; until then nothing is served from memory."""
+    cache = opened(frail_site)
+    source = Source(cache, namespace)
+    keep(source.fetch, 1)
+    slot = slot_of(source.fetch.cache_key(1).encode())
+    victim = frail_site.owner(slot)
+    os.kill(frail_site.servers[victim].process.pid, signal.SIGKILL)
+    frail_site.servers[victim].process.wait()
+    until(lambda: not source.fetch.explain(1).near)
+    assert cache.backend.tracker.until == 0
+    until(lambda: frail_site.owner(slot) != victim, 30)
+    until(lambda: (source.fetch(1), source.fetch.explain(1).near)[1], 30)
+    with frail_site.node(frail_site.owner(slot)) as node:
+        assert raw(node, "UNLINK", source.fetch.cache_key(1)) == 1
+    until(lambda: not source.fetch.explain(1).near)
 
 
 def test_waiters_are_woken_when_the_node_dies_that_they_listen_to(frail_site, namespace):

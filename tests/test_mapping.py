@@ -491,7 +491,7 @@ def test_what_every_dict_needs_is_said_at_once(cache: Cache, namespace: str) -> 
     for options in ({"stale": 5}, {"key": len}, {"tags": "x"}):
         with pytest.raises(ConfigurationError, match="it is for functions"):
             CacheDict(namespace, ttl=1, cache=cache, **options)
-    with pytest.raises(ConfigurationError, match="else nothing removes an entry"):
+    with pytest.raises(ConfigurationError, match="every entry needs an expiry"):
         CacheDict(namespace, cache=cache)["a"] = 1
     with pytest.raises(ConfigurationError):
         CacheDict("", ttl=1)

@@ -14,6 +14,7 @@ from redis_memo.errors import StoreUnavailable
 
 from .conftest import SECRET, free_port, start_server, until, valkey
 from .sites import SERVICE, SentinelSite, raw, start_sentinels
+from .test_near import Source, keep
 from .traffic import Traffic
 
 _opened: list[Cache] = []
@@ -101,6 +102,11 @@ def test_replicas_are_read_where_that_is_asked_for(sentinel_site, namespace):
     assert calls == [1]
 
 
+def _listened_to(node) -> bool:
+    """Whether some client hears of changes there."""
+    return any("B" in each["flags"] for each in node.client_list())
+
+
 def test_a_demoted_master_is_left_at_its_first_refusal(frail_site, namespace):
     """READONLY: connections that were open lead to the new master, and the operation is done there (P3, P5)."""
     function, calls = memo(frail_site.url, namespace)
@@ -119,6 +125,8 @@ def test_a_demoted_master_is_left_at_its_first_refusal(frail_site, namespace):
 
         function(1)
         runner.run(call(1))
+        near = Source(cache, namespace).fetch
+        keep(near, 1)
         old = frail_site.master()
         new = next(port for port in frail_site.servers if port != old)
         # By hand, before any sentinel: the connections stay open, unlike after a failover of theirs.
@@ -143,6 +151,9 @@ def test_a_demoted_master_is_left_at_its_first_refusal(frail_site, namespace):
         assert twin_calls == [1, 2]
         with frail_site.node(new) as node:
             assert raw(node, "EXISTS", function.cache_key(1), twin.cache_key(2)) == 2
+            until(lambda: (near(1), near.explain(1).near)[1] and _listened_to(node), 30)
+            raw(node, "UNLINK", near.cache_key(1))
+            until(lambda: not near.explain(1).near)
     assert cache.backend.state == "closed"
 
 

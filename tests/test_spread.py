@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import json
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
-from redis_memo import Cache, CacheDict, CacheManager, connect, redis_cached
+from redis_memo import MISSING, Cache, CacheDict, CacheManager, _cli, configure, connect, redis_cached
 from redis_memo._bulk import Pipeline
 from redis_memo._cluster import slot_of
+from redis_memo._default import default_cache
+from redis_memo._doctor import examined
+from redis_memo._listing import asking, functions
 from redis_memo._near import near_of
 from redis_memo._tracking import _stem
 from redis_memo.errors import ConfigurationError
@@ -289,3 +294,96 @@ def test_mappings_and_managers_work_on_a_cluster(cache, namespace):
     assert manager.get("stock_data", symbol="INFY") == 5
     assert manager.get_stats()["types"]["stock_data"]["hits"] == 1
     assert near_of(mapping._memo.prefix) == []
+
+
+# ---------------------------------------------------------------------------------------------------- the command line
+
+
+@pytest.fixture
+def service(cluster_site, namespace, tmp_path, monkeypatch):
+    """A module with a function of four shards and twelve entries; the environment names the cluster."""
+    name = f"spread_{namespace.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(
+        "from redis_memo import redis_cached\n"
+        f"@redis_cached(namespace={namespace!r}, ttl=600, shards=4)\n"
+        "def fetch(x: int, y: int = 0):\n    return [x, y]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("REDIS_MEMO_URL", cluster_site.url)
+    monkeypatch.setenv("REDIS_MEMO_SECRET", SECRET)
+    module = importlib.import_module(name)
+    configure()
+    module.fetch.map(range(12))
+    yield name, module.fetch
+    default_cache().close()
+
+
+def told(capsys, *words) -> dict:
+    _cli.main([*words, "--json"])
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_function_of_a_cluster_is_shown_whole(service, capsys):
+    name, fetch = service
+    info = told(capsys, "info", f"{name}:fetch")
+    assert (info["entries"], info["being_computed"]) == (12, 0)
+    listed, cursor = [], ""
+    while True:
+        page = told(capsys, "ls", f"{name}:fetch", "--limit", "5", *(["--cursor", cursor] if cursor else []))
+        assert len(page["entries"]) <= 5
+        listed += [row["key"] for row in page["entries"]]
+        cursor = page["cursor"]
+        if not cursor:
+            break
+    assert sorted(listed) == sorted(fetch.cache_key(x) for x in range(12))
+    assert told(capsys, "get", f"{name}:fetch", "3")["value"] == [3, 0]
+    assert told(capsys, "invalidate", f"{name}:fetch", "x=3", "-y")["removed"] == 1
+    assert told(capsys, "invalidate", f"{name}:fetch", "x=4", "y=0", "-y")["removed"] == 1
+    assert told(capsys, "clear", f"{name}:fetch", "-y")["removed"] == 10
+    assert fetch.cache_info().currsize == 0
+
+
+def test_what_lies_on_all_nodes_says_how_to_ask(service, namespace, capsys):
+    assert _cli.main(["ls", namespace]) != 0
+    assert "is a cluster" in capsys.readouterr().err
+
+
+def test_shards_are_listed_as_one_function(valkey_server, namespace):
+    cache = connect(valkey_server.url, secret=SECRET)
+    function = redis_cached(namespace=namespace, ttl=60, cache=cache, shards=12, name="f")(lambda x: x)
+    function.map(range(50))
+    with asking(cache) as client:
+        (row,) = functions(client, namespace)
+    assert (row.name, row.entries, row.prefixes) == ("f", 50, function.__redis_memo__._memo.prefixes)
+    cache.close()
+
+
+def test_the_doctor_looks_at_each_master(cache):
+    found = list(examined(cache, {}))
+    assert sum(finding.check == "scripts" for finding in found) == 3
+    assert {finding.severity.name for finding in found if finding.check in ("scripts", "tracking", "clock")} == {"OK"}
+
+
+# ---------------------------------------------------------------------------------------------------- slots that move
+
+
+def test_p3_p7_lists_that_went_ahead_of_their_entries(cache, cluster_site, namespace):
+    """While a function's bounds are on the other side of a move, an invalidation holds, and no list is begun anew there."""
+    function = redis_cached(namespace=namespace, ttl=60, cache=cache, maxsize=5, name="f")(lambda x, y=0: [x, y])
+    for x in range(5):
+        function(x)
+    slot = slot_of(function.cache_key(0).encode())
+    target = next(each for each in cluster_site.masters() if each != cluster_site.owner(slot))
+    source = cluster_site.begin_move(slot, target)
+    try:
+        assert cluster_site.move_keys(slot, source, target, lambda key: key.endswith((b":uses", b":sizes"))) == 2
+        assert function.invalidate(x=1) == 1
+        assert function.peek(1) is MISSING
+        assert function(2) == [2, 0]
+        assert function(7) == [7, 0], "P5"
+    finally:
+        cluster_site.end_move(slot, source, target)
+    for x in range(10, 30):
+        until(lambda x=x: (function(x), function.peek(x))[1] == [x, 0])
+    assert function.cache_info().currsize <= 5
