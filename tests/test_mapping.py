@@ -54,7 +54,7 @@ def d(cache: Cache, namespace: str) -> CacheDict:
 
 def left_behind(server: Server, namespace: str) -> list[bytes]:
     with server.client() as client:
-        return [key for key in client.scan_iter(f"memo:{{{namespace}*", count=1000) if not key.endswith(b":functions")]
+        return [key for key in client.scan_iter(f"memo:{{{namespace}*", count=1000) if not key.endswith((b":functions", b":stats"))]
 
 
 # ------------------------------------------------------------------------------------------------- CPython's own tests
