@@ -286,7 +286,7 @@ def _say_undone(args: argparse.Namespace, report: Report, target: Target, manife
 
 
 def _infer(args: argparse.Namespace, target: Target, rules: Rules) -> Exit:
-    proposal, source = infer(args.source, target, rules, kind=args.kind, trust=args.trust)
+    proposal, source = infer(args.source, target, rules, kind=args.kind, trust=args.trust, check=args.check)
     code = Exit.OK if proposal.level in ("sure", "likely") else Exit.ATTENTION
     if args.output is not None:
         _write(Path(args.output).expanduser(), proposal.text, force=args.force)

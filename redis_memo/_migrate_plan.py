@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ._migrate_items import Item, Mark
     from ._migrate_rules import Rules
 
-__all__ = ["Outcome", "Ready", "difference", "prepare", "same", "tag_of"]
+__all__ = ["Outcome", "Ready", "difference", "frames_differ", "prepare", "same", "tag_of"]
 
 _ROWS: Final = ("rows", "row_count", "num_rows", "n_rows", "nrows")
 
@@ -154,7 +154,7 @@ def _why_not(call: Invocation, value: object, created: float) -> tuple[str, str]
     return "failed", "is too large to be stored"
 
 
-def difference(ready: Ready) -> str:
+def difference(ready: Ready, target: Target) -> str:
     """What is different about the value that the function itself returns now; empty if nothing is.
 
     It runs the function, which may ask whatever it asks.
@@ -163,7 +163,7 @@ def difference(ready: Ready) -> str:
         now = ready.call.compute()
         value = asyncio.run(_awaited(now)) if inspect.isawaitable(now) else now
     except Exception as error:  # noqa: BLE001 - the user's function
-        return f"the function raised {type(error).__name__}"
+        return f"the function raised {type(error).__name__}{target.hint}"
     try:
         if same(ready.value, value):
             return ""
@@ -172,7 +172,7 @@ def difference(ready: Ready) -> str:
     if type(ready.value) is not type(value):
         return f"the function returned a {type(value).__name__}, and this is a {type(ready.value).__name__}"
     if type(value).__module__.partition(".")[0] == "pandas":
-        return _frames_differ(ready.value, value)
+        return frames_differ(ready.value, value)
     return f"both are of type {type(value).__name__}, and differ"
 
 
@@ -180,8 +180,8 @@ async def _awaited(value: Any) -> Any:
     return await value
 
 
-def _frames_differ(ours: Any, theirs: Any) -> str:
-    """The first of the things in which frames differ that a mapping can put right."""
+def frames_differ(ours: Any, theirs: Any, *, values: bool = True) -> str:
+    """The first of the things in which frames differ that a mapping can put right; without values: empty if nothing."""
     if hasattr(ours, "columns"):
         one, other = ([f"{name} {dtype}" for name, dtype in frame.dtypes.items()] for frame in (ours, theirs))
         if one != other:
@@ -194,6 +194,8 @@ def _frames_differ(ours: Any, theirs: Any) -> str:
         ]
         if shown[0] != shown[1]:
             return f"the function's index is a {shown[1]}, this one a {shown[0]}"
+    if not values:
+        return ""
     if len(ours) != len(theirs):
         return f"the function returned {len(theirs)} rows, and these are {len(ours)}"
     return "types and rows are alike, and some values (or attrs) differ"
