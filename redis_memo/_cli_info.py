@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import argparse
 
     from ._cache import Cache
-from ._cli_target import Target
+    from ._cli_target import Target
 
 __all__ = ["NAME", "SUMMARY", "add_arguments", "run"]
 
