@@ -281,7 +281,7 @@ def _prefix(node: ast.Dict | ast.Call) -> str:
 
 
 def settings_by_name(text: str) -> list[str]:
-    """Settings of a cache that are variables or class attributes, such as ``CACHE_TYPE``, read by whoever knows them."""
+    """Settings of a cache that are variables or class attributes, such as ``CACHE_TYPE``."""
     found = []
     for node in ast.walk(_parsed(text.removeprefix("\ufeff"))):
         if isinstance(node, (ast.Module, ast.ClassDef)):

@@ -214,7 +214,7 @@ def _pattern(names: Sequence[str], target: Target) -> str | None:
     files = [name.rpartition("/")[2] for name in names]
     endings = {file[len(stem_of(file)) :] for file in files}
     stems = [stem_of(file) for file in files]
-    if not stems or len(endings) != 1 or all(_HASH.fullmatch(stem) for stem in stems):
+    if not stems or all(_HASH.fullmatch(stem) for stem in stems):
         return None
     rows = [stem.split("_") for stem in stems]
     shapes = Counter(tuple(map(_class_of, row)) for row in rows)
@@ -234,7 +234,8 @@ def _pattern(names: Sequence[str], target: Target) -> str | None:
             parts.append(f"{{{name}:{'|'.join(sorted(_tokens(rows, what)))}}}")
         else:
             parts.append(f"{{{name}{'' if what == 'rest' else ':' + what}}}")
-    return "_".join(parts) + next(iter(endings))
+    ending = next(iter(endings)) if len(endings) == 1 else f"{{ending:{'|'.join(sorted(endings))}}}"
+    return "_".join(parts) + ending
 
 
 def _tokens(rows: Sequence[Sequence[str]], what: str) -> set[str]:

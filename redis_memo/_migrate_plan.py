@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import types
+import typing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +17,7 @@ from ._envelope import TAG
 from ._keys import encode
 from ._large import Large
 from ._migrate_fields import Unfit
+from ._migrate_frames import to_frame
 from ._migrate_items import open_item
 from ._migrate_sources import created_in
 from ._policy import resolve
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from ._migrate_items import Item, Mark
     from ._migrate_rules import Rules
 
-__all__ = ["Outcome", "Ready", "difference", "frames_differ", "prepare", "same", "tag_of"]
+__all__ = ["Outcome", "Ready", "as_returned", "difference", "frames_differ", "prepare", "same", "tag_of"]
 
 _ROWS: Final = ("rows", "row_count", "num_rows", "n_rows", "nrows")
 
@@ -101,7 +104,9 @@ def prepare(item: Item, target: Target, rules: Rules, now: float, *, trust: bool
             return Outcome(item.name, "skipped", "the mapping leaves it")
         created = created_in(fields, rules) if item.created is None else item.created
         created = min(now if created is None else created, now)
-        value = opened.value
+        value = (
+            opened.value if rules.reader is not None else as_returned(opened.value, target.annotations.get("return"))
+        )
         place = call.locate()
         sealed = call.seal(place, ops.Computed(value, 0.0), created)
     except Unfit as error:
@@ -121,6 +126,40 @@ def prepare(item: Item, target: Target, rules: Rules, now: float, *, trust: bool
         why = f"is stale for {since}: {which} so, of a result that is {_age(now - created)} old"
         return Outcome(item.name, "stale", why, call.entry, len(sealed.envelope), created)
     return Ready(item, call, value, opened.mark, sealed, created, until, fresh_until)
+
+
+def as_returned(value: Any, annotation: Any) -> Any:
+    """A value as the function says that it returns it; records become a frame.
+
+    Raises:
+        Unfit: It is something else: all of a document, say, of which the function returned a part.
+    """
+    kinds = [typing.get_origin(each) or each for each in _choices(annotation)]
+    if not kinds or not all(isinstance(kind, type) for kind in kinds):
+        return value
+    try:
+        fits = isinstance(value, tuple(kinds)) or (float in kinds and type(value) is int)
+    except TypeError:  # a TypedDict, or a protocol: not to be told from the value
+        return value
+    if fits:
+        return value
+    if [kind.__name__ for kind in kinds if kind is not type(None)] == ["DataFrame"] and isinstance(value, list):
+        return to_frame(value)
+    said = " or ".join(kind.__name__ for kind in kinds)
+    raise Unfit(
+        f"holds a {type(value).__name__}, and the function says that it returns a {said}: value= says where in it the "
+        "result stands, reader= makes it of the file; else correct the annotation"
+    )
+
+
+def _choices(annotation: Any) -> tuple[Any, ...]:
+    if annotation in (None, Any, object):
+        return ()
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _choices(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return tuple(each for choice in typing.get_args(annotation) for each in (_choices(choice) or (Any,)))
+    return (annotation,)
 
 
 def _age(seconds: float) -> str:

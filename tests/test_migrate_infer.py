@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from datetime import date
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 
 from redis_memo._migrate_fields import format_of
 from redis_memo._migrate_plan import same
+from redis_memo.migrate import migrate_mapping
 
 from .test_migrate import Service, command, service  # noqa: F401 - a fixture
 
@@ -166,3 +168,82 @@ def test_frames_that_were_empty_and_texts_of_digits(service: Service, capsys: py
     for name, frame in {**frames, "B": pd.DataFrame()}.items():
         assert same(module.fetch(name), frame), name
     assert module.runs == []
+
+
+# ------------------------------------------------------------------------------------------------- what is returned
+
+
+@pytest.mark.parametrize(
+    ("annotation", "document", "state"),
+    [
+        ("pd.DataFrame", [{"a": 1}], "migrated"),
+        ("Optional[pd.DataFrame]", [{"a": 1}], "migrated"),
+        ("pd.DataFrame", {"at": 5, "data": [{"a": 1}]}, "failed"),
+        ("list[dict[str, Any]]", [{"a": 1}], "migrated"),
+        ("list[dict[str, Any]]", {"at": 5, "data": []}, "failed"),
+        ("tuple[int, ...]", [1, 2], "failed"),
+        ("float", 5, "migrated"),
+        ("float", "5", "failed"),
+        ("float | None", None, "migrated"),
+        ("Literal[5]", 5, "migrated"),
+        ("Row", {"a": 1}, "migrated"),
+        ("T", {"a": 1}, "migrated"),
+        ("Any", {"a": 1}, "migrated"),
+    ],
+)
+def test_a_document_is_not_taken_for_what_the_function_returns(
+    service: Service,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+    annotation: str,
+    document: object,
+    state: str,
+) -> None:
+    """P2: all of a document of which the function returned a part, or a list for a frame, is no result of it."""
+    module = service.write(f"""
+    import pandas as pd
+    from typing import TypedDict, TypeVar
+    T = TypeVar("T")
+    class Row(TypedDict):
+        a: int
+    @cached()
+    def fetch(symbol: str) -> {annotation}:
+        runs.append(symbol)
+    """)
+    service.file("INFY.json", document)
+    args = ("cache", service.f(), "--pattern", "{symbol}.json")
+    answer = command(capsys, *args, "--apply", code=0 if state == "migrated" else 1)
+    assert answer["counts"] == {state: 1}
+    if state == "failed":
+        assert "the function says that it returns a" in answer["items"][0]["why"]
+    else:
+        assert same(module.fetch("INFY"), pd.DataFrame(document) if "Frame" in annotation else document)
+        assert module.runs == []
+
+
+def test_what_a_dict_held_beside_the_value_is_not_stored(service: Service) -> None:  # noqa: F811
+    module = service.write("@cached()\ndef fetch(symbol: str) -> dict:\n    runs.append(symbol)\n")
+    held = {"INFY": ({"a": 1}, {"from": 5})}
+    assert [each.why[:13] for each in migrate_mapping(held, into=module.fetch, key=lambda key: key).failed] == [
+        "holds a tuple"
+    ]
+    assert migrate_mapping(held, into=module.fetch, key=lambda key: key, value=lambda held: held[0]).failed == []
+    assert module.fetch("INFY") == {"a": 1}
+
+
+def test_models_with_several_endings_are_one_pattern(service: Service, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+    module = service.write("@cached()\ndef fetch(symbol: str, model_type: str) -> dict:\n    runs.append(symbol)\n")
+    for name in ("M&M_rf.pkl", "BAJAJ-AUTO_lr.joblib", "NIFTY 50_rf.pkl"):
+        service.file(name, pickle.dumps({"name": name}))
+    command(capsys, "cache", service.f(), "--infer", "-o", "map.toml")
+    assert command(capsys, "cache", "--map", "map.toml", "--trust", "--apply")["counts"] == {"migrated": 3}
+    assert module.fetch("BAJAJ-AUTO", "lr") == {"name": "BAJAJ-AUTO_lr.joblib"}
+    assert module.fetch("NIFTY 50", "rf") == {"name": "NIFTY 50_rf.pkl"}
+    assert module.runs == []
+
+
+def test_a_second_rollback_says_that_it_is_done(service: Service, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+    service.write("@cached()\ndef fetch(symbol: str) -> list:\n    runs.append(symbol)\n")
+    service.file("INFY.json", [1])
+    command(capsys, "cache", service.f(), "--pattern", "{symbol}.json", "--apply")
+    command(capsys, "rollback", "cache", service.f())
+    assert "or it was rolled back already" in command(capsys, "rollback", "cache", service.f(), code=3)
