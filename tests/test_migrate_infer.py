@@ -247,3 +247,17 @@ def test_a_second_rollback_says_that_it_is_done(service: Service, capsys: pytest
     command(capsys, "cache", service.f(), "--pattern", "{symbol}.json", "--apply")
     command(capsys, "rollback", "cache", service.f())
     assert "or it was rolled back already" in command(capsys, "rollback", "cache", service.f(), code=3)
+
+
+def test_metadata_is_known_by_what_it_says(service: Service, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+    """However it is called; and a document that describes nothing is a result like others."""
+    module = service.write("@cached()\ndef fetch(symbol: str) -> Any:\n    runs.append(symbol)\n")
+    service.file("ab.csv", b",close\n0,1.5\n")
+    service.file("cd.json", {"x": {"symbol": "none"}})
+    service.file("what_is_where.json", {"ab": {"symbol": "INFY"}, "cd": {"symbol": "TCS"}})
+    answer = command(capsys, "cache", service.f(), "--infer", "-o", "map.toml")
+    assert (answer["items"], answer["with_a_call"]) == (2, 2)
+    command(capsys, "cache", "--map", "map.toml", "--apply")
+    assert module.fetch("TCS") == {"x": {"symbol": "none"}}
+    assert module.fetch("INFY")["close"].tolist() == [1.5]
+    assert module.runs == []
