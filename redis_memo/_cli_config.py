@@ -16,7 +16,7 @@ from ._cache import Cache
 from ._config import Settings, redacted
 from ._console import Exit, confirmed, note, say, say_json, shown, usage
 from ._dotenv import assignments, with_value
-from ._edits import with_cache_section, with_dependency, with_requirement
+from ._edits import settings_by_name, with_cache_section, with_dependency, with_requirement
 from ._findings import Severity
 from ._masking import difference
 from ._rewrite import Change, applied, backups, rolled_back
@@ -40,7 +40,7 @@ _EXAMPLES = """examples:
   redis-memo config rollback                                                 byte for byte as before
 
 Changed are .env (REDIS_MEMO_URL, REDIS_MEMO_SECRET), requirements.txt, pyproject.toml, and the cache sections (dicts
-under a key or name such as "cache") of a Python settings module. No secret is shown.
+under a key or name such as "cache", or with names such as "cache_ttl") of a Python settings module. No secret is shown.
 """
 
 
@@ -227,8 +227,13 @@ def _edited_settings(
 ) -> str:
     changed, sections, left = with_cache_section(text, entries, args.environment)
     notes += [f"{name}: {each}" for each in left]
-    if not sections:
-        notes.append(f"{name}: it has no cache section (a dict under a name or key such as 'cache')")
+    named = settings_by_name(text)
+    notes += [f"{name}: {each} is read by name, perhaps by another library: set it by hand" for each in named]
+    if not sections and not named:
+        notes.append(
+            f"{name}: it has no cache section (a dict under a name or key such as 'cache', or one with names such as "
+            "'cache_ttl')"
+        )
     return changed
 
 

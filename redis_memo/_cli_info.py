@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from . import _entries as entries
 from ._cli_target import add_server, cache_of, find_function, read_environment
 from ._console import Exit, duration_text, say, say_json, shown, size_text
 from ._listing import Total, asking, entry_rows, namespaces, software, total
@@ -50,6 +51,8 @@ def _said(name: str, value: Any) -> str:
         return "yes" if value else "no"
     if name.startswith("bytes") or name.endswith("memory"):
         return size_text(value) if value else "no limit" if name == "maxmemory" else "0 B"
+    if name == "seconds_saved":
+        return duration_text(value) if value else "0s"
     if name.endswith("_in"):
         return duration_text(value)
     return f"{value:,}" if isinstance(value, int) else shown(str(value))
@@ -90,6 +93,7 @@ def _function(target: Target) -> dict[str, Any]:
             firsts += [row.ttl for row in entry_rows(client, prefix, limit=1)[0]]
             last = client.zrevrange(f"{prefix}index", 0, 0)
             lasts += [client.pttl(prefix + each.decode()) / 1000 for each in last]
+    info = memo.info(*cache.run(entries.usage(memo.prefixes, cache.touches.telling)))
     parameters = target.handle.cache_parameters()
     return {
         "function": memo.shown,
@@ -105,4 +109,16 @@ def _function(target: Target) -> dict[str, Any]:
         "being_computed": sum(each.computing for each in totals),
         "first_expires_in": min(firsts, default=None),
         "last_expires_in": max((each for each in lasts if each > 0), default=None),
+        # Of all processes in the last 30 days, as far as they told Redis.
+        "hits": info.hits,
+        "misses": info.misses,
+        "stale_hits": info.stale_hits,
+        "near_hits": info.near_hits,
+        "refreshes": info.refreshes,
+        "errors": info.errors,
+        "refused": info.refused,
+        "unreadable": info.unreadable,
+        "seconds_saved": info.seconds_saved,
+        "bytes_stored": info.bytes_stored,
+        "bytes_saved": info.bytes_saved,
     }

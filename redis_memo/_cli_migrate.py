@@ -37,7 +37,7 @@ _SHOWN: Final = 20
 _EVERY: Final = 2.0
 
 _EXAMPLES = """examples:
-  redis-memo migrate cache/ service:get_history --infer -o map.toml    propose a mapping, to be edited
+  redis-memo migrate cache/ service:get_history --infer -o map.toml    propose a mapping, to be looked at
   redis-memo migrate cache/ --map map.toml                             say what would be done
   redis-memo migrate cache/ --map map.toml --apply                     do it; once more goes on where it was cut off
   redis-memo migrate cache/ --map map.toml --cleanup                   move what was verified to cache.migrated/
@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=_some,
         default=0,
-        help="run the function itself for N items, and compare: asks its source",
+        help="run the function itself for N items, and compare (with --infer: learn from them); asks its source",
     )
     start.add_argument("--archive", metavar="DIR", help="for --cleanup; default: SOURCE.migrated beside the source")
     start.add_argument("-o", "--output", metavar="FILE", help="for --infer: where to write the mapping")
@@ -286,7 +286,7 @@ def _say_undone(args: argparse.Namespace, report: Report, target: Target, manife
 
 
 def _infer(args: argparse.Namespace, target: Target, rules: Rules) -> Exit:
-    proposal, source = infer(args.source, target, rules, kind=args.kind, trust=args.trust)
+    proposal, source = infer(args.source, target, rules, kind=args.kind, trust=args.trust, check=args.check)
     code = Exit.OK if proposal.level in ("sure", "likely") else Exit.ATTENTION
     if args.output is not None:
         _write(Path(args.output).expanduser(), proposal.text, force=args.force)

@@ -198,7 +198,12 @@ def unreachable(error: Exception, address: str, where: str) -> Finding:
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, redis.exceptions.NoPermissionError):
         said, remedy = "the user may not even PING", "give the user its rights, as with ACL SETUSER name +@all ~memo:*"
-    elif isinstance(error, redis.AuthenticationError) or "NOAUTH" in text or "WRONGPASS" in text:
+    elif "NOAUTH" in text or "Authentication required" in text:
+        said, remedy = (
+            "the server asks for credentials, and the URL has none",
+            "write them into the URL: redis://user:password@host:6379/0",
+        )
+    elif isinstance(error, redis.AuthenticationError) or "WRONGPASS" in text:
         said, remedy = (
             "the credentials are refused",
             "write the right ones into the URL: redis://user:password@host:6379/0",

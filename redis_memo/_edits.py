@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import io
+import itertools
 import re
 import tokenize
 import tomllib
@@ -19,10 +20,11 @@ from .errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["with_cache_section", "with_dependency", "with_requirement"]
+__all__ = ["settings_by_name", "with_cache_section", "with_dependency", "with_requirement"]
 
 _SECTION = re.compile(r"(.*_)?(cache|caching)(_(config|configuration|settings|options))?", re.IGNORECASE)
-_KIND = ("backend", "type", "cache_backend", "cache_type", "engine", "provider")
+_KIND = ("backend", "type", "engine", "provider", "cache_backend", "cache_type", "cache_engine", "cache_provider")
+_FLAT = re.compile(r"cache_(backend|type|engine|provider|ttl|timeout|default_timeout|enabled)", re.IGNORECASE)
 _TOML = re.compile(
     r'"""(?:\\.|[^\\])*?"""|\'\'\'.*?\'\'\'|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'|\#[^\n]*|\r?\n|[^\S\n]+|[\[\]{},=]|[^\s\[\]{},=#"\']+',
     re.DOTALL,
@@ -200,27 +202,53 @@ def _by_hand(requirement: str) -> ConfigurationError:
 
 
 class _Section(NamedTuple):
+    """Settings of a cache: a dict, literal or by ``dict(...)``.
+
+    Attributes:
+        path: Names and keys that lead to it.
+        node: It.
+        prefix: Of its names, where they stand among others: ``cache_`` in ``{"debug": True, "cache_ttl": 300}``.
+    """
+
     path: tuple[str, ...]
-    node: ast.Dict
+    node: ast.Dict | ast.Call
+    prefix: str = ""
+
+
+def _items(node: ast.Dict | ast.Call) -> list[tuple[object, ast.expr | ast.keyword | None, ast.expr]]:
+    """Name, place and value of what a dict says; the name is None where it is computed or unpacked."""
+    if isinstance(node, ast.Call):
+        return [(each.arg, each, each.value) for each in node.keywords]
+    pairs = zip(node.keys, node.values, strict=True)
+    return [(key.value if isinstance(key, ast.Constant) else None, key, value) for key, value in pairs]
+
+
+def _is_dict(node: ast.AST) -> bool:
+    """A dict whose items stand there: a literal, or ``dict(a=1)``."""
+    made = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict"
+    return isinstance(node, ast.Dict) or (made and not node.args)  # type: ignore[attr-defined]
 
 
 def _sections(tree: ast.Module, environments: Sequence[str]) -> list[_Section]:
-    """Dict literals that are a cache's section, by the name or key that they stand under; the outermost ones.
+    """Dicts that are settings of a cache, by the name or key that they stand under (the outermost), or by their own.
 
     ``_cache = {}`` and ``self.cache = {}`` are caches, no settings of one: a name counts outside of functions only, and
     for a dict that says something.
     """
     found: list[_Section] = []
 
-    def look(node: ast.AST, path: tuple[str, ...], *, keyed: bool, inside: bool) -> None:
-        if isinstance(node, ast.Dict):
+    def look(node: Any, path: tuple[str, ...], *, keyed: bool, inside: bool) -> None:
+        if _is_dict(node):
+            meant = (keyed or not inside) and (not environments or {*environments} & {*path})
             if path and _SECTION.fullmatch(path[-1]) and _is_settings(node, empty=keyed and not inside):
-                if (keyed or not inside) and (not environments or {*environments} & {*path}):
+                if meant:
                     found.append(_Section(path, node))
                 return
-            for key, value in zip(node.keys, node.values, strict=True):
-                name = key.value if isinstance(key, ast.Constant) and isinstance(key.value, str) else ""
-                look(value, (*path, name), keyed=True, inside=inside)
+            prefix = _prefix(node)
+            if prefix and meant and not inside:
+                found.append(_Section(path, node, prefix))
+            for name, _, value in _items(node):
+                look(value, (*path, name if isinstance(name, str) else ""), keyed=True, inside=inside)
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
             name = target.id if isinstance(target, ast.Name) and target.id[0] != "_" else ""
@@ -233,22 +261,45 @@ def _sections(tree: ast.Module, environments: Sequence[str]) -> list[_Section]:
             named = isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
             within = inside or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
             for child in ast.iter_child_nodes(node):
-                look(child, (*path, node.name) if named else path, keyed=False, inside=within)  # type: ignore[attr-defined]
+                look(child, (*path, node.name) if named else path, keyed=False, inside=within)
 
     look(tree, (), keyed=False, inside=False)
     return found
 
 
-def _is_settings(node: ast.Dict, *, empty: bool) -> bool:
-    named = [isinstance(key, ast.Constant) and isinstance(key.value, str) for key in node.keys if key is not None]
-    return all(named) if named else empty and not node.values
+def _is_settings(node: ast.Dict | ast.Call, *, empty: bool) -> bool:
+    named = [isinstance(name, str) for name, place, _ in _items(node) if place is not None]
+    return all(named) if named else empty and not _items(node)
 
 
-def _wanted(node: ast.Dict, entries: Mapping[str, object]) -> dict[str, object]:
+def _prefix(node: ast.Dict | ast.Call) -> str:
+    """What settings of a cache begin with that stand in a dict among others; empty if there are none."""
+    names = [name for name, _, _ in _items(node) if isinstance(name, str)]
+    if any(_SECTION.fullmatch(name) for name in names):
+        return ""  # it has a section for them
+    return next((name[:6] for name in names if _FLAT.fullmatch(name)), "")
+
+
+def settings_by_name(text: str) -> list[str]:
+    """Settings of a cache that are variables or class attributes, such as ``CACHE_TYPE``."""
+    found = []
+    for node in ast.walk(_parsed(text.removeprefix("\ufeff"))):
+        if isinstance(node, (ast.Module, ast.ClassDef)):
+            for each in node.body:
+                target = each.targets[0] if isinstance(each, ast.Assign) else getattr(each, "target", None)
+                if isinstance(target, ast.Name) and target.id.lower() in _KIND[4:]:
+                    found.append(f"{node.name}.{target.id}" if isinstance(node, ast.ClassDef) else target.id)
+    return found
+
+
+def _wanted(section: _Section, entries: Mapping[str, object]) -> dict[str, object]:
     """The entries by the names that this section has for them."""
-    names = [key.value for key in node.keys if isinstance(key, ast.Constant)]
-    kind = next((name for name in names if isinstance(name, str) and name.lower() in _KIND), "backend")
-    return {kind if name == "backend" else name: value for name, value in entries.items()}
+    names = [name for name, _, _ in _items(section.node) if isinstance(name, str)]
+    prefix = section.prefix
+    kinds = _KIND[4:] if prefix else _KIND
+    kind = next((name for name in names if name.lower() in kinds), f"{prefix}backend")
+    wanted = {kind if name == "backend" else prefix + name: value for name, value in entries.items()}
+    return {name.upper(): value for name, value in wanted.items()} if prefix.isupper() else wanted
 
 
 def with_cache_section(
@@ -276,17 +327,14 @@ def with_cache_section(
         # Anew for each: positions move.
         section = _sections(_parsed(changed), environments)[number]
         name = ".".join(part for part in section.path if part)
-        for key, value in _wanted(section.node, entries).items():
+        for key, value in _wanted(section, entries).items():
             section = _sections(_parsed(changed), environments)[number]
-            standing = [
-                v
-                for k, v in zip(section.node.keys, section.node.values, strict=True)
-                if isinstance(k, ast.Constant) and k.value == key
-            ]
-            first = next((each for each in section.node.keys if each is not None), None)
+            items = _items(section.node)
+            standing = [v for name, _, v in items if name == key]
+            first = next((place for _, place, _ in items if place is not None), None)
             quote = changed[_span(changed, first)[0]] if first is not None else '"'
             if not standing:
-                changed = _with_item(changed, section.node, f"{_literal(key, quote)}: {_literal(value, quote)}")
+                changed = _with_item(changed, section.node, _item(section.node, key, value, quote))
             elif not isinstance(standing[-1], ast.Constant):
                 left.append(f"{name}.{key} is computed: set it to {value!r} by hand")
             elif (type(standing[-1].value), standing[-1].value) != (type(value), value):
@@ -309,14 +357,20 @@ def _without(body: str, entries: Mapping[str, object], environments: Sequence[st
     """All that a module says but for these entries of its cache sections."""
     tree = _parsed(body)
     for section in _sections(tree, environments):
-        names = {*_wanted(section.node, entries)}
-        kept = [
-            (key, value)
-            for key, value in zip(section.node.keys, section.node.values, strict=True)
-            if not (isinstance(key, ast.Constant) and key.value in names and isinstance(value, ast.Constant))
-        ]
-        section.node.keys, section.node.values = [key for key, _ in kept], [value for _, value in kept]
+        names = {*_wanted(section, entries)}
+        kept = [not (name in names and isinstance(value, ast.Constant)) for name, _, value in _items(section.node)]
+        if isinstance(section.node, ast.Call):
+            section.node.keywords = [*itertools.compress(section.node.keywords, kept)]
+        else:
+            section.node.keys = [*itertools.compress(section.node.keys, kept)]
+            section.node.values = [*itertools.compress(section.node.values, kept)]
     return ast.dump(tree)
+
+
+def _item(node: ast.Dict | ast.Call, key: str, value: object, quote: str) -> str:
+    if isinstance(node, ast.Call):
+        return f"{key}={_literal(value, chr(34))}"
+    return f"{_literal(key, quote)}: {_literal(value, quote)}"
 
 
 def _literal(value: object, quote: str) -> str:
@@ -342,9 +396,11 @@ def _span(body: str, node: Any) -> tuple[int, int]:
     return _offset(body, node.lineno, node.col_offset), _offset(body, node.end_lineno, node.end_col_offset)
 
 
-def _with_item(body: str, node: ast.Dict, item: str) -> str:
+def _with_item(body: str, node: ast.Dict | ast.Call, item: str) -> str:
     opens, closes = _span(body, node)
     closes -= 1
+    if isinstance(node, ast.Call):
+        opens = body.index("(", _span(body, node.func)[1])
     starts = _starts(body)
     ends, last = opens + 1, "{"
     for token in tokenize.generate_tokens(io.StringIO(body, newline="").readline):
@@ -353,11 +409,12 @@ def _with_item(body: str, node: ast.Dict, item: str) -> str:
             break
         if at > opens and token.type not in (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE):
             ends, last = starts[token.end[0] - 1] + token.end[1], token.string
-    if not node.values and "\n" in body[ends:closes]:
+    items = _items(node)
+    if not items and "\n" in body[ends:closes]:
         line = body.rfind("\n", 0, closes) + 1
         return f"{body[:line]}{_indent(body, closes)}    {item},{_newline(body)}{body[line:]}"
-    if not node.values:
+    if not items:
         return f"{body[:ends]}{item}{body[ends:]}"
-    first: Any = node.keys[-1] or node.values[-1]
+    first = items[-1][1] or items[-1][2]
     indent = _indent(body, _span(body, first)[0])
     return _inserted(body, item, ends=ends, comma=last == ",", closes=closes, indent=indent)

@@ -48,6 +48,7 @@ class Target:
             raise ConfigurationError(msg) from None
         self.shown = shown
         self.memo = memo = handle._memo  # noqa: SLF001 - what stands for a function in this package
+        self.hint = ""
         self._bound = handle._bound  # noqa: SLF001
         names = [name for name in memo.callkey.binder.names if name.isidentifier()]
         # An unbound method: its object takes no part in keys, so any will do; or it does, and must be known.
@@ -57,6 +58,8 @@ class Target:
                     f"{shown}: its object is part of its keys: name a method of an object, as in module:client.fetch"
                 )
             self._bound = (None,)
+            # What is said where the function is run and raises: it may have missed its object.
+            self.hint = " (a method without its object; module:object.method has the same keys, and can be run)"
         signature = inspect.signature(memo.function)
         given = list(signature.parameters.values())[len(self._bound) :]
         self.parameters = {each.name: each for each in given if each.kind not in _VARIADIC}

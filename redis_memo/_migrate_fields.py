@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ._clock import zone
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
 __all__ = [
     "Pattern",
@@ -30,6 +30,7 @@ __all__ = [
     "checked_template",
     "convert",
     "filled",
+    "format_of",
     "has_type",
     "is_text_of_fields",
     "moment_of",
@@ -41,6 +42,11 @@ _EMPTY: Final = inspect.Parameter.empty
 _NONE_TEXTS: Final = frozenset({"", "none", "null"})
 _BOOLS: Final = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
 _DIGITS_ONLY: Final = re.compile(r"\d{8}", re.ASCII)
+_FORMATS: Final = tuple(
+    day + time
+    for day in ("%d-%m-%Y", "%d/%m/%Y", "%d.%m.%Y", "%d-%b-%Y", "%d %b %Y")
+    for time in ("", " %H:%M", " %H:%M:%S")
+)
 _MILLISECONDS: Final = 1e11  # seconds of the year 5138: a larger number counts milliseconds
 _BY_NAME: Final[Mapping[str, type]] = {
     "str": str, "int": int, "float": float, "bool": bool, "date": date, "datetime": datetime,
@@ -128,8 +134,11 @@ def checked_template(template: str) -> None:
         ValueError: It is not, and why.
     """
     for _, name, spec, _ in string.Formatter().parse(template):
-        if name is not None and (not name or spec not in ("", "upper", "lower", "strip", *_BY_NAME)):
-            raise ValueError(f"{{{name}:{spec}}} is unknown: there are upper, lower, strip, {', '.join(_BY_NAME)}")
+        if name is None or (name and spec and spec.startswith("%")):
+            continue
+        if not name or spec not in ("", "upper", "lower", "strip", *_BY_NAME):
+            known = ", ".join(("upper", "lower", "strip", *_BY_NAME))
+            raise ValueError(f"{{{name}:{spec}}} is unknown: there are {known}, and formats of dates such as %d-%m-%Y")
 
 
 def is_text_of_fields(template: object) -> bool:
@@ -141,7 +150,8 @@ def filled(template: str, fields: Mapping[str, object]) -> object:
     """``"{symbol}"`` is the field as it is; with more around it, text.
 
     ``{symbol:upper}``, ``:lower`` and ``:strip`` change a text; ``{day:date}``, ``:datetime``, ``:int``, ``:float``,
-    ``:bool`` and ``:str`` say a type where the function's annotations do not.
+    ``:bool`` and ``:str`` say a type where the function's annotations do not. ``{day:%d-%m-%Y}`` is a date that is
+    written so, as by ``strftime``; a datetime, if the format has a time of day.
 
     Raises:
         Unfit: A field is not known, or is no such thing.
@@ -157,6 +167,8 @@ def filled(template: str, fields: Mapping[str, object]) -> object:
         value = fields[name]
         if spec in ("upper", "lower", "strip"):
             value = getattr(str(value), spec)()
+        elif spec and spec.startswith("%"):
+            value = _by_format(value, spec)
         elif spec:
             value = convert(value, _BY_NAME[spec])
         parts.append(value)
@@ -228,8 +240,40 @@ def other_than_text(value: object, annotation: Any, default: object) -> str | No
 
 
 def has_type(template: object) -> bool:
-    """Whether a template says a type, as ``"{day:date}"`` does."""
-    return isinstance(template, str) and re.search(rf"\{{\w+:({'|'.join(_BY_NAME)})\}}", template) is not None
+    """Whether a template says a type, as ``"{day:date}"`` and ``"{day:%d-%m-%Y}"`` do."""
+    return isinstance(template, str) and re.search(rf"\{{\w+:({'|'.join(_BY_NAME)}|%.*)\}}", template) is not None
+
+
+def format_of(texts: Collection[object], others: Collection[object] = ()) -> str | None:
+    """The format in which all of some texts are dates, day before month, where they are not as in ISO 8601; else None.
+
+    Americans write the month first. So such a format counts only where a day says that it is no month: in these texts,
+    or in others of the same origin.
+    """
+    if not texts:
+        return None
+    for form in _FORMATS:
+        days = [_day(text, form) for text in texts]
+        if None in days:
+            continue
+        if "%m" not in form or any((_day(text, form) or 0) > 12 for text in (*texts, *others)):
+            return form
+    return None
+
+
+def _day(text: object, form: str) -> int | None:
+    try:
+        return datetime.strptime(text.strip(), form).day if isinstance(text, str) else None  # noqa: DTZ007 - as naive as the text
+    except ValueError:
+        return None
+
+
+def _by_format(value: object, form: str) -> object:
+    try:
+        found = datetime.strptime(str(value).strip(), form)  # noqa: DTZ007 - naive unless the format has a zone
+    except ValueError as error:
+        raise Unfit(f"is no date as in {form}") from error
+    return found if re.search("%[HIMSfpXcT]", form) else found.date()
 
 
 def _to_one_of(value: object, choices: tuple[Any, ...]) -> object:

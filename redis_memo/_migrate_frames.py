@@ -26,6 +26,7 @@ __all__ = ["FrameRules", "date_like", "read_csv", "read_feather", "read_parquet"
 _DATE_LIKE: Final = re.compile(r"(.*[_ ])?(date|datetime|timestamp|time|expiry|dt)([_ ]?(at|on))?|.*_at", re.IGNORECASE)
 _ISO: Final = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?)?(Z|[+-]\d\d:?\d\d)?", re.ASCII)
 _ZONED: Final = re.compile(r"(?:(pytz|dateutil|offset):)?(.+)")
+_TEXTS: Final = frozenset({"str", "object", "string"})
 _OFFSET: Final = re.compile(r"([+-])(\d\d):?(\d\d)")
 
 
@@ -62,6 +63,8 @@ def read_csv(data: bytes, rules: FrameRules) -> Any:
     """
     import pandas as pd  # noqa: PLC0415
 
+    if data.strip(b"\r\n") in (b"", b'""') and data.endswith((b"\n", b"\r")):
+        return pd.DataFrame()  # what to_csv writes of a frame without columns and rows
     header = _checked_lines(data, rules)
     index = rules.index
     unnamed = header[0].strip() == ""
@@ -80,7 +83,9 @@ def read_csv(data: bytes, rules: FrameRules) -> Any:
         lacking = [each for each in known if isinstance(each, str) and each not in header]
         if lacking:
             raise Unfit(f"has no column {lacking[0]!r} that could be the index")
-    text = {name: "str" for name in header if name in (rules.dates or ()) and index != name}
+    # "007" has to be read as a text to become one.
+    texts = {name for name, dtype in rules.dtypes.items() if dtype in _TEXTS} | set(rules.dates or ())
+    text = {name: "str" for name in header if name in texts and index != name}
     # The default of pandas before 3.1 is off by one unit in the last place now and then; since then this setting warns.
     exact = {} if _version(pd) >= (3, 1) else {"float_precision": "round_trip"}
     column = [index] if isinstance(index, str) else index
@@ -151,7 +156,8 @@ def _in_zone(dates: Any, where: tzinfo) -> Any:
 def _as_index(index: Any, where: tzinfo | None, rules: FrameRules) -> Any:
     import pandas as pd  # noqa: PLC0415
 
-    if len(index) and pd.api.types.is_integer_dtype(index) and index.equals(pd.RangeIndex(len(index))):
+    counted = pd.api.types.is_integer_dtype(index) and index.equals(pd.RangeIndex(len(index)))
+    if counted or (len(index) == 0 and index.name is None):
         return pd.RangeIndex(len(index), name=index.name)  # what to_csv wrote of a frame that had no index of its own
     said = rules.dates is not None and index.name in rules.dates
     column = index.to_series(index=range(len(index)))

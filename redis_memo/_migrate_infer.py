@@ -1,4 +1,4 @@
-"""A proposal of a mapping: from the function's signature, metadata, file names and a look at the first file.
+"""A proposal of a mapping: from the function's signature and source, metadata, file names and a look at the first file.
 
 It says how sure each part is, and why. What is sure follows from equal names; what is likely from names that mean the
 same; the rest is a guess, and is to be looked at before it is used.
@@ -12,22 +12,23 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from ._migrate_fields import Pattern, Unfit, other_than_text
+from ._migrate_csv import LEVELS, Guess, guess_frame
+from ._migrate_fields import Pattern, Unfit, format_of, other_than_text
 from ._migrate_frames import date_like
 from ._migrate_items import stem_of
 from ._migrate_sources import created_in, find
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from ._migrate_calls import Target
+    from ._migrate_frames import FrameRules
     from ._migrate_items import Item
     from ._migrate_rules import Rules
     from ._migrate_sources import Source
 
 __all__ = ["Guess", "Proposal", "infer"]
 
-LEVELS: Final = ("sure", "likely", "guess", "unknown")
 _SAME: Final = (
     {"symbol", "tradingsymbol", "trading_symbol", "ticker", "instrument", "scrip", "stock", "name"},
     {"exchange", "exch", "market", "segment"},
@@ -45,23 +46,6 @@ _INTERVAL: Final = re.compile(
 _EXCHANGES: Final = frozenset("NSE BSE NFO BFO MCX CDS BCD NYSE NASDAQ".split())  # noqa: SIM905 - as they are read
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d|(19|20)\d{6}")
 _HASH: Final = re.compile(r"[0-9a-f]{16,64}", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class Guess:
-    """One part of the proposal.
-
-    Attributes:
-        what: A parameter, or a setting.
-        how: What it is taken from.
-        level: One of `LEVELS`.
-        why: In words.
-    """
-
-    what: str
-    how: str
-    level: str
-    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +79,9 @@ class Proposal:
         return max(levels, key=LEVELS.index, default="unknown")
 
 
-def infer(source: str, target: Target, rules: Rules, *, kind: str | None, trust: bool) -> tuple[Proposal, Source]:
+def infer(
+    source: str, target: Target, rules: Rules, *, kind: str | None, trust: bool, check: int = 0
+) -> tuple[Proposal, Source]:
     """Propose a mapping for what the given rules leave open.
 
     Args:
@@ -104,6 +90,7 @@ def infer(source: str, target: Target, rules: Rules, *, kind: str | None, trust:
         rules: What is known already.
         kind: As for `find`.
         trust: As for `find`.
+        check: For so many CSV files the function is run, to see what frames they have to become.
 
     Returns:
         The proposal, and what the source holds by it.
@@ -129,9 +116,8 @@ def infer(source: str, target: Target, rules: Rules, *, kind: str | None, trust:
     rules = replace(rules, function=target.shown, arguments=arguments)
     if rules.created is None:
         guesses.append(_created(found.items, rules, known))
-    rules, csv_guess = _csv(found.items, rules)
-    if csv_guess is not None:
-        guesses.append(csv_guess)
+    rules, of_frames = guess_frame(found.items, target, rules, check)
+    guesses += of_frames
     fitting, distinct, obstacle = _tried(found.items, target, rules)
     return Proposal(rules, _toml(rules, guesses), guesses, fitting, len(found.items), distinct, obstacle), found
 
@@ -159,6 +145,13 @@ def _with_type(guess: Guess, items: Sequence[Item], target: Target) -> Guess:
     """A guess with the type that the texts look like, where the function says none."""
     parameter, field = target.parameters[guess.what], guess.how.strip("{}")
     annotation = target.annotations.get(guess.what, parameter.empty)
+    texts = [item.fields[field] for item in items if item.fields.get(field)]
+    others = [value for item in items for value in item.fields.values()]
+    form = None if annotation is str else format_of(texts, others)
+    if form is not None:
+        level = "likely" if annotation is not parameter.empty else "guess"
+        why = f"the texts are dates written so; {{{field}:str}} if the calls pass texts"
+        return Guess(guess.what, f"{{{field}:{form}}}", level, why)
     kinds = {other_than_text(item.fields.get(field), annotation, parameter.default) for item in items} - {None}
     if not kinds:
         return guess
@@ -181,28 +174,10 @@ def _created(items: Sequence[Item], rules: Rules, known: Counter[str]) -> Guess:
 
 
 def _zoned(item: Item) -> bool:
-    texts = [value for value in item.fields.values() if isinstance(value, str) and re.match(r"\d{4}-\d\d-\d\dT", value)]
+    texts = [
+        value for value in item.fields.values() if isinstance(value, str) and re.match(r"\d{4}-\d\d-\d\d[T ]\d", value)
+    ]
     return all(re.search(r"(Z|[+-]\d\d:?\d\d)$", text) for text in texts)
-
-
-def _csv(items: Sequence[Item], rules: Rules) -> tuple[Rules, Guess | None]:
-    """What the first line of the first CSV file says of the frame's index."""
-    item = next((item for item in items if item.kind == "csv" and item.where is not None), None)
-    if item is None or rules.reader is not None or rules.frame.index is not None:
-        return rules, None
-    assert item.where is not None
-    try:
-        with item.where.open(encoding="utf-8-sig") as file:
-            first = file.readline().rstrip("\r\n").split(",")[0].strip('"')
-    except (OSError, UnicodeDecodeError):
-        return rules, None
-    if not first:
-        return rules, Guess("csv.index", "the first column", "sure", "it has no name, as to_csv writes an index")
-    if date_like(first):
-        frame = replace(rules.frame, index=first)
-        why = f"{first!r} may have been the index, or a column (then csv.index = false)"
-        return replace(rules, frame=frame), Guess("csv.index", first, "guess", why)
-    return rules, Guess("csv.index", "none", "likely", f"the first column is {first!r}")
 
 
 def _tried(items: Sequence[Item], target: Target, rules: Rules) -> tuple[int, int, str]:
@@ -239,7 +214,7 @@ def _pattern(names: Sequence[str], target: Target) -> str | None:
     files = [name.rpartition("/")[2] for name in names]
     endings = {file[len(stem_of(file)) :] for file in files}
     stems = [stem_of(file) for file in files]
-    if not stems or len(endings) != 1 or all(_HASH.fullmatch(stem) for stem in stems):
+    if not stems or all(_HASH.fullmatch(stem) for stem in stems):
         return None
     rows = [stem.split("_") for stem in stems]
     shapes = Counter(tuple(map(_class_of, row)) for row in rows)
@@ -259,7 +234,8 @@ def _pattern(names: Sequence[str], target: Target) -> str | None:
             parts.append(f"{{{name}:{'|'.join(sorted(_tokens(rows, what)))}}}")
         else:
             parts.append(f"{{{name}{'' if what == 'rest' else ':' + what}}}")
-    return "_".join(parts) + next(iter(endings))
+    ending = next(iter(endings)) if len(endings) == 1 else f"{{ending:{'|'.join(sorted(endings))}}}"
+    return "_".join(parts) + ending
 
 
 def _tokens(rows: Sequence[Sequence[str]], what: str) -> set[str]:
@@ -303,18 +279,24 @@ def _toml(rules: Rules, guesses: Sequence[Guess]) -> str:
         )
     lines += ["", "[arguments]"]
     for guess in guesses:
-        if guess.what in ("pattern", "created", "csv.index"):
+        if guess.what in ("pattern", "created") or guess.what.startswith("csv"):
             continue
         shown = rules.arguments.get(guess.what, guess.how)
         commented = "" if str(shown).startswith("{") else "# "
         lines.append(commented + line(guess.what, shown, notes[guess.what]))
     lines += [line(name, value) for name, value in rules.arguments.items() if name not in notes]
-    frame = rules.frame
-    if "csv.index" in notes or frame.index is not None:
-        lines += ["", "[csv]"]
-        if frame.index is not None:
-            lines.append(line("index", frame.index, notes.get("csv.index", "")))
-        else:
-            lines.append(f"# index is found out{notes['csv.index']}")
-        lines += [line(n, v) for n, v in (("dates", frame.dates), ("tz", frame.tz)) if v is not None]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_toml_of_frame(rules.frame, notes, line)]) + "\n"
+
+
+def _toml_of_frame(frame: FrameRules, notes: Mapping[str, str], line: Callable[..., str]) -> list[str]:
+    stated = (("index", frame.index), ("dates", frame.dates), ("tz", frame.tz))
+    lines = [line(name, value, notes.get(f"csv.{name}", "")) for name, value in stated if value is not None]
+    if frame.index is None and "csv.index" in notes:
+        lines.insert(0, f"# index is found out{notes['csv.index']}")
+    if frame.tz is None and "csv.tz" in notes:
+        lines.append(f"# tz is as the file states it{notes['csv.tz']}")
+    if frame.dtypes:
+        lines.append(f"dtypes = {{ {', '.join(line(json.dumps(n), dtype) for n, dtype in frame.dtypes.items())} }}")
+    if "csv" in notes:
+        lines.insert(0, notes["csv"].strip())
+    return ["", "[csv]", *lines] if lines else []

@@ -104,6 +104,10 @@ class Journal:
         self._lock = threading.Lock()
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o600)
+        except FileNotFoundError:
+            raise ConfigurationError(
+                f"there is no manifest {path}: nothing was migrated by it, or it was rolled back already"
+            ) from None
         except OSError as error:
             raise ConfigurationError(f"the manifest {path} cannot be opened: {error.strerror}") from error
         try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import types
+import typing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +17,7 @@ from ._envelope import TAG
 from ._keys import encode
 from ._large import Large
 from ._migrate_fields import Unfit
+from ._migrate_frames import to_frame
 from ._migrate_items import open_item
 from ._migrate_sources import created_in
 from ._policy import resolve
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from ._migrate_items import Item, Mark
     from ._migrate_rules import Rules
 
-__all__ = ["Outcome", "Ready", "difference", "prepare", "same", "tag_of"]
+__all__ = ["Outcome", "Ready", "as_returned", "difference", "frames_differ", "prepare", "same", "tag_of"]
 
 _ROWS: Final = ("rows", "row_count", "num_rows", "n_rows", "nrows")
 
@@ -101,7 +104,9 @@ def prepare(item: Item, target: Target, rules: Rules, now: float, *, trust: bool
             return Outcome(item.name, "skipped", "the mapping leaves it")
         created = created_in(fields, rules) if item.created is None else item.created
         created = min(now if created is None else created, now)
-        value = opened.value
+        value = (
+            opened.value if rules.reader is not None else as_returned(opened.value, target.annotations.get("return"))
+        )
         place = call.locate()
         sealed = call.seal(place, ops.Computed(value, 0.0), created)
     except Unfit as error:
@@ -121,6 +126,40 @@ def prepare(item: Item, target: Target, rules: Rules, now: float, *, trust: bool
         why = f"is stale for {since}: {which} so, of a result that is {_age(now - created)} old"
         return Outcome(item.name, "stale", why, call.entry, len(sealed.envelope), created)
     return Ready(item, call, value, opened.mark, sealed, created, until, fresh_until)
+
+
+def as_returned(value: Any, annotation: Any) -> Any:
+    """A value as the function says that it returns it; records become a frame.
+
+    Raises:
+        Unfit: It is something else: all of a document, say, of which the function returned a part.
+    """
+    kinds = [typing.get_origin(each) or each for each in _choices(annotation)]
+    if not kinds or not all(isinstance(kind, type) for kind in kinds):
+        return value
+    try:
+        fits = isinstance(value, tuple(kinds)) or (float in kinds and type(value) is int)
+    except TypeError:  # a TypedDict, or a protocol: not to be told from the value
+        return value
+    if fits:
+        return value
+    if [kind.__name__ for kind in kinds if kind is not type(None)] == ["DataFrame"] and isinstance(value, list):
+        return to_frame(value)
+    said = " or ".join(kind.__name__ for kind in kinds)
+    raise Unfit(
+        f"holds a {type(value).__name__}, and the function says that it returns a {said}: value= says where in it the "
+        "result stands, reader= makes it of the file; else correct the annotation"
+    )
+
+
+def _choices(annotation: Any) -> tuple[Any, ...]:
+    if annotation in (None, Any, object):
+        return ()
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _choices(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return tuple(each for choice in typing.get_args(annotation) for each in (_choices(choice) or (Any,)))
+    return (annotation,)
 
 
 def _age(seconds: float) -> str:
@@ -154,7 +193,7 @@ def _why_not(call: Invocation, value: object, created: float) -> tuple[str, str]
     return "failed", "is too large to be stored"
 
 
-def difference(ready: Ready) -> str:
+def difference(ready: Ready, target: Target) -> str:
     """What is different about the value that the function itself returns now; empty if nothing is.
 
     It runs the function, which may ask whatever it asks.
@@ -163,7 +202,7 @@ def difference(ready: Ready) -> str:
         now = ready.call.compute()
         value = asyncio.run(_awaited(now)) if inspect.isawaitable(now) else now
     except Exception as error:  # noqa: BLE001 - the user's function
-        return f"the function raised {type(error).__name__}"
+        return f"the function raised {type(error).__name__}{target.hint}"
     try:
         if same(ready.value, value):
             return ""
@@ -172,7 +211,7 @@ def difference(ready: Ready) -> str:
     if type(ready.value) is not type(value):
         return f"the function returned a {type(value).__name__}, and this is a {type(ready.value).__name__}"
     if type(value).__module__.partition(".")[0] == "pandas":
-        return _frames_differ(ready.value, value)
+        return frames_differ(ready.value, value)
     return f"both are of type {type(value).__name__}, and differ"
 
 
@@ -180,8 +219,8 @@ async def _awaited(value: Any) -> Any:
     return await value
 
 
-def _frames_differ(ours: Any, theirs: Any) -> str:
-    """The first of the things in which frames differ that a mapping can put right."""
+def frames_differ(ours: Any, theirs: Any, *, values: bool = True) -> str:
+    """The first of the things in which frames differ that a mapping can put right; without values: empty if nothing."""
     if hasattr(ours, "columns"):
         one, other = ([f"{name} {dtype}" for name, dtype in frame.dtypes.items()] for frame in (ours, theirs))
         if one != other:
@@ -194,6 +233,8 @@ def _frames_differ(ours: Any, theirs: Any) -> str:
         ]
         if shown[0] != shown[1]:
             return f"the function's index is a {shown[1]}, this one a {shown[0]}"
+    if not values:
+        return ""
     if len(ours) != len(theirs):
         return f"the function returned {len(theirs)} rows, and these are {len(ours)}"
     return "types and rows are alike, and some values (or attrs) differ"

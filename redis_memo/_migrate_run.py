@@ -203,7 +203,7 @@ def _batch(items: Sequence[Item], run: _Run) -> Iterator[Outcome]:
             continue
         if run.to_check[0] > 0:
             run.to_check[0] -= 1
-            differs = difference(found)
+            differs = difference(found, run.target)
             if differs:
                 yield found.outcome("failed", f"is not what the function returns: {differs}")
                 continue

@@ -40,6 +40,7 @@ _CREATED: Final = (
     "timestamp", "created", "created_at", "cached_at", "fetched_at", "saved_at", "stored_at", "cache_time",
     "last_updated", "updated_at",
 )  # fmt: skip
+_FEW: Final = 3  # documents that are looked into, whether they describe the other files, whatever they are called
 _LITTER: Final = frozenset({".gitignore", ".DS_Store", "Thumbs.db", ".gitkeep"})
 
 
@@ -247,16 +248,20 @@ def _metadata(
     described: dict[str, Mapping[str, object]] = {}
     read: set[Path] = set()
     names = {key for path in paths for key in (path.name, stem_of(path.name), path.relative_to(root).as_posix())}
+    documents = [path for path in paths if path.suffix.lower() == ".json" and path.is_file()]  # no pipe, which blocks
     for path in paths:
-        if not _METADATA.fullmatch(path.name):
+        named = _METADATA.fullmatch(path.name) is not None
+        if not named and (path not in documents or len(documents) > _FEW):
             continue
         try:
             table = table_of(json.loads(read_file(path).data))
         except (OSError, ValueError, Unfit):
+            if not named:
+                continue  # it is said where it is opened
             found.problems.append((path.relative_to(root).as_posix(), "looks like metadata and cannot be read as JSON"))
             read.add(path)
             continue
-        if names & set(table):
+        if (names - {path.name, stem_of(path.name)}) & set(table):
             described.update(table)
             read.add(path)
     return read, described

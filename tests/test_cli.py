@@ -469,11 +469,23 @@ def test_info_counts_entries_and_bytes(service: ModuleType, capsys, valkey_serve
         size = sum(client.strlen(service.history.cache_key(str(n))) for n in range(3))
     assert (code, found["entries"], found["bytes"], found["bytes_are_exact"]) == (0, 3, size, True)
     assert found["ttl"] == "10m"
+    assert (found["hits"], found["misses"], found["errors"]) == (0, 3, 0)
+    text = command(capsys, "info", f"{service.__name__}:history")[1]
+    assert ["misses", "3"] in [line.split() for line in text.splitlines()]
     code, server = answer(capsys, "info")
     assert (code, server["server"], server["secret"]) == (0, valkey_server.url, True)
     assert server["software"].startswith("Valkey ")
     assert SECRET not in json.dumps(server)
     assert command(capsys, "info")[0] == 0
+
+
+def test_info_counts_what_other_processes_did(service: ModuleType, capsys, tmp_path: Path) -> None:
+    code = f"import {service.__name__} as s; s.history('a'); s.history('a'); s.history('a')"
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, cwd=tmp_path, env=environ)
+    found = answer(capsys, "info", f"{service.__name__}:history")[1]
+    assert (found["hits"], found["misses"]) == (2, 1)
+    assert found["bytes_stored"] > 0
 
 
 def test_a_server_that_is_not_there_is_one_line(capsys, tmp_path, monkeypatch) -> None:

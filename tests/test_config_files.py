@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from redis_memo import _cli, _rewrite
 from redis_memo._dotenv import assignments, with_value
-from redis_memo._edits import with_cache_section, with_dependency, with_requirement
+from redis_memo._edits import settings_by_name, with_cache_section, with_dependency, with_requirement
 from redis_memo._masking import difference
 from redis_memo.errors import ConfigurationError
 
@@ -227,7 +227,8 @@ class Config:
 def test_cache_sections_are_changed_and_nothing_else() -> None:
     changed, sections, left = with_cache_section(MODULE, ENTRIES)
     assert sections == [
-        "DEPLOYMENTS.development.cache", "DEPLOYMENTS.production.cache", "DEPLOYMENTS.test.cache", "DEPLOYMENTS.test.more.cache", "Config.CACHE_CONFIG",
+        "DEPLOYMENTS.development.cache", "DEPLOYMENTS.production.cache", "DEPLOYMENTS.test.cache", "DEPLOYMENTS.test.more.cache",
+        "Config.CACHE", "Config.CACHE_CONFIG",
     ]  # fmt: skip
     assert left == []
     expected = (
@@ -236,6 +237,7 @@ def test_cache_sections_are_changed_and_nothing_else() -> None:
         .replace("60)   # no comma\n", "60),   # no comma\n            'url_env': 'REDIS_MEMO_URL'\n")
         .replace('"cache": {}', '"cache": {"backend": "redis_memo", "url_env": "REDIS_MEMO_URL"}')
         .replace('"cache": {\n', '"cache": {\n        "backend": "redis_memo",\n        "url_env": "REDIS_MEMO_URL",\n')
+        .replace('dict(backend="x")', 'dict(backend="redis_memo", url_env="REDIS_MEMO_URL")')
         .replace('{"ttl": 5}', '{"ttl": 5, "backend": "redis_memo", "url_env": "REDIS_MEMO_URL"}')
     )
     assert changed == expected
@@ -243,6 +245,64 @@ def test_cache_sections_are_changed_and_nothing_else() -> None:
     crlf = MODULE.replace("\n", "\r\n")
     assert with_cache_section(crlf, ENTRIES)[0] == expected.replace("\n", "\r\n")
     assert with_cache_section("\ufeff" + MODULE, ENTRIES)[0] == "\ufeff" + expected
+
+
+FLAT = """\
+import os
+ENVIRONMENTS = dict(
+    development=dict(cache=dict(
+        type="memory",
+        ttl=300,   # short
+    ), debug=True),
+    production=dict(debug=False, cache=dict()),
+)
+CONFIGS = {
+    "development": {"cache_type": "memory", "cache_ttl": 300, "api_secret": "hunter2-dev"},
+    'production': {
+        'CACHE_TTL': 3600,   # long
+        'CACHE_DIR': os.getenv("CACHE_DIR", "/var/cache")
+    },
+    "staging": dict(cache_backend=os.environ["B"], cache_ttl=5),
+    "other": {"cached": 1, "cache_key": 2, "caches": {}},
+    "both": {"cache": {"ttl": 5}, "cache_ttl": 5},
+}
+CACHE_TYPE = "SimpleCache"
+class Config:
+    CACHE_TYPE: str = "file"
+    CACHE_TTL = 5
+def f():
+    return {"cache_ttl": 5}
+"""
+
+
+def test_flat_names_and_dict_calls_are_sections_too() -> None:
+    """What stands among other settings keeps its prefix and its case; what another library may read is only said."""
+    changed, sections, left = with_cache_section(FLAT, {**ENTRIES, "ttl": 60})
+    assert sections == [
+        "ENVIRONMENTS.development.cache", "ENVIRONMENTS.production.cache", "CONFIGS.development", "CONFIGS.production",
+        "CONFIGS.staging", "CONFIGS.both.cache",
+    ]  # fmt: skip
+    assert left == ["CONFIGS.staging.cache_backend is computed: set it to 'redis_memo' by hand"]
+    expected = (
+        FLAT.replace('type="memory",', 'type="redis_memo",')
+        .replace("ttl=300,   # short\n", 'ttl=60,   # short\n        url_env="REDIS_MEMO_URL",\n')
+        .replace("cache=dict())", 'cache=dict(backend="redis_memo", url_env="REDIS_MEMO_URL", ttl=60))')
+        .replace('"cache_type": "memory", "cache_ttl": 300', '"cache_type": "redis_memo", "cache_ttl": 60')
+        .replace('"hunter2-dev"}', '"hunter2-dev", "cache_url_env": "REDIS_MEMO_URL"}')
+        .replace("'CACHE_TTL': 3600", "'CACHE_TTL': 60")
+        .replace(
+            '"/var/cache")\n',
+            "\"/var/cache\"),\n        'CACHE_BACKEND': 'redis_memo',\n        'CACHE_URL_ENV': 'REDIS_MEMO_URL'\n",
+        )
+        .replace('os.environ["B"], cache_ttl=5', 'os.environ["B"], cache_ttl=60, cache_url_env="REDIS_MEMO_URL"')
+        .replace('{"ttl": 5}', '{"ttl": 60, "backend": "redis_memo", "url_env": "REDIS_MEMO_URL"}')
+    )
+    assert changed == expected
+    assert with_cache_section(changed, {**ENTRIES, "ttl": 60})[0] == changed
+    assert with_cache_section(FLAT.replace("\n", "\r\n"), {**ENTRIES, "ttl": 60})[0] == expected.replace("\n", "\r\n")
+    assert with_cache_section(FLAT, ENTRIES, ["production"])[1] == ["ENVIRONMENTS.production.cache", "CONFIGS.production"]
+    assert settings_by_name(FLAT) == ["CACHE_TYPE", "Config.CACHE_TYPE"]
+    assert "hunter2" not in "".join(difference("settings.py", FLAT, changed, "python"))
 
 
 def test_one_environment_may_be_meant_alone() -> None:
@@ -267,7 +327,7 @@ def modules(draw: st.DrawFn) -> str:
     newline = draw(st.sampled_from(["\n", "\r\n"]))
     blocks = ["# é settings", "import os"]
     for number in range(draw(st.integers(1, 3))):
-        keys = draw(st.lists(st.sampled_from(["'type'", '"backend"', "'ttl'", '"é"', "'url_env'", "5"]), max_size=4, unique=True))
+        keys = draw(st.lists(st.sampled_from(["'type'", '"backend"', "'ttl'", '"é"', "'url_env'", "5", "'cache_ttl'", "'CACHE_TYPE'"]), max_size=4, unique=True))
         items = [f"{key}: {draw(st.sampled_from(['1', 'None', chr(39) + 'x' + chr(39), 'os.sep', '(1 +' + newline + ' 2)', '[1, {2: 3}]']))}" for key in keys]
         if draw(st.booleans()):
             tail = draw(st.sampled_from(["", ","])) if items else ""
@@ -276,6 +336,9 @@ def modules(draw: st.DrawFn) -> str:
             section = f"{{{comment}{newline}        {inner}{tail}{comment}{newline}    }}"
         else:
             section = "{" + ", ".join(items) + "}"
+        if draw(st.booleans()):
+            named = [f"{key}={value}" for key, value in (("type", "'x'"), ("ttl", "(1 +\n 2)"), ("é", "1"))][: draw(st.integers(0, 3))]
+            section = draw(st.sampled_from(["dict(", "dict (", f"dict({newline}        "])) + ", ".join(named) + draw(st.sampled_from(["", ","] if named else [""])) + ")"
         name = draw(st.sampled_from(["cache", "CACHE_CONFIG", "other", "redis_cache"]))
         blocks.append(draw(st.sampled_from([f"{name}_{number} = {section}", f"{name} = {section}", f'C{number} = {{"a": {{"{name}": {section}}}, "b": "é"}}'])))
     return draw(st.sampled_from(["", "\ufeff"])) + newline.join(blocks) + draw(st.sampled_from(["", newline]))
