@@ -82,7 +82,7 @@ LAYERS = [
     "_migrate_undo",
     "migrate",
     "_cli > _cli_calendar, _cli > _cli_clear, _cli > _cli_get, _cli > _cli_info, _cli > _cli_invalidate, _cli > _cli_ls",
-    "_cli > _cli_server, _cli > _cli_config > _cli_doctor, _cli > _cli_adopt, _cli > _cli_migrate",
+    "__main__ > _cli > _cli_server, _cli > _cli_config > _cli_doctor, _cli > _cli_adopt, _cli > _cli_migrate",
 ]
 
 # Modules of the standard library that are imported inside of a function, each with its reason.
