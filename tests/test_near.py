@@ -694,7 +694,7 @@ class Open:
 def filled(near, number, size=0, value=None):
     digest = f"{number:040x}"
     kept = Kept(value, None, size, deadline=9e9, seconds=1.0, tokens=b"")
-    return near.fill(digest, near.ticket(digest), kept, (str(number),))
+    return near.fill(digest, near.ticket(digest), kept, ((str(number),), None))
 
 
 def store_of(entries, size=1 << 30):
