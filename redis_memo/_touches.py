@@ -56,6 +56,8 @@ class _Function:
         self.prefix = prefix
         self.bounds: Bounds = NO_BOUNDS
         self.full = 0  # uses that are told at once; 0 where none are noted
+        self.soon = False  # whether fewer are, as entries are evicted
+        self.fills = 0  # entries that this process stored since it told of uses
         self.noted: deque[str] = deque(maxlen=KEPT)
         self.stats: weakref.WeakSet[Stats] = weakref.WeakSet()
         self.told = time.monotonic()
@@ -75,6 +77,14 @@ class _Function:
         noted = self.noted
         noted.append(digest)
         if len(noted) >= self.full:
+            self.hurry.set()
+
+    def stored(self) -> None:
+        """Note that an entry was stored, for which another goes: what is used here and not told of may be the next."""
+        self.fills += 1
+        # Near hits are counted by their entries, so of them is known only when they are told.
+        if len(self.noted) + self.fills > self.full // 5:
+            self.soon = True
             self.hurry.set()
 
     def take(self, *, whole: bool) -> tuple[dict[str, int], bool]:
@@ -161,6 +171,8 @@ class Touches:
             return answer
         self._heed(op.place.prefix, op.place.bounds, answer)
         function = self._functions.get(op.place.prefix)
+        if function is not None and function.full:
+            function.stored()
         if function is not None and function.bounds.limits is not None:
             stored = self._stored[function.namespace] = self._stored.get(function.namespace, 0) + 1
             if stored >= SETTLE_AFTER:
@@ -245,8 +257,12 @@ class Touches:
         now = time.monotonic()
         for function in list(self._functions.values()):
             since = now - function.told
-            if len(function.noted) >= function.full or since >= (TOUCH_EVERY / 2 if function.bounds else TELL_EVERY):
-                whole = since >= TOUCH_EVERY / 2
+            if (
+                function.soon
+                or len(function.noted) >= function.full
+                or since >= (TOUCH_EVERY / 2 if function.bounds else TELL_EVERY)
+            ):
+                whole, function.soon, function.fills = since >= TOUCH_EVERY / 2, False, 0
                 drive(self.telling(function.prefix, whole=whole), self._backend.perform)
                 if not function.stats and not function.noted:
                     self._functions.pop(function.prefix, None)  # a closure that is gone

@@ -292,6 +292,32 @@ def test_a_full_list_is_told_at_once(cache: Cache, namespace: str, monkeypatch: 
         until(lambda: client.zrange(f"{prefix_of(f)}uses", -1, -1)[0].decode() == f.cache_key(0)[-40:])
 
 
+@pytest.mark.parametrize("near", [None, True])
+def test_who_stores_tells_of_uses_sooner(
+    cache: Cache, namespace: str, near: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As what is used here could be what goes for the next one; near hits are told of, too."""
+    monkeypatch.setattr("redis_memo._touches.TOUCH_EVERY", 3600.0)
+    f = counting(cache, namespace, maxsize=100, near=near)
+    f(0), f(1)
+    if near:
+        until(lambda: (f(0), f.explain(0).near)[1])
+    with client_of(cache) as client:
+        place = f"{prefix_of(f)}uses"
+
+        def first() -> str:
+            return client.zrange(place, 0, 0)[0].decode()
+
+        told(f)
+        client.zadd(place, {f.cache_key(0)[-40:]: 1.0, f.cache_key(1)[-40:]: 2.0})
+        cache.touches._functions[prefix_of(f)].young.clear()
+        assert first() == f.cache_key(0)[-40:]
+        f(0)
+        for number in range(2, 13):
+            f(number)
+        until(lambda: first() == f.cache_key(1)[-40:])
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_a_fork_tells_nothing_twice_and_loses_nothing(cache: Cache, namespace: str) -> None:
     """The parent goes on with what it noted, and the child begins with nothing."""

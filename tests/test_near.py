@@ -407,7 +407,9 @@ def _spoil_names(array):
 
 
 def _spoil_index(series):
-    values = series.index.values  # read-only, but whose memory it is may say otherwise
+    values = (
+        series.index.asi8 if isinstance(series.index, pd.DatetimeIndex) else series.index.values
+    )  # read-only, but whose memory it is may say otherwise
     values.flags.writeable = True
     values[0] = values[1]
 
