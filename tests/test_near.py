@@ -9,6 +9,7 @@ import enum
 import functools
 import inspect
 import logging
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -32,7 +33,7 @@ from redis_memo._near_call import path, paths
 from redis_memo.errors import ConfigurationError, StoreError
 from redis_memo.events import NearUntracked
 
-from . import near_search
+from . import near_readers, near_search
 from .conftest import SECRET, start_server, until, valkey
 from .faults import Proxy
 
@@ -604,6 +605,31 @@ def test_another_process_s_change_is_heard_of(request, namespace, kind):
         writer.wait()
         writer.stdout.close()
         cache.close()
+
+
+def test_readers_in_other_processes_never_go_back(namespace, valkey_server):
+    """P3: through hundreds of changes; and the process that makes them sees each at once."""
+    context, last = multiprocessing.get_context("spawn"), 300
+    truth, found = context.Value("q", 0, lock=False), context.Queue()
+    readers = [
+        context.Process(
+            target=near_readers.follow, args=(valkey_server.url, namespace, truth, last, found), daemon=True
+        )
+        for _ in range(2)
+    ]
+    for reader in readers:
+        reader.start()
+    version = near_readers.versioned(valkey_server.url, namespace, truth)
+    keep(version, "INFY")
+    assert [found.get(timeout=60) for _ in readers] == ["ready", "ready"]
+    for number in range(1, last + 1):
+        truth.value = number
+        version.invalidate(symbol="INFY")
+        assert version("INFY") == version("INFY", "NSE") == number
+    back = [found.get(timeout=60) for _ in readers]
+    for reader in readers:
+        reader.join()
+    assert back == [0, 0]
 
 
 def test_a_lost_connection_drops_everything(cache, namespace, valkey_server):
