@@ -162,6 +162,13 @@ def _found(project: Project) -> tuple[list[Finding], int]:
                 kept += 1
             else:
                 found.append(each)
+    known = {f"@{decorator}" for each in found if (decorator := each.decorator)}
+    found = [
+        each
+        for each in found
+        if each.kind != "decorator named a cache"
+        or f"@{(each.holder or '').strip('@').rpartition('.')[2]}" not in known
+    ]
     unique = {(each.source.shown, each.line, each.kind, each.name): each for each in found}
     return sorted(unique.values(), key=lambda each: (each.source.shown, each.line, each.kind, each.name)), kept
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
-from typing import TYPE_CHECKING
+from functools import lru_cache
 
 from ._adopt_finding import Lifetime
 from ._adopt_source import Function, Source, dotted, text_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = ["enclosed", "lifetime_in"]
 
@@ -18,14 +15,17 @@ _CLOCK = frozenset({"time", "now", "utcnow", "monotonic", "perf_counter", "today
 _MOMENT = re.compile(r"(?i)^(?:now|now_ts|current_time|ts|timestamp|current|cur_time)$")
 
 
-def enclosed(function: Function) -> Iterator[ast.AST]:
+@lru_cache(maxsize=4096)  # each search of a file asks for each of its functions
+def enclosed(function: Function) -> tuple[ast.AST, ...]:
     """What stands in a function's body, functions in it left out."""
+    found: list[ast.AST] = []
     waiting: list[ast.AST] = list(reversed(function.body))
     while waiting:
         node = waiting.pop()
-        yield node
+        found.append(node)
         if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             waiting.extend(reversed(list(ast.iter_child_nodes(node))))
+    return tuple(found)
 
 
 def lifetime_in(source: Source, function: Function) -> Lifetime | None:

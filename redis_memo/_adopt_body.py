@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +28,8 @@ from ._adopt_words import (
     FILES,
     HEAVY,
     LOGGERS,
+    MARKET_CALLS,
+    MARKET_CLIENTS,
     NETWORK,
     PLAIN_MAKERS,
     PUBLIC,
@@ -37,7 +40,7 @@ from ._adopt_words import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["Body", "binding", "examine", "is_method", "own_nodes"]
+__all__ = ["Body", "binding", "examine", "is_method", "made_by", "own_nodes"]
 
 _DEPTH: Final = 5  # calls within the code base that are followed
 
@@ -98,12 +101,11 @@ def examine(source: Source, function: Function, project: Mapping[str, Source]) -
 
 def binding(source: Source, name: str) -> ast.stmt | None:
     """The statement that alone gives a name at the top of a module its value; None if several do, or none."""
-    if source.assigned.get(name, 0) != 1:
+    if source.global_names.get(name, 0) != 1:
         return None
     if name in source.tops:
         return source.tops[name]
-    found = source.bound.get(name, [])
-    return found[0] if found and isinstance(source.parents.get(found[0]), ast.Module) else None
+    return next((each for each in source.bound.get(name, []) if isinstance(source.parents.get(each), ast.Module)), None)
 
 
 class _Search:
@@ -113,10 +115,12 @@ class _Search:
         self.found = found
         self.project = project
         self.first = first
+        self.visiting = first
         self.seen: set[int] = set()
 
     def visit(self, source: Source, function: Function, depth: int) -> None:
         self.seen.add(id(function))
+        before, self.visiting = self.visiting, function
         local = _locals(function)
         for node in own_nodes(function):
             if isinstance(node, ast.Call):
@@ -134,6 +138,7 @@ class _Search:
                 self._outer_store(node, local)
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id not in local:
                 self._outer(source, node.id, depth)
+        self.visiting = before
 
     def _call(self, source: Source, node: ast.Call, local: set[str]) -> None:
         found = self.found
@@ -143,14 +148,18 @@ class _Search:
         root = meant.partition(".")[0]
         if root in LOGGERS or path.partition(".")[0] in LOGGERS:
             return
-        is_builtin = path in _BUILTINS and path not in source.assigned and path not in source.imported
+        is_builtin = path in _BUILTINS and path not in source.global_names and path not in source.imported
         if meant in CLOCK_CALLS or last in CLOCKS:
             found.doubt("time", f"asks the time ({path or last}): what it returns is of that moment")
         if meant.startswith(CHANCE):
             found.doubt("chance", f"draws lots ({meant})")
         if (is_builtin and path == "input") or meant.startswith(AMBIENT):
             found.doubt("process", f"asks {meant}, which is this process's own")
-        if (is_builtin and path == "open") or meant.startswith(FILES) or last in FILE_METHODS:
+        if _asks_an_address(meant, node):
+            found.slow = found.slow or meant
+        elif (is_builtin and path == "open") or (
+            (meant.startswith(FILES) and not meant.endswith("loads")) or last in FILE_METHODS
+        ):
             found.doubt(
                 "file", f"reads files or runs programs ({meant or last}): other processes may have others there"
             )
@@ -161,11 +170,11 @@ class _Search:
             self._outer_store(node.func, local, called=True)
         if not is_builtin:
             found.cheap = found.cheap and isinstance(node.func, ast.Attribute) and last in TEXT_METHODS
-            if root in NETWORK or _made_by(source, path.partition(".")[0]) in NETWORK:
+            if _network(source, node.func):
                 found.slow = found.slow or meant
             elif root in HEAVY or SLOW_WORD.search(last):
                 found.slow = found.slow or path or last
-        if ACCOUNT.search(last) and not PUBLIC.search(last) and not is_builtin:
+        if ACCOUNT.search(last) and not PUBLIC.search(last) and not is_builtin and meant not in PLAIN_MAKERS:
             found.doubt("account", f"calls {last}(): is the answer the same for whoever is logged in?")
 
     def _ambient(self, source: Source, node: ast.Attribute) -> None:
@@ -185,7 +194,7 @@ class _Search:
     def _outer(self, source: Source, name: str, depth: int) -> None:
         """Something of the module: a function is followed, a constant is fine."""
         if name in source.imported:
-            if source.assigned.get(name):
+            if source.global_names.get(name):
                 self.found.doubt("unclear", f"{name} is bound in several ways")
                 return
             target = min(source.imported[name])
@@ -193,13 +202,25 @@ class _Search:
             if module in self.project and self.project[module] is not source:
                 self._known(self.project[module], attribute, depth)
             return
-        if name in source.assigned:
+        if name in source.global_names:
             self._known(source, name, depth)
         elif name not in _BUILTINS and name not in ("__name__", "__file__", "__doc__"):
             self.found.doubt("unclear", f"uses {name}, which this file does not define")
 
+    def _of_market(self, source: Source, name: str) -> bool:
+        """Whether a broker's client is asked, in the function at hand, for what is one for all accounts only."""
+        for node in own_nodes(self.visiting):
+            if isinstance(node, ast.Name) and node.id == name:
+                above = source.parents[node]
+                if not isinstance(above, ast.Attribute) or above.attr not in MARKET_CALLS:
+                    return False
+                outer = source.parents[above]
+                if not isinstance(outer, ast.Call) or outer.func is not above:
+                    return False
+        return True
+
     def _known(self, source: Source, name: str, depth: int) -> None:
-        if name in source.imported or (name not in source.assigned and f"{source.module}.{name}" in self.project):
+        if name in source.imported or (name not in source.global_names and f"{source.module}.{name}" in self.project):
             return
         statement = binding(source, name)
         if statement is self.first:
@@ -213,6 +234,8 @@ class _Search:
         elif isinstance(statement, ast.ClassDef):
             self.found.cheap = False
         elif isinstance(statement, (ast.Assign, ast.AnnAssign)) and statement.value is not None:
+            if made_by(source, name) in MARKET_CLIENTS and self._of_market(source, name):
+                return
             if not _plain(source, statement.value):
                 text = f"uses {name}, which the module makes when it is imported: the same in every process?"
                 self.found.doubt("global", text)
@@ -222,7 +245,40 @@ class _Search:
             self.found.doubt("global", f"uses {name}, which has not one value for good")
 
 
-def _made_by(source: Source, name: str) -> str:
+def _network(source: Source, function: ast.expr) -> bool:
+    """Whether what is called belongs to a library of the network, or to an object that one made."""
+    names = [node for node in ast.walk(function) if isinstance(node, ast.Name)]
+    roots = {(source.resolve(each) or "").partition(".")[0] for each in names} | {
+        made_by(source, each.id) for each in names
+    }
+    return bool(roots & NETWORK)
+
+
+_ADDRESS = re.compile(r"(?i)^(?:https?|s3|gs|ftp)://")
+_ADDRESS_NAME = re.compile(r"(?i)(?:^|_)ur[il](?:_|$)")
+
+
+def _asks_an_address(meant: str, call: ast.Call) -> bool:
+    """Whether ``pd.read_csv`` and the like are given an address, and no file."""
+    if not meant.startswith(("pandas.read_", "polars.read_")) or not call.args:
+        return False
+    first: ast.expr = call.args[0]
+    while isinstance(first, (ast.BinOp, ast.JoinedStr, ast.FormattedValue)):
+        if isinstance(first, ast.JoinedStr) and not first.values:
+            return False
+        first = (
+            first.left
+            if isinstance(first, ast.BinOp)
+            else first.values[0]
+            if isinstance(first, ast.JoinedStr)
+            else first.value
+        )
+    if isinstance(first, ast.Constant):
+        return isinstance(first.value, str) and bool(_ADDRESS.match(first.value))
+    return bool(_ADDRESS_NAME.search((dotted(first) or "").rpartition(".")[2]))
+
+
+def made_by(source: Source, name: str) -> str:
     """The library of what made an object at the top of the file: ``requests`` for ``session = requests.Session()``."""
     statement = binding(source, name)
     value = statement.value if isinstance(statement, (ast.Assign, ast.AnnAssign)) else None

@@ -16,8 +16,9 @@ from ._adopt_age import enclosed, lifetime_in
 from ._adopt_body import is_method
 from ._adopt_finding import Finding, Project, no_expiry, proposal
 from ._adopt_judge import Confidence, Risk
-from ._adopt_patterns import LIKE_A_CACHE, decorator_around
+from ._adopt_patterns import decorates, decorator_around
 from ._adopt_source import Function, Source, dotted, text_of
+from ._adopt_words import LIKE_A_CACHE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -94,6 +95,9 @@ def find_files(source: Source, project: Project) -> Iterator[Finding]:
             base: Confidence = "likely" if _early(source, node, whole[1]) or _is_like(node, uses) else "look"
             claimed.append((node.lineno, node.end_lineno or node.lineno))
             yield _found(source, project, node, whole[0], whole[1], base=base)
+        elif (kept := next((i for i in uses.items() if _is_kept_file(node, *i)), None)) is not None:
+            claimed.append((node.lineno, node.end_lineno or node.lineno))
+            yield _found(source, project, node, kept[0], kept[1], base="look", half="keeps")
         elif _is_like(node, uses) and uses:
             split.append((node, uses))
     for function, uses in split:
@@ -264,6 +268,14 @@ def _goes_on(source: Source, node: ast.AST | None) -> bool:
     return False
 
 
+def _is_kept_file(function: Function, path: str, use: _Use) -> bool:
+    """Whether a function makes a file unless it is there, and hands out where it is: a download that is kept."""
+    if use.asked is None or use.written is None or use.read is not None:
+        return False
+    returned = [n.value for n in enclosed(function) if isinstance(n, ast.Return) and n.value is not None]
+    return any(text_of(each) == path for value in returned for each in ast.walk(value) if isinstance(each, ast.expr))
+
+
 def _is_like(function: Function, uses: dict[str, _Use]) -> bool:
     """Whether its name or a path of it speaks of a cache."""
     if LIKE_A_CACHE.search(function.name):
@@ -276,7 +288,11 @@ def _early(source: Source, function: Function, use: _Use) -> bool:
     assert use.read is not None
     for above in source.ancestors(use.read):
         if isinstance(above, (ast.If, ast.Try)):
-            branches = [above.body, above.orelse] if isinstance(above, ast.If) else [above.body]
+            branches = (
+                [above.body, above.orelse]
+                if isinstance(above, ast.If)
+                else [above.body, [each for handler in above.handlers for each in handler.body]]
+            )
             for branch in branches:
                 inside = [n for each in branch for n in ast.walk(each)]
                 if not any(n is use.read for n in inside) or any(n is use.written for n in inside):
@@ -314,7 +330,9 @@ def _found(
         risks.append(
             Risk(
                 "body",
-                f"it only {half} the file: look for the function that computes, which is to be decorated",
+                "it hands out where the file is, and not what is in it: cache what reads it instead"
+                if half == "keeps"
+                else f"it only {half} the file: look for the function that computes, which is to be decorated",
                 "look",
             )
         )
@@ -333,14 +351,11 @@ def _found(
         "time-dependent",
         "account",
         "generator",
-        "async",
         "mutable-result",
     }
     outer = decorator_around(source, function) if half is None else None
     if outer is not None:
-        risks.append(
-            Risk("shared-reference", f"replaces @{outer.name} above each function that it decorates", "likely")
-        )
+        risks.append(Risk("shared-reference", decorates(project, outer.name), "likely"))
     elif half is None:
         risks += [risk for risk in project.judge(source, function) if risk.code in kept]
     if is_method(source, function):
@@ -358,6 +373,7 @@ def _found(
         becomes=becomes,
         risks=tuple(risks),
         base=base,
+        decorator=outer.name if outer is not None else None,
         also=(function.lineno,),
     )
 

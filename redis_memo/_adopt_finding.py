@@ -92,6 +92,7 @@ class Finding:
         base: How sure the pattern alone is.
         replace: What `adopt` can replace by itself, where it can.
         also: Further lines on which ``# redis-memo: keep`` means this one.
+        decorator: Name of the code base's own decorator that it is.
     """
 
     source: Source
@@ -105,6 +106,7 @@ class Finding:
     base: Confidence = "sure"
     replace: Replace | None = field(default=None, repr=False)
     also: tuple[int, ...] = ()
+    decorator: str | None = None
 
     @property
     def confidence(self) -> Confidence:

@@ -10,25 +10,14 @@ import ast
 import re
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
-from ._adopt_body import binding, examine, is_method, own_nodes
-from ._adopt_source import Function, Source, dotted
-from ._adopt_words import (
-    ACCOUNT_NAME,
-    CONTAINERS,
-    FRAMES,
-    LOOSE,
-    MADE,
-    MARKET,
-    PLAIN_NAME,
-    SIMPLE,
-    TEXT_USE,
-    TYPED_CALLS,
-    TYPED_METHODS,
-)
+from ._adopt_body import examine, is_method, own_nodes
+from ._adopt_types import result_of, unkeyable
+from ._adopt_words import ACCOUNT_NAME, MARKET
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from ._adopt_source import Function, Source
     from ._adopt_uses import Uses
 
 __all__ = ["Confidence", "Risk", "is_market_data", "judge", "lowest"]
@@ -76,7 +65,7 @@ def judge(source: Source, function: Function, project: Mapping[str, Source], use
     return [
         *_where(source, function),
         *_parameters(source, function),
-        *_result(source, function),
+        *_result(source, function, project),
         *_body(source, function, project),
         *_callers(uses),
     ]
@@ -110,7 +99,7 @@ def _where(source: Source, function: Function) -> list[Risk]:
                 "closure", "a function inside of a function: each call makes a new one, with a cache of its own", "look"
             )
         )
-    elif source.assigned.get(function.name, 0) != 1 or function.name in source.imported:
+    elif _bound_often(source, function):
         risks.append(Risk("redefined", f"{function.name} is bound more than once in this file", "likely"))
     if isinstance(function, ast.AsyncFunctionDef):
         risks.append(
@@ -121,6 +110,30 @@ def _where(source: Source, function: Function) -> list[Risk]:
             )
         )
     return risks
+
+
+def _bound_often(source: Source, function: Function) -> bool:
+    """Whether the module, or the class, gives the function's name to something else as well."""
+    above = source.parents[function]
+    if not isinstance(above, ast.ClassDef):
+        return source.global_names.get(function.name, 0) != 1 or function.name in source.imported
+    names = [
+        n.name if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) else n.id
+        for each in above.body
+        for n in _own_scope(each)
+    ]
+    return names.count(function.name) != 1
+
+
+def _own_scope(statement: ast.stmt) -> Iterable[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Name]:
+    if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return [statement]
+    return [
+        n
+        for n in ast.walk(statement)
+        if (isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load))
+        or isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+    ]
 
 
 # --------------------------------------------------------------------------------------------------------- parameters
@@ -147,71 +160,13 @@ def _parameters(source: Source, function: Function) -> list[Risk]:
             )
         )
     for each in [*parameters, *loose]:
-        doubt = _unkeyable(source, function, each, defaults.get(each.arg), starred=each in loose)
+        doubt = unkeyable(source, function, each, defaults.get(each.arg), starred=each in loose)
         if doubt is not None:
             risks.append(Risk("unkeyable-argument", f"{each.arg}: {doubt}", "likely"))
         if _means_now(each.arg, defaults.get(each.arg)):
             text = f"{each.arg}=None may mean now: calls of two days are one call, until the entry expires"
             risks.append(Risk("time-dependent", text, "likely"))
     return risks
-
-
-def _unkeyable(
-    source: Source, function: Function, argument: ast.arg, default: ast.expr | None, *, starred: bool
-) -> str | None:
-    """Why it is not known that an argument can become part of a key; None where it is known."""
-    if argument.annotation is not None:
-        unknown = {name for name in _type_names(argument.annotation) if name not in SIMPLE} - _enums(source)
-        if not unknown:
-            return None
-        return f"arguments of type {', '.join(sorted(unknown))} are keyed by value here, by hash and equality before"
-    if starred:
-        return "what is passed is not known"
-    if isinstance(default, ast.Constant) and default.value is not None:
-        return None
-    plain = bool(PLAIN_NAME.fullmatch(argument.arg))
-    for node in own_nodes(function):
-        if not isinstance(node, ast.Name) or node.id != argument.arg:
-            continue
-        above = source.parents[node]
-        if isinstance(above, ast.Attribute):
-            if above.attr not in TEXT_USE:
-                return f"no annotation, and used as an object (.{above.attr})"
-            plain = True
-        elif isinstance(above, ast.Call) and above.func is node:
-            return "no annotation, and called"
-        elif isinstance(above, (ast.FormattedValue, ast.BinOp)):
-            plain = True
-    return None if plain else "no annotation says what it is"
-
-
-def _type_names(annotation: ast.expr) -> set[str]:
-    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
-        try:
-            return _type_names(ast.parse(annotation.value.strip(), mode="eval").body)
-        except SyntaxError:
-            return {annotation.value}
-    names: set[str] = set()
-    if isinstance(annotation, ast.Subscript):
-        names |= _type_names(annotation.value)
-        if names & {"Literal"}:
-            return names
-        return names | _type_names(annotation.slice)
-    if isinstance(annotation, (ast.Tuple, ast.List)):
-        return {name for each in annotation.elts for name in _type_names(each)}
-    if isinstance(annotation, ast.BinOp):
-        return _type_names(annotation.left) | _type_names(annotation.right)
-    if isinstance(annotation, ast.Constant):
-        return set() if annotation.value is None or annotation.value is ... else {str(annotation.value)}
-    path = dotted(annotation)
-    return {path.rpartition(".")[2]} if path else {"?"}
-
-
-def _enums(source: Source) -> set[str]:
-    """Names of enumerations at the top of the file: keyed by name."""
-    bases = {"Enum", "StrEnum", "IntEnum"}
-    classes = [node for node in source.tree.body if isinstance(node, ast.ClassDef)]
-    return {c.name for c in classes if {(dotted(base) or "").rpartition(".")[2] for base in c.bases} & bases}
 
 
 def _means_now(name: str, default: ast.expr | None) -> bool:
@@ -226,20 +181,8 @@ def _means_now(name: str, default: ast.expr | None) -> bool:
 # ------------------------------------------------------------------------------------------------------------- result
 
 
-def _result(source: Source, function: Function) -> list[Risk]:
-    if function.returns is not None:
-        names = _type_names(function.returns)
-        unknown = names - SIMPLE - CONTAINERS - FRAMES - LOOSE - _enums(source)
-        mutable = bool(names & (CONTAINERS | FRAMES | LOOSE))
-        if names <= {"Any", "object", "None", "Optional", "Callable", "Iterator", "Generator"} - {"None"} or names == {
-            "None"
-        }:
-            unknown = unknown or names
-    else:
-        unknown, mutable = _inferred(source, function)
-    vague = function.returns is not None and bool(_type_names(function.returns) & (LOOSE | CONTAINERS))
-    if not unknown and vague:
-        unknown = _made_here(source, function)
+def _result(source: Source, function: Function, project: Mapping[str, Source]) -> list[Risk]:
+    unknown, mutable = result_of(source, function, project)
     if unknown:
         text = (
             f"what it returns ({', '.join(sorted(unknown))}) may need pickle, and is then stored only with a secret"
@@ -252,125 +195,6 @@ def _result(source: Source, function: Function) -> list[Risk]:
             Risk("mutable-result", "each caller gets a copy of its own; before, all of a process shared one object")
         ]
     return []
-
-
-def _made_here(source: Source, function: Function) -> set[str]:
-    """Classes whose instances are made in the body and may be part of what is returned."""
-    made = {(dotted(node.func) or "").rpartition(".")[2] for node in own_nodes(function) if isinstance(node, ast.Call)}
-    lambdas = any(
-        isinstance(node, ast.Lambda) and isinstance(source.parents[node], (ast.Return, ast.Dict, ast.List))
-        for node in own_nodes(function)
-    )
-    raised = {
-        (dotted(node.exc.func) or "").rpartition(".")[2]
-        for node in own_nodes(function)
-        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)
-    }
-    classes = {name for name in made if name[:1].isupper() and not name.isupper()} - MADE - raised
-    return {name for name in classes if not name.endswith(("Error", "Exception", "Session", "Client"))} | (
-        {"lambda"} if lambdas else set()
-    )
-
-
-def _inferred(source: Source, function: Function) -> tuple[set[str], bool]:
-    """Types of what is returned that are not known, and whether it can be changed."""
-    returned = [
-        node.value
-        for node in own_nodes(function)
-        if isinstance(node, ast.Return) and source.function_of(node) is function and node.value is not None
-    ]
-    if not any(not isinstance(value, ast.Constant) or value.value is not None for value in returned):
-        return {"nothing"}, False
-    seen: set[str] = set()
-    kinds = {_kind(source, function, value, seen) for value in returned}
-    return ({"?"} if "unknown" in kinds else set()), "mutable" in kinds
-
-
-def _kind(source: Source, function: Function, value: ast.expr, seen: set[str]) -> str:
-    def worst(values: Iterable[ast.expr]) -> str:
-        kinds = {_kind(source, function, each, seen) for each in values}
-        return "unknown" if "unknown" in kinds else "mutable" if "mutable" in kinds else "simple"
-
-    match value:
-        case ast.Constant() | ast.JoinedStr() | ast.Compare():
-            return "simple"
-        case ast.UnaryOp():
-            return "simple" if isinstance(value.op, ast.Not) else _kind(source, function, value.operand, seen)
-        case ast.Tuple():
-            return worst(value.elts)
-        case ast.List() | ast.Set():
-            return "unknown" if worst(value.elts) == "unknown" else "mutable"
-        case ast.Dict():
-            return "unknown" if worst([*(k for k in value.keys if k), *value.values]) == "unknown" else "mutable"
-        case ast.ListComp() | ast.SetComp():
-            return "unknown" if _kind(source, function, value.elt, seen) == "unknown" else "mutable"
-        case ast.DictComp():
-            return "unknown" if worst([value.key, value.value]) == "unknown" else "mutable"
-        case ast.BinOp():
-            return worst([value.left, value.right])
-        case ast.BoolOp():
-            return worst(value.values)
-        case ast.IfExp():
-            return worst([value.body, value.orelse])
-        case ast.Await():
-            return _kind(source, function, value.value, seen)
-        case ast.Name():
-            return _named_kind(source, function, value.id, seen)
-        case ast.Call():
-            return _called_kind(source, value)
-    return "unknown"
-
-
-def _named_kind(source: Source, function: Function, name: str, seen: set[str]) -> str:
-    """Of a local name: that of all that is assigned to it; of a parameter that is plain: simple."""
-    if name in seen:
-        return "simple"
-    seen.add(name)
-    given: list[str] = []
-    for node in own_nodes(function):
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
-            given.append(_kind(source, function, node.value, seen))
-        elif (
-            isinstance(node, (ast.AnnAssign, ast.AugAssign))
-            and isinstance(node.target, ast.Name)
-            and node.target.id == name
-        ):
-            given.append(_kind(source, function, node.value, seen) if node.value is not None else "simple")
-        elif isinstance(node, ast.Name) and node.id == name and not isinstance(node.ctx, ast.Load):
-            given.append(
-                "simple" if isinstance(source.parents[node], (ast.Assign, ast.AnnAssign, ast.AugAssign)) else "unknown"
-            )
-    arguments = function.args
-    given += [
-        "unknown" if _unkeyable(source, function, each, None, starred=False) else "simple"
-        for each in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
-        if each.arg == name
-    ]
-    if not given:
-        statement = binding(source, name)
-        return (
-            "simple" if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant) else "unknown"
-        )
-    return "unknown" if "unknown" in given else "mutable" if "mutable" in given else "simple"
-
-
-def _called_kind(source: Source, call: ast.Call) -> str:
-    meant = source.resolve(call.func) or dotted(call.func) or ""
-    last = call.func.attr if isinstance(call.func, ast.Attribute) else meant.rpartition(".")[2]
-    if (
-        meant.startswith(("pandas.read_", "pandas.DataFrame", "pandas.concat", "pandas.merge", "numpy."))
-        or meant == "json.loads"
-    ):
-        return "mutable"
-    if meant.startswith("math."):
-        return "simple"
-    if last in MADE and last in ("DataFrame", "Series", "OrderedDict", "Counter"):
-        return "mutable"
-    if (isinstance(call.func, ast.Name) and meant in TYPED_CALLS) or last in MADE:
-        return "mutable" if meant in ("list", "dict", "set", "sorted", "sum", "min", "max") else "simple"
-    if isinstance(call.func, ast.Attribute) and last in TYPED_METHODS:
-        return "mutable" if last in ("json", "split", "rsplit", "to_dict", "tolist", "to_numpy") else "simple"
-    return "unknown"
 
 
 # --------------------------------------------------------------------------------------------------- body and callers
@@ -413,6 +237,12 @@ def _callers(uses: Uses) -> list[Risk]:
         )
     if uses.compared:
         risks.append(Risk("shared-reference", f"a caller asks for the very object with `is` ({uses.compared})", "look"))
+    if uses.counted:
+        text = (
+            f"a test counts calls ({uses.counted}) and nothing empties the cache before: entries outlive the tests' "
+            "process, so their second run counts other numbers. Call cache_clear() in a fixture"
+        )
+        risks.append(Risk("tests", text, "likely"))
     for name, place in sorted(uses.api.items()):
         if name in ("cache_info", "cache_clear"):
             risks.append(

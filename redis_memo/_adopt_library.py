@@ -15,9 +15,11 @@ from ._adopt_words import (
     DESTROYING,
     HOLDERS,
     LIFETIMES,
+    LIKE_A_CACHE,
     LRU,
     MAY_STAND_ABOVE,
     METHODS,
+    NO_CACHE,
     OTHERS,
 )
 
@@ -25,6 +27,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = ["candidates", "find_library", "holders"]
+
+# These await what they keep.
+_AWAITING = (
+    "asyncache",
+    "cachetools_async",
+    "alru_cache",
+    "aiocache",
+    "fastapi_cache",
+    "cachier",
+    "cachebox",
+    "theine",
+)
 
 
 def holders(project: Project) -> dict[str, tuple[str, str | None]]:
@@ -144,9 +158,11 @@ def _decorated(
         )
     named, lifetime = _other(source, project, name, called, meant)
     if named is None:
-        return None
+        return _called_a_cache(source, project, function, decorator, name=name, lifetime=lifetime)
     kind = named
     risks = [*extra, *project.judge(source, function, function.name)]
+    if kind.startswith(_AWAITING):
+        risks = [risk for risk in risks if risk.code != "async"]
     options = {}
     if called is not None:
         ignored = next((k.value for k in called.keywords if k.arg == "ignore"), None)
@@ -169,6 +185,38 @@ def _decorated(
         becomes=becomes,
         risks=tuple(risks),
         base="likely",
+    )
+
+
+def _called_a_cache(
+    source: Source,
+    project: Project,
+    function: Function,
+    decorator: ast.expr,
+    *,
+    name: ast.expr,
+    lifetime: Lifetime | None,
+) -> Finding | None:
+    """A decorator of which nothing but its name is known, as ``@cached_for(minutes=5)``."""
+    path = dotted(name) or ""
+    last = path.rpartition(".")[2]
+    meant = project.meaning(source, name) or ""
+    if not LIKE_A_CACHE.search(last) or NO_CACHE.search(last) or meant.startswith("redis_memo."):
+        return None
+    lifetime = lifetime or project.lifetime
+    _, becomes = proposal(source, function, lifetime)
+    return Finding(
+        source=source,
+        line=decorator.lineno,
+        last=_last(function, decorator),
+        kind="decorator named a cache",
+        name=source.qualified(function),
+        holder=f"@{path}",
+        base="look",
+        becomes=becomes,
+        risks=(
+            Risk("options", f"what @{path} keeps, where and for how long, is to be seen where it is defined", "look"),
+        ),
     )
 
 
@@ -225,10 +273,10 @@ def _moved(
     """A decorator that `adopt` replaces where everything is known: ``lru_cache``, ``cache``, ``cachetools.cached``."""
     risks = [*extra]
     if meant in LRU:
-        kind, lifetime, options = LRU[meant], None, lru_options(called, risks)
+        kind, lifetime, options = LRU[meant], None, lru_options(source, called, risks)
     else:
-        kind, options = CACHETOOLS[meant], {}
-        lifetime, holder = cachetools_options(source, project, called, risks)
+        kind = CACHETOOLS[meant]
+        lifetime, holder, options = cachetools_options(source, project, called, risks)
         kind = f"{kind}({holder})" if holder else kind
     if lifetime is None:
         lifetime = project.lifetime
@@ -299,9 +347,9 @@ def _applied(source: Source, project: Project, node: ast.Call) -> Finding | None
     assigned = above.targets[0] if isinstance(above, ast.Assign) and len(above.targets) == 1 else None
     options: dict[str, str] = {}
     if meant in LRU:
-        options = lru_options(inner, risks)
+        options = lru_options(source, inner, risks)
     elif meant in CACHETOOLS:
-        lifetime, _ = cachetools_options(source, project, inner, risks)
+        lifetime, _, options = cachetools_options(source, project, inner, risks)
     if lifetime is None:
         lifetime = project.lifetime
         risks.append(no_expiry(lifetime))
@@ -321,7 +369,7 @@ def _applied(source: Source, project: Project, node: ast.Call) -> Finding | None
             risks.append(Risk("decorators", f"{function.name} has decorators of its own", "likely"))
     if assigned is None or not isinstance(assigned, ast.Name) or source.function_of(node) is not None:
         risks.append(Risk("applied", "the cached function is not kept in a name at the top of the file", "look"))
-    elif source.assigned.get(assigned.id, 0) != 1:
+    elif source.global_names.get(assigned.id, 0) != 1:
         risks.append(Risk("redefined", f"{assigned.id} is bound more than once in this file", "likely"))
     if meant in {**LRU, **CACHETOOLS} and not _at_top(source, name):
         risks.append(
@@ -359,7 +407,7 @@ def _is_function(source: Source, node: ast.expr) -> bool:
 
 
 def _function_named(source: Source, node: ast.expr) -> Function | None:
-    if not isinstance(node, ast.Name) or source.assigned.get(node.id, 0) != 1:
+    if not isinstance(node, ast.Name) or source.global_names.get(node.id, 0) != 1:
         return None
     found = [
         each

@@ -12,7 +12,7 @@ import ast
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ._adopt_age import enclosed, lifetime_in
 from ._adopt_body import is_method
@@ -20,13 +20,13 @@ from ._adopt_finding import Finding, Lifetime, Project, no_expiry, proposal
 from ._adopt_judge import Confidence, Risk
 from ._adopt_options import maker
 from ._adopt_source import Function, Source, dotted, text_of
+from ._adopt_words import LIKE_A_CACHE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["LIKE_A_CACHE", "decorator_around", "find_patterns", "from_outside", "is_dict"]
+__all__ = ["decorates", "decorator_around", "find_patterns", "from_outside", "is_dict"]
 
-LIKE_A_CACHE: Final = re.compile(r"(?i)cache|memo(?:$|_|iz|is)|(?:^|_)lru(?:_|$)|memoized")
 _SETTINGS = re.compile(r"(?i)config|settings|options|params|kwargs|environ|headers|context|metadata|state$")
 _MISSES = frozenset({"KeyError", "LookupError", "Exception", "IndexError", "AttributeError", "BaseException"})
 _DICTS = frozenset({"dict", "OrderedDict", "defaultdict", "WeakValueDictionary"})
@@ -46,16 +46,17 @@ class _Holder:
 
 def find_patterns(source: Source, project: Project) -> Iterator[Finding]:
     """Every dict, attribute or global of a file that is used as a cache."""
-    reported: set[str] = set()
+    reported: set[tuple[str, str]] = set()
     for node in source.nodes:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             for name, holder in _holders(source, node).items():
                 found = _asked_and_filled(source, project, node, name, holder)
                 if found is not None:
-                    reported |= {name, name.rpartition(".")[2]}
+                    reported.add((source.owner(node) if name.startswith(("self.", "cls.")) else "", name))
                     yield found
             for found in _single_values(source, project, node, reported):
-                reported.add((found.holder or "").partition(" ")[0].rpartition(".")[2])
+                name = (found.holder or "").partition(" ")[0]
+                reported.add((source.owner(node) if name.startswith(("self.", "cls.")) else "", name))
                 yield found
 
 
@@ -129,7 +130,7 @@ def _method(
         holder.values.append(node.args[1])
     elif method.attr == "move_to_end":
         holder.ordered = True
-    elif method.attr == "set" and len(node.args) > 1:
+    elif method.attr in ("set", "put", "add", "store", "insert") and len(node.args) > 1:
         holder.stored.setdefault(key, node)
         holder.values.append(node.args[1])
 
@@ -248,15 +249,13 @@ def _finding(
         lifetime = project.lifetime
         risks.append(no_expiry(lifetime))
     if shown is not None:
-        risks.append(
-            Risk("shared-reference", f"replaces @{shown} above each function that it decorates, one by one", "likely")
-        )
+        risks.append(Risk("shared-reference", decorates(project, shown), "likely"))
     else:
         risks += project.judge(source, function)
     if kind != "single value":
         risks.append(Risk("body", "the asking and the storing go, and the computation stays", "likely"))
     _, becomes = proposal(source, function, lifetime)
-    risks = [risk for risk in risks if risk.code not in ("state", "cheap", "global", "singleton")]
+    risks = [risk for risk in risks if risk.code not in ("state", "cheap", "global", "singleton", "async")]
     if is_method(source, function) and shown is None:
         risks = [Risk(r.code, r.text, "likely") if r.code == "method-identity" else r for r in risks]
     held = holder[0] if holder[1] is None else f"{holder[0]} (line {holder[1]})"
@@ -270,8 +269,21 @@ def _finding(
         becomes=becomes,
         risks=tuple(risks),
         base=base,
+        decorator=shown,
         also=(function.lineno, *(each for each in holder[1:] if each)),
     )
+
+
+def decorates(project: Project, name: str) -> str:
+    """Say what stands below a decorator of the code base."""
+    below = [
+        f"{source.qualified(node)} ({source.shown}:{node.lineno})"
+        for source in project.sources
+        for node in source.functions
+        for each in node.decorator_list
+        if (dotted(each.func if isinstance(each, ast.Call) else each) or "").rpartition(".")[2] == name
+    ]
+    return f"replaces @{name} above each function that it decorates, one by one: {', '.join(below) or 'none here'}"
 
 
 def _computed(function: Function, value: ast.expr) -> bool:
@@ -379,7 +391,9 @@ def _place(source: Source, function: Function, name: str) -> tuple[str, int | No
 # ------------------------------------------------------------------------------------------------------ single values
 
 
-def _single_values(source: Source, project: Project, function: Function, reported: set[str]) -> Iterator[Finding]:
+def _single_values(
+    source: Source, project: Project, function: Function, reported: set[tuple[str, str]]
+) -> Iterator[Finding]:
     """``if _table is None: _table = load()`` on a global or attribute, and the same with ``hasattr``."""
     nodes = list(enclosed(function))
     outer = {name for node in nodes if isinstance(node, ast.Global) for name in node.names}
@@ -397,7 +411,8 @@ def _single_values(source: Source, project: Project, function: Function, reporte
     seen: set[str] = set()
     for node in nodes:
         for path in _asked_whether_set(node):
-            if path not in stored or path in seen or path in reported:
+            inside = source.owner(function) if path.startswith(("self.", "cls.")) else ""
+            if path not in stored or path in seen or (inside, path) in reported:
                 continue
             like = bool(LIKE_A_CACHE.search(path.rpartition(".")[2]))
             lifetime = lifetime_in(source, function)

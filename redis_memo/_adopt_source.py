@@ -82,9 +82,11 @@ class Source:
         tree: The syntax tree.
         parents: Of each node the one around it.
         imported: What a name stands for by imports, in any scope: ``{"lru": {"functools.lru_cache"}}``.
-        assigned: Names that anything but an import binds, with how often.
+        assigned: Names that anything but an import binds, in any scope, with how often.
+        global_names: The same of the module's own scope: a local variable of some function is none of its names.
         kept: Lines that a comment ``# redis-memo: keep`` stands on.
         nodes: All nodes of the tree, outer ones first.
+        functions: All functions, outer ones first.
         bound: Statements that give a name or attribute a value, by its dotted name: ``self.cache``.
         tops: Functions and classes at the top of the file, by name.
         changed: Dotted names of what some statement or method changes in place.
@@ -102,8 +104,10 @@ class Source:
     parents: dict[ast.AST, ast.AST] = field(repr=False)
     imported: dict[str, set[str]] = field(repr=False)
     assigned: dict[str, int] = field(repr=False)
+    global_names: dict[str, int] = field(repr=False)
     kept: frozenset[int] = field(repr=False)
     nodes: tuple[ast.AST, ...] = field(repr=False)
+    functions: tuple[Function, ...] = field(repr=False)
     bound: dict[str, list[ast.Assign | ast.AnnAssign]] = field(repr=False)
     tops: dict[str, Function | ast.ClassDef] = field(repr=False)
     changed: frozenset[str] = field(repr=False)
@@ -142,6 +146,11 @@ class Source:
         """The function in whose body a node stands."""
         return next((n for n in self.ancestors(node) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))), None)
 
+    def owner(self, node: ast.AST) -> str:
+        """Name of the class around a node, with those around it; empty at the top of a file."""
+        found = next((each for each in self.ancestors(node) if isinstance(each, ast.ClassDef)), None)
+        return "" if found is None else self.qualified(found)
+
     def qualified(self, node: ast.AST) -> str:
         """Name of a function or class with those around it: ``Client.fetch``."""
         named = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -163,7 +172,8 @@ class Source:
     def certain(self, node: ast.AST) -> bool:
         """Whether the name in front can stand for nothing but the one import that `resolve` went by."""
         head = (dotted(node) or "").partition(".")[0]
-        return len(self.imported.get(head, ())) == 1 and not self.assigned.get(head)
+        inside = any(isinstance(above, ast.ClassDef) for above in self.ancestors(node))
+        return len(self.imported.get(head, ())) == 1 and not (self.assigned if inside else self.global_names).get(head)
 
 
 def dotted(node: ast.AST) -> str | None:
@@ -232,8 +242,13 @@ def read(path: Path, shown: str, module: str) -> Source | str:
     except (RecursionError, MemoryError):
         return "it is nested too deeply"
     starts = [found.start() for found in _LINE.finditer(text)] or [0]
-    nodes = tuple(ast.walk(tree))
-    parents = {child: node for node in nodes for child in ast.iter_child_nodes(node)}
+    parents: dict[ast.AST, ast.AST] = {}
+    waiting: list[ast.AST] = [tree]
+    for node in waiting:  # it grows meanwhile
+        children = [*ast.iter_child_nodes(node)]
+        parents.update(dict.fromkeys(children, node))
+        waiting += children
+    nodes = tuple(waiting)
     imported, assigned = _bindings(nodes, module, is_package=path.name == "__init__.py")
     definitions = [
         node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
@@ -251,8 +266,10 @@ def read(path: Path, shown: str, module: str) -> Source | str:
         parents=parents,
         imported=imported,
         assigned=assigned,
+        global_names=_global_names(tree, nodes),
         kept=_kept(text),
         nodes=nodes,
+        functions=tuple(node for node in nodes if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))),
         bound=_bound(nodes),
         tops={node.name: node for node in definitions},
         changed=_changed(nodes),
@@ -312,6 +329,27 @@ def _bindings(nodes: Iterable[ast.AST], module: str, *, is_package: bool) -> tup
         elif isinstance(node, ast.ExceptHandler) and node.name:
             assigned[node.name] = assigned.get(node.name, 0) + 1
     return imported, assigned
+
+
+def _global_names(tree: ast.Module, nodes: Iterable[ast.AST]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    waiting: list[ast.AST] = [*tree.body]
+    while waiting:
+        node = waiting.pop()
+        name = None
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.ExceptHandler)):
+            name = node.name
+        elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            name = node.id
+        if name:
+            found[name] = found.get(name, 0) + 1
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
+            waiting.extend(ast.iter_child_nodes(node))
+    for node in nodes:
+        if isinstance(node, ast.Global):
+            for name in node.names:
+                found[name] = found.get(name, 0) + 1
+    return found
 
 
 def _absolute(node: ast.ImportFrom, module: str, *, is_package: bool) -> str:

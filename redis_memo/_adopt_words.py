@@ -25,17 +25,22 @@ __all__ = [
     "FILES",
     "FILE_METHODS",
     "FRAMES",
+    "FRAME_METHODS",
     "HEAVY",
     "HOLDERS",
     "LIFETIMES",
+    "LIKE_A_CACHE",
     "LOGGERS",
     "LOOSE",
     "LRU",
     "MADE",
     "MARKET",
+    "MARKET_CALLS",
+    "MARKET_CLIENTS",
     "MAY_STAND_ABOVE",
     "METHODS",
     "NETWORK",
+    "NO_CACHE",
     "OTHERS",
     "PLAIN_MAKERS",
     "PLAIN_NAME",
@@ -78,6 +83,14 @@ OTHERS: Final[dict[str, str]] = {
     "numba.core.caching": "numba",
     "cached_property.cached_property_with_ttl": "cached_property_with_ttl",
     "sklearn.utils.Memory.cache": "joblib.Memory.cache",
+    **{f"{module}.{name}": f"{module}.{name}" for module in ("asyncache", "cachetools_async")
+       for name in ("cached", "cachedmethod")},
+    "aiocache.cached_stampede": "aiocache.cached_stampede",
+    "aiocache.multi_cached": "aiocache.multi_cached",
+    "fastapi_cache.decorator.cache": "fastapi_cache.cache",
+    "boltons.cacheutils.cached": "boltons.cached",
+    "boltons.cacheutils.cachedmethod": "boltons.cachedmethod",
+    "theine.Memoize": "theine.Memoize",
 }  # fmt: skip
 
 # What stays where it is, with the reason.
@@ -118,6 +131,14 @@ HOLDERS: Final[dict[str, tuple[str, str | None]]] = {
     "requests_cache.CachedSession": ("requests_cache", "expire_after"),
     "requests_cache.install_cache": ("requests_cache", "expire_after"),
     "flask_caching.Cache": ("flask_caching", None),
+    "boltons.cacheutils.LRU": ("boltons.LRU", None),
+    "boltons.cacheutils.LRI": ("boltons.LRI", None),
+    "cacheout.Cache": ("cacheout.Cache", "ttl"),
+    "cacheout.LRUCache": ("cacheout.LRUCache", "ttl"),
+    "percache.Cache": ("percache.Cache", None),
+    "theine.Cache": ("theine.Cache", None),
+    "werkzeug.contrib.cache.SimpleCache": ("werkzeug.SimpleCache", "default_timeout"),
+    "cachelib.simple.SimpleCache": ("cachelib.SimpleCache", "default_timeout"),
     "aiocache.SimpleMemoryCache": ("aiocache.SimpleMemoryCache", "ttl"),
     "cachelib.SimpleCache": ("cachelib.SimpleCache", "default_timeout"),
     "cachelib.FileSystemCache": ("cachelib.FileSystemCache", "default_timeout"),
@@ -129,6 +150,8 @@ METHODS: Final[dict[str, dict[str, str | None]]] = {
     "diskcache.Cache": {"memoize": "expire"},
     "diskcache.FanoutCache": {"memoize": "expire"},
     "flask_caching": {"cached": "timeout", "memoize": "timeout"},
+    "cacheout.Cache": {"memoize": "ttl"},
+    "cacheout.LRUCache": {"memoize": "ttl"},
 }
 
 LIFETIMES = (
@@ -145,77 +168,30 @@ LIFETIMES = (
 DESTROYING = frozenset({"contextmanager", "asynccontextmanager", "property", "cached_property"})
 MAY_STAND_ABOVE = frozenset({"staticmethod"})
 
-NETWORK = frozenset(
-    [
-        "requests",
-        "httpx",
-        "aiohttp",
-        "urllib",
-        "urllib3",
-        "http",
-        "yfinance",
-        "nsepy",
-        "nsepython",
-        "nsetools",
-        "jugaad_data",
-        "kiteconnect",
-        "pykiteconnect",
-        "ccxt",
-        "alpha_vantage",
-        "quandl",
-        "nasdaqdatalink",
-        "breeze_connect",
-        "smartapi",
-        "SmartApi",
-        "upstox_client",
-        "fyers_apiv3",
-        "dhanhq",
-        "websocket",
-        "websockets",
-        "socket",
-        "boto3",
-        "botocore",
-        "s3fs",
-        "gcsfs",
-        "grpc",
-        "openai",
-        "anthropic",
-        "psycopg",
-        "psycopg2",
-        "pymysql",
-        "MySQLdb",
-        "pymongo",
-        "sqlalchemy",
-        "asyncpg",
-        "clickhouse_driver",
-        "cx_Oracle",
-        "oracledb",
-        "pyodbc",
-        "elasticsearch",
-        "ftplib",
-        "paramiko",
-        "selenium",
-        "bs4",
-        "feedparser",
-        "zeep",
-    ]
-)
-HEAVY = frozenset(
-    [
-        "pandas",
-        "polars",
-        "numpy",
-        "scipy",
-        "sklearn",
-        "statsmodels",
-        "torch",
-        "tensorflow",
-        "xgboost",
-        "lightgbm",
-        "talib",
-        "pandas_ta",
-        "ta",
-    ]
+NETWORK = frozenset([
+    "requests", "httpx", "aiohttp", "urllib", "urllib3", "http", "yfinance", "nsepy", "nsepython", "nsetools",
+    "jugaad_data", "kiteconnect", "pykiteconnect", "ccxt", "alpha_vantage", "quandl", "nasdaqdatalink",
+    "breeze_connect", "smartapi", "SmartApi", "upstox_client", "fyers_apiv3", "dhanhq", "websocket", "websockets",
+    "socket", "boto3", "botocore", "s3fs", "gcsfs", "grpc", "openai", "anthropic", "psycopg", "psycopg2",
+    "pymysql", "MySQLdb", "pymongo", "sqlalchemy", "asyncpg", "clickhouse_driver", "cx_Oracle", "oracledb",
+    "pyodbc", "elasticsearch", "ftplib", "paramiko", "selenium", "bs4", "feedparser", "zeep",
+])  # fmt: skip
+# Clients of brokers and exchanges, and what they are asked for that is one for all accounts.
+MARKET_CLIENTS = frozenset(["kiteconnect", "pykiteconnect", "ccxt", "nsetools", "jugaad_data", "nsepython", "yfinance"])
+MARKET_CALLS = frozenset([
+    "quote", "quotes", "ltp", "ohlc", "historical_data", "instruments", "get_quote", "get_index_quote",
+    "stock_quote", "option_chain", "equities_option_chain", "index_option_chain", "fetch_ohlcv", "fetch_ticker",
+    "fetch_tickers", "fetch_order_book", "load_markets", "trigger_range", "live_index", "all_indices",
+    "market_status", "history",
+])  # fmt: skip
+HEAVY = frozenset([
+    "pandas", "polars", "numpy", "scipy", "sklearn", "statsmodels", "torch", "tensorflow", "xgboost", "lightgbm",
+    "talib", "pandas_ta", "ta",
+])  # fmt: skip
+# What a name that has it is likely to be; and what decorates and has it, and keeps nothing.
+LIKE_A_CACHE = re.compile(r"(?i)cache|memo(?:$|_|iz|is)|(?:^|_)lru(?:_|$)|memoized")
+NO_CACHE = re.compile(
+    r"(?i)no_?cache|never_cache|cache_control|clear|invalidat|evict|flush|redis_cached|cache_page|_key$"
 )
 SLOW_WORD = re.compile(
     r"(?i)(?:^|_)(?:fetch|download|requests?|query|scrape|crawl|api|http|https|sleep|predict|train|fit|backtest|simulate|"
@@ -255,7 +231,7 @@ ACCOUNT = re.compile(
     r"logged|sessions?|credentials?|passwords?|secrets?|api_?keys?|users?|permissions?|tenant|watchlists?|settings?|config|env)(?:_|$)"
 )
 # Account-like words that are about markets as well.
-PUBLIC = re.compile(r"(?i)(?:order_?book|instrument_?tokens?|token_?symbol|market_?orders?)")
+PUBLIC = re.compile(r"(?i)(?:order_?book|instrument_?tokens?|symbol_?tokens?|token_?symbol|market_?orders?)")
 LOGGERS = frozenset({"logging", "logger", "log", "LOG", "LOGGER", "_logger", "_log", "loguru", "structlog", "warnings"})
 # Made when a module is imported, and the same whoever makes it.
 PLAIN_MAKERS = frozenset(
@@ -343,36 +319,11 @@ TEXT_METHODS = (
 )
 
 
-SIMPLE = frozenset(
-    [
-        "int",
-        "float",
-        "str",
-        "bool",
-        "bytes",
-        "complex",
-        "None",
-        "Decimal",
-        "Fraction",
-        "date",
-        "datetime",
-        "time",
-        "timedelta",
-        "UUID",
-        "Timestamp",
-        "Timedelta",
-        "Literal",
-        "LiteralString",
-        "tuple",
-        "Tuple",
-        "frozenset",
-        "FrozenSet",
-        "Optional",
-        "Union",
-        "Annotated",
-        "Final",
-    ]
-)
+SIMPLE = frozenset([
+    "int", "float", "str", "bool", "bytes", "complex", "None", "Decimal", "Fraction", "date", "datetime", "time",
+    "timedelta", "UUID", "Timestamp", "Timedelta", "Literal", "LiteralString", "tuple", "Tuple", "frozenset",
+    "FrozenSet", "Optional", "Union", "Annotated", "Final",
+])  # fmt: skip
 CONTAINERS = frozenset(
     [
         "list",
@@ -395,6 +346,12 @@ CONTAINERS = frozenset(
 FRAMES = frozenset(
     ["DataFrame", "Series", "ndarray", "NDArray", "Index", "DatetimeIndex", "MultiIndex", "Categorical", "ArrayLike"]
 )
+# What they, and dicts and lists of plain values, are asked for, and answer with more of the kind.
+FRAME_METHODS = frozenset([
+    "copy", "dropna", "fillna", "ffill", "bfill", "reset_index", "set_index", "sort_values", "sort_index",
+    "rename", "astype", "head", "tail", "drop", "drop_duplicates", "tz_localize", "tz_convert", "round", "assign",
+    "join", "pct_change", "diff", "shift", "cumsum", "cumprod", "get",
+])  # fmt: skip
 LOOSE = frozenset({"Any", "object"})
 TYPED_CALLS = frozenset(
     [

@@ -1,6 +1,6 @@
-"""Where the server is and how it is spoken to: URLs, connections of threads and of event loops, what failed.
+"""Performs the core's operations on the store, for threads and for event loops, wherever the store is (`_servers`).
 
-This is the one module that knows the topology. Errors of redis-py end here: what leaves is of our own tree.
+Errors of redis-py end here: what leaves is of our own tree.
 """
 
 from __future__ import annotations
@@ -8,334 +8,53 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import logging
-import os
-import threading
 import time
-import weakref
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
-import redis
-import redis.asyncio
-from redis.backoff import NoBackoff
-from redis.exceptions import ResponseError
-from redis.retry import Retry
+from redis.exceptions import NoScriptError
 
-from . import _embedded
 from . import _ops as ops
-from ._breaker import Breaker
-from ._commands import dialogue
-from ._config import redacted
+from ._cluster import Ask, slot_of
+from ._commands import confirmed, dialogue, routed_by
 from ._drive import adrive, drive
-from ._failures import crowded, excused, translated
-from ._hook import Hook
-from ._push import Listener
-from ._tracking import Tracker
-from ._wire import LEAST, LOST, AsyncWire, Limit, LoopWires, RefusedClient, Wire, timed, timed_async
-from .errors import ConfigurationError, StoreError, StoreUnavailable
+from ._failures import translated
+from ._piecewise import divisible, piecewise
+from ._replies import Elsewhere
+from ._servers import Servers
+from .errors import StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
     from ._bulk import Piece
-    from ._config import Settings
+    from ._cluster import Pause
+    from ._node import Node
 
 __all__ = ["Backend"]
 
-log = logging.getLogger("redis_memo")
-
-Connection: TypeAlias = Any  # sync or async redis-py connections; their stubs disagree between releases
+Dialogue: TypeAlias = "Generator[list[Piece], Any, Any]"
+Steps: TypeAlias = "Generator[Ask | Pause, Any, Any]"
 
 # An invalidation is tried even where everything else has given up.
 _URGENT = frozenset({ops.Drop, ops.DropMatching, ops.Revoke, ops.Enrolled})
+# Each of their commands has one key, and touches no other.
+_LONE = frozenset(
+    {
+        ops.Read, ops.ReadLeft, ops.ReadParts, ops.NoteWait, ops.FollowWait, ops.Renew, ops.Enroll, ops.Enrolled,
+        ops.Strike, ops.Turn, ops.Told,
+    }
+)  # fmt: skip
+# What a replica may answer. Not `ReadLeft`: what a process keeps of it would be old for longer than the replica lags.
+_READS = frozenset({ops.Read, ops.ReadParts})
+# What nobody would see if it were lost, unlike what these do: a value from before them would be served again (P3).
+_ALONE: Final = object()  # stands for an answer that is still to come, to an operation that goes alone
+_CONFIRMED = frozenset({ops.Drop, ops.DropMatching, ops.Revoke, ops.Put})
 
-IDLE_MOST = 64
-CONNECTING_MOST = 4
-IDLE_TRUSTED = 120.0  # seconds; after that a router on the way may have forgotten a connection, and tell nobody
 
-
-class Backend:
-    """Performs the core's store operations on one server, for threads and for event loops.
-
-    Args:
-        settings: Where the server is and how long it may take.
-
-    Attributes:
-        where: The server, without user and password.
-        breaker: Whether it is asked at all.
-        hook: Tells the user of events.
-        listener: Wakes who waits.
-        tracker: Hears of what others change.
-        generation: Counts the connections, after each of which the server may be another one.
-
-    Raises:
-        ConfigurationError: The URL cannot be understood.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._timeout = settings.timeout
-        self._embedded = settings.url.startswith("embedded://")
-        self.where = "the embedded server" if self._embedded else redacted(settings.url)
-        self._announced = False
-        self._pools: tuple[Any, Any] | None = None
-        if not self._embedded:
-            self._pools = self._make_pools(settings.url)
-        self._fresh_start()
-        _all.add(self)
-
-    def _fresh_start(self) -> None:
-        """Forget everything that belongs to a process: connections, threads, locks."""
-        self._lock = threading.Lock()
-        self._idle: list[Wire] = []
-        self._connecting = threading.Semaphore(CONNECTING_MOST)
-        self._lost: tuple[float, StoreError] | None = None
-        self._trusted = 0.0  # connections last used before this moment are no better than one that was lost
-        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopWires] = weakref.WeakKeyDictionary()
-        self.listener = Listener(self._connect_listener)
-        self.hook = Hook(self._settings.on_event)
-        self.breaker = Breaker(self._probe, self._timeout, self.hook)
-        self.tracker = Tracker(self._connect_listener, lambda: self.where, self.hook)
-        self.generation = 0
-
-    # Where the server is.
-
-    def _make_pools(self, url: str) -> tuple[Any, Any]:
-        common: dict[str, Any] = {
-            "socket_timeout": None,  # limited by ourselves
-            "socket_connect_timeout": None,
-            "protocol": 2,
-            "health_check_interval": 0,
-        }
-        try:
-            _check_path(url)
-            pools: tuple[Any, Any] = (
-                redis.ConnectionPool.from_url(url, retry=Retry(NoBackoff(), 0), **common),
-                redis.asyncio.ConnectionPool.from_url(url, retry=redis.asyncio.retry.Retry(NoBackoff(), 0), **common),
-            )
-            for pool, limited in zip(pools, (timed, timed_async), strict=True):
-                pool.connection_class = limited(pool.connection_class)
-                pool.connection_kwargs["decode_responses"] = False  # entries are bytes, whatever the URL says
-                if "path" not in pool.connection_kwargs:
-                    pool.connection_kwargs.setdefault("socket_keepalive", True)
-                pool.connection_class(**pool.connection_kwargs)  # tells of an option that redis-py does not know
-        except (ValueError, TypeError, redis.RedisError) as error:
-            raise ConfigurationError(
-                f"the URL {redacted(url)} cannot be understood; "
-                "forms: redis://user:password@host:6379/0, rediss://..., unix:///path/to/socket?db=0, embedded://"
-            ) from error
-        return pools
-
-    def _start_embedded(self) -> None:
-        parts = urlsplit(self._settings.url)
-        if parts.netloc:
-            raise ConfigurationError("an embedded URL is embedded:// or embedded:///a/folder (three slashes)")
-        options = parse_qs(parts.query)
-        unknown = set(options) - {"maxmemory"}
-        if unknown:
-            names = ", ".join(sorted(unknown))
-            raise ConfigurationError(f"unknown option of an embedded URL: {names}; known: maxmemory")
-        folder = unquote(parts.path)
-        maxmemory = _memory(options["maxmemory"][0]) if options else None
-        try:
-            server = _embedded.start(Path(folder) if folder else None, maxmemory=maxmemory)
-        except ConfigurationError as error:
-            if folder:
-                raise
-            # Nobody chose the default folder, so that it cannot be used is an outage to the caller, not a mistake.
-            raise StoreUnavailable(str(error)) from error
-        self.embedded_secret = server.secret
-        self.where = f"the embedded server in {server.folder}"
-        pools = self._pools
-        if pools is None or pools[0].connection_kwargs.get("path") != server.socket:
-            self._pools = self._make_pools(f"unix://{quote(server.socket)}")
-
-    embedded_secret: bytes | None = None
-
-    def locate(self) -> None:
-        """Find or start the server where that is ours to do.
-
-        Raises:
-            StoreUnavailable: The embedded server cannot be started.
-        """
-        if self._pools is None:
-            if self.breaker.reason is not None:
-                self.breaker.refuse()
-            epoch = self.breaker.epoch
-            try:
-                with self._lock:
-                    if self._pools is None:
-                        self._start_embedded()
-            except StoreError as error:
-                self._open(error, epoch)
-                raise
-
-    def address(self) -> str:
-        """The URL at which the server is reached, the embedded one included, which is started; credentials and all.
-
-        Raises:
-            StoreUnavailable: The embedded server cannot be started.
-        """
-        self.locate()
-        if not self._embedded or self._pools is None:
-            return self._settings.url
-        return f"unix://{quote(self._pools[0].connection_kwargs['path'])}"
-
-    def _restart_embedded(self) -> None:
-        with self._lock:
-            self._start_embedded()
-
-    def _make(self, kind: int) -> Connection:
-        assert self._pools is not None
-        pool = self._pools[kind]
-        # Not pool.make_connection(): it counts what was ever made, and refuses after a hundred. These are kept here.
-        return pool.connection_class(**pool.connection_kwargs)
-
-    def _connected(self) -> None:
-        self.generation += 1
-        if not self._announced:
-            self._announced = True
-            log.info("redis_memo: caching in %s", self.where)
-
-    # Whether it is there.
-
-    def _open(self, reason: StoreError, epoch: int) -> None:
-        self._lost = time.monotonic(), type(reason)(str(reason))  # without its traceback, which holds arguments
-        if self.breaker.failed(reason, self.where, epoch):
-            self._trusted = time.monotonic()
-            self._drop_idle()
-
-    def _unconnected(self, error: Exception, epoch: int) -> NoReturn:
-        """A connection that cannot be made concerns every call, unless there are only too many of them."""
-        ours = translated(error, self.where)
-        if ours is None or ours is error:
-            raise error
-        if not excused(error, ours):
-            self._open(ours, epoch)
-        raise ours from error
-
-    def _failed(self, error: Exception, op: object, epoch: int) -> NoReturn:
-        """Let only our own errors through, and remember that the server does not answer."""
-        ours = translated(error, self.where)
-        if ours is None or ours is error:
-            raise error
-        if isinstance(ours, StoreUnavailable) or isinstance(error, redis.AuthenticationError):
-            if not excused(error, ours):
-                self._open(ours, epoch)
-        elif self.breaker.reason is not None and type(op) in _URGENT:
-            self.breaker.answered()
-        raise ours from error
-
-    def _probe(self, seconds: float) -> None:
-        """Ask the server, on behalf of all, what it would be asked by a hit. A refusal is an answer, too."""
-        if self._embedded and self._pools is None:
-            self._restart_embedded()
-        try:
-            try:
-                wire = Wire(self._make(0), seconds)
-            except LOST:
-                if not self._embedded:
-                    raise
-                self._restart_embedded()
-                wire = Wire(self._make(0), seconds)
-        except Exception as error:  # noqa: BLE001 - translated, or raised again
-            ours = translated(error, self.where)
-            if ours is not None and crowded(ours):
-                return
-            raise ours or error from None
-        try:
-            wire.ask([b"*2\r\n$3\r\nGET\r\n$10\r\nmemo:probe\r\n"], seconds)
-        except (ResponseError, RefusedClient):
-            wire.close()
-            return
-        except LOST as error:
-            raise translated(error, self.where) or error from None
-        self._connected()
-        self._keep(wire, time.monotonic())
+class Backend(Servers):
+    """Performs the core's store operations, for threads and for event loops; see `Servers`."""
 
     # Threads.
-
-    def _connect(self, limit: float) -> Wire:
-        epoch = self.breaker.epoch
-        self.locate()
-        try:
-            try:
-                wire = Wire(self._make(0), limit)
-            except LOST as error:
-                if not self._embedded or isinstance(error, (TimeoutError, redis.TimeoutError)):
-                    raise
-                # It went away, or was killed: it is ours to start again.
-                self._restart_embedded()
-                wire = Wire(self._make(0), limit)
-        except Exception as error:  # noqa: BLE001 - translated, or raised again
-            self._unconnected(error, epoch)
-        self._connected()
-        return wire
-
-    def _connect_listener(self) -> Wire:
-        self.locate()
-        return Wire(self._make(0), self._timeout)
-
-    def _keep(self, wire: Wire, now: float) -> None:
-        if len(self._idle) < IDLE_MOST:
-            wire.used = now
-            self._idle.append(wire)
-        else:
-            wire.close()
-
-    def _drop_idle(self) -> None:
-        with contextlib.suppress(IndexError):  # others take from it too
-            while True:
-                self._idle.pop().close()
-
-    def _ask(self, wire: Wire, pieces: list[Piece], limit: float, now: float) -> Any:
-        try:
-            reply = wire.ask(pieces, limit)
-        except ResponseError:
-            self._keep(wire, now)
-            raise
-        self._keep(wire, now)
-        return reply
-
-    def _exchange(self, pieces: list[Piece]) -> Any:
-        now = time.monotonic()
-        deadline = now + self._timeout
-        try:
-            wire = self._idle.pop()
-        except IndexError:
-            pass
-        else:
-            if wire.used >= self._trusted and now - wire.used < IDLE_TRUSTED:
-                try:
-                    return self._ask(wire, pieces, self._timeout, now)
-                except (TimeoutError, redis.TimeoutError):
-                    raise
-                except LOST:
-                    # The server closed it while it was idle, as after a restart. Or it went with the answer: then the
-                    # operation is carried out twice, which does no harm but to the count of an invalidation.
-                    pass
-            wire.close()
-            self._drop_idle()  # the others are no better
-        left = deadline - time.monotonic()
-        # A few at a time: fifty TLS handshakes at once take longer than any of them may. The turn does not count.
-        with self._connecting:
-            if self._lost is not None and self._lost[0] >= now:
-                # Met while this one waited; it need not wait as long.
-                raise type(self._lost[1])(*self._lost[1].args)
-            deadline = time.monotonic() + left
-            wire = self._spare() or self._connect(max(left, LEAST))
-        return self._ask(wire, pieces, max(deadline - time.monotonic(), LEAST), now)
-
-    def _spare(self) -> Wire | None:
-        """A connection that another thread has given back meanwhile."""
-        try:
-            wire = self._idle.pop()
-        except IndexError:
-            return None
-        if wire.used >= self._trusted:
-            return wire
-        wire.close()
-        return None
 
     def perform(self, op: object) -> Any:
         """Perform one operation from a thread.
@@ -343,167 +62,258 @@ class Backend:
         Raises:
             StoreError: The server did not do it.
         """
-        breaker = self.breaker
+        node = self._only
+        if node is None:
+            return drive(self._steps(op), functools.partial(self._step, type(op) in _URGENT))
+        breaker = node.breaker
         if breaker.reason is not None and type(op) not in _URGENT:
             breaker.refuse()
         epoch = breaker.epoch
         try:
-            result = drive(dialogue(op), self._exchange)
+            result = drive(dialogue(op), node.exchange)
         except Exception as error:  # noqa: BLE001 - translated, or raised again
-            self._failed(error, op, epoch)
+            if not node.demoted(error):
+                node.failed(error, epoch, urgent=type(op) in _URGENT)
+            return drive(self._steps(op), functools.partial(self._step, type(op) in _URGENT))
         if breaker.reason is not None and type(op) in _URGENT:
             breaker.answered()
         return result
+
+    def _step(self, urgent: bool, step: Ask | Pause) -> Any:
+        if not isinstance(step, Ask):
+            time.sleep(step.seconds)
+            return None
+        node = step.node
+        breaker = node.breaker
+        if breaker.reason is not None and not urgent:
+            breaker.refuse()
+        epoch = breaker.epoch
+        try:
+            reply = node.exchange(step.pieces)
+        except Exception as error:  # noqa: BLE001 - translated, or raised again
+            _met(node, error, epoch, urgent=urgent)
+        if breaker.reason is not None and urgent:
+            breaker.answered()
+        return reply
 
     # Event loops.
 
-    async def _aloop(self) -> LoopWires:
-        loop = asyncio.get_running_loop()
-        found = self._loops.get(loop)
-        if found is None:
-            for ended in [each for each in self._loops if each.is_closed()]:
-                self._loops.pop(ended).drop()
-            found = self._loops[loop] = LoopWires()
-            await found.open()
-        return found
-
-    async def _aconnect(self, timer: Limit) -> AsyncWire:
-        epoch = self.breaker.epoch
-        try:
-            try:
-                wire = await AsyncWire.connect(self._make(1))
-            except LOST as error:
-                if not self._embedded or isinstance(error, (TimeoutError, redis.TimeoutError)):
-                    raise
-                timer.stop()
-                await asyncio.to_thread(self._restart_embedded)
-                timer.start(self._timeout)
-                wire = await AsyncWire.connect(self._make(1))
-        except Exception as error:  # noqa: BLE001 - translated, or raised again
-            self._unconnected(error, epoch)
-        self._connected()
-        return wire
-
-    async def _aidle(self, loop: LoopWires) -> AsyncWire | None:
-        """A connection that can be trusted."""
-        if not loop.idle:
-            return None
-        wire = loop.idle.pop()
-        if wire.used >= self._trusted and time.monotonic() - wire.used < IDLE_TRUSTED:
-            return wire
-        await wire.close()
-        await loop.close()
-        return None
-
-    async def _aask(self, loop: LoopWires, wire: AsyncWire, pieces: list[Piece], timer: Limit) -> Any:
-        now = time.monotonic()
-        try:
-            return await wire.ask(pieces, self._timeout, timer)
-        finally:
-            if wire.open:
-                wire.used = now
-                loop.idle.append(wire)
-
-    async def _aexchange(self, pieces: list[Piece], op: object) -> Any:
-        loop = await self._aloop()
-        if self._pools is None:
-            await asyncio.to_thread(self.locate)
-        since = time.monotonic()
-        async with loop.turn:
-            loop.same(since)
-            if self.breaker.reason is not None and type(op) not in _URGENT:
-                self.breaker.refuse()
-            try:
-                async with Limit(self._timeout) as timer:
-                    wire = await self._aidle(loop)
-                    if wire is not None:
-                        try:
-                            return await self._aask(loop, wire, pieces, timer)
-                        except (TimeoutError, redis.TimeoutError):
-                            raise
-                        except LOST:
-                            await loop.close()  # see `_exchange`
-                    # One at a time: thirty TLS handshakes at once on one loop take longer than any of them may.
-                    left = timer.stop()
-                    async with loop.connecting:
-                        loop.same(since)
-                        timer.start(left)
-                        wire = await self._aidle(loop) or await self._aconnect(timer)
-                    return await self._aask(loop, wire, pieces, timer)
-            except (*LOST, StoreError) as error:
-                loop.lost = time.monotonic(), type(error)(*error.args)
-                await loop.close()
-                raise
-
     async def aperform(self, op: object) -> Any:
         """As `perform`, from a task. The time it waits for its turn, among hundreds, does not count."""
-        breaker = self.breaker
-        if breaker.reason is not None and type(op) not in _URGENT:
+        node = self._only
+        urgent = type(op) in _URGENT
+        if node is None:
+            return await self._awide(op, urgent)
+        breaker = node.breaker
+        if breaker.reason is not None and not urgent:
             breaker.refuse()
         epoch = breaker.epoch
         try:
-            result = await adrive(dialogue(op), functools.partial(self._aexchange, op=op))
+            result = await adrive(dialogue(op), functools.partial(node.aexchange, urgent=urgent))
         except Exception as error:  # noqa: BLE001 - translated, or raised again
-            self._failed(error, op, epoch)
-        if breaker.reason is not None and type(op) in _URGENT:
+            if not node.demoted(error):
+                node.failed(error, epoch, urgent=urgent)
+            return await self._awide(op, urgent)
+        if breaker.reason is not None and urgent:
             breaker.answered()
         return result
 
-    # Several operations in one exchange: of each its answer, or its own StoreError.
+    async def _awide(self, op: object, urgent: bool) -> Any:
+        if self.cluster is not None and not self.cluster.located:
+            if self.cluster.breaker.reason is not None and not urgent:
+                self.cluster.breaker.refuse()
+            await asyncio.to_thread(self.cluster.locate)
+        return await adrive(self._steps(op), functools.partial(self._astep, urgent))
 
-    def perform_many(self, ops: list[Any]) -> list[Any]:
-        """Perform several operations from a thread, in this order; in one round trip where none needs more."""
+    async def _astep(self, urgent: bool, step: Ask | Pause) -> Any:
+        if not isinstance(step, Ask):
+            await asyncio.sleep(step.seconds)
+            return None
+        node = step.node
+        breaker = node.breaker
+        if breaker.reason is not None and not urgent:
+            breaker.refuse()
+        epoch = breaker.epoch
         try:
-            return _apart(self.perform(ops), self.where)
-        except StoreError as error:
-            return [type(error)(*error.args) for _ in ops]  # to be raised apart
+            reply = await node.aexchange(step.pieces, urgent=urgent)
+        except Exception as error:  # noqa: BLE001 - translated, or raised again
+            _met(node, error, epoch, urgent=urgent)
+        if breaker.reason is not None and urgent:
+            breaker.answered()
+        return reply
 
-    async def aperform_many(self, ops: list[Any]) -> list[Any]:
-        """As `perform_many`, from a task."""
+    # Several operations, in one exchange with each server: of each its answer, or its own StoreError.
+
+    def perform_many(self, several: list[Any]) -> list[Any]:
+        """Perform several operations from a thread: those of one server in order, in one round trip if they can."""
+        answers: list[Any] = [_ALONE] * len(several)
+        for node, numbers in self._grouped(several, answers):
+            _place(answers, numbers, self._together(node, [several[number] for number in numbers]))
+        for number in self._left(answers):
+            try:
+                answers[number] = self.perform(several[number])
+            except StoreError as error:
+                answers[number] = error
+        return answers
+
+    async def aperform_many(self, several: list[Any]) -> list[Any]:
+        """As `perform_many`, from a task; of several servers at once, but for the one that notes functions."""
+        answers: list[Any] = [_ALONE] * len(several)
+        if self.cluster is not None and not self.cluster.located:
+            with contextlib.suppress(StoreError):  # met again at once
+                await asyncio.to_thread(self.cluster.locate)
+        groups = self._grouped(several, answers)
+        if len(groups) > 1 and type(several[0]) is ops.Enroll:  # what comes after it must be found by it
+            await self._atogether(groups.pop(0), several, answers)
+        if len(groups) == 1:
+            await self._atogether(groups[0], several, answers)
+        else:
+            await asyncio.gather(*(self._atogether(group, several, answers) for group in groups))
+        for number in self._left(answers):
+            try:
+                answers[number] = await self.aperform(several[number])
+            except StoreError as error:
+                answers[number] = error
+        return answers
+
+    def _grouped(self, several: list[Any], answers: list[Any]) -> list[tuple[Node, Sequence[int]]]:
+        """Which of them go to which server together; the others are performed one by one, or fail here."""
+        if self._only is not None:
+            return [(self._only, range(len(several)))]
+        groups: dict[Node, list[int]] = {}
+        for number, op in enumerate(several):
+            if type(op) in _CONFIRMED and self._settings.wait:
+                continue
+            try:
+                groups.setdefault(self._reader(op), []).append(number)
+            except StoreError as error:
+                answers[number] = type(error)(*error.args)  # to be raised apart
+        return list(groups.items())
+
+    def _reader(self, op: object) -> Node:
+        """As `node_for`; or a replica, where that may answer."""
+        if self._settings.read_from == "replica" and type(op) in _READS:
+            if self.cluster is not None:
+                return self.cluster.node(slot_of(routed_by(op)), replica=True)
+            if self._replica is not None and self._replica.breaker.reason is None:
+                return self._replica
+        return self.node_for(op)
+
+    def _together(self, node: Node, some: list[Any]) -> list[Any]:
+        breaker = node.breaker
         try:
-            return _apart(await self.aperform(ops), self.where)
+            if breaker.reason is not None:
+                breaker.refuse()
+            epoch = breaker.epoch
+            try:
+                return drive(dialogue(some), node.exchange)  # type: ignore[no-any-return]
+            except Exception as error:  # noqa: BLE001 - translated, or raised again
+                node.failed(error, epoch, urgent=False)
         except StoreError as error:
-            return [type(error)(*error.args) for _ in ops]
+            return self._in_vain(node, some, error)
 
-    def close(self) -> None:
-        """Close this process's connections of threads; those of event loops close with their loops."""
-        self.breaker.close()
-        self.listener.close()
-        self.tracker.close()
-        self._drop_idle()
+    async def _atogether(self, group: tuple[Node, Sequence[int]], several: list[Any], answers: list[Any]) -> None:
+        node, numbers = group
+        some = [several[number] for number in numbers]
+        breaker = node.breaker
+        try:
+            if breaker.reason is not None:
+                breaker.refuse()
+            epoch = breaker.epoch
+            try:
+                got = await adrive(dialogue(some), functools.partial(node.aexchange, urgent=False))
+            except Exception as error:  # noqa: BLE001 - translated, or raised again
+                node.failed(error, epoch, urgent=False)
+        except StoreError as error:
+            got = self._in_vain(node, some, error)
+        _place(answers, numbers, got)
+
+    def _in_vain(self, node: Node, some: list[Any], error: StoreError) -> list[Any]:
+        if any(type(op) in _READS and self._reader_is_another(node, op) for op in some[:1]):
+            return [_ALONE] * len(some)  # a replica: the master has it, too
+        return [type(error)(*error.args) for _ in some]
+
+    def _reader_is_another(self, node: Node, op: object) -> bool:
+        try:
+            return self.node_for(op) is not node
+        except StoreError:
+            return False
+
+    def _left(self, answers: list[Any]) -> list[int]:
+        """Which are to be performed alone: keys that were elsewhere. The other errors are translated."""
+        left = []
+        forgotten = self.cluster is not None
+        for number, answer in enumerate(answers):
+            if answer is _ALONE:
+                left.append(number)
+            elif isinstance(answer, Exception) and not isinstance(answer, StoreError):
+                if isinstance(answer, Elsewhere):
+                    forgotten = forgotten or (self._home is not None and self._home.demoted(answer))
+                    if forgotten:
+                        left.append(number)
+                        continue
+                answers[number] = translated(answer, self.where)
+        return left
+
+    # The long way: a cluster, replicas, or confirmed writes.
+
+    def _steps(self, op: Any) -> Steps:
+        wait = self._settings.wait if type(op) in _CONFIRMED else 0
+        talk = confirmed(op, wait, self._timeout / 2) if wait else dialogue(op)
+        try:
+            return (yield from self._talk(talk, op, lone=type(op) in _LONE))
+        except Elsewhere as error:
+            if error.why in ("later", "ask"):
+                if not divisible(op):
+                    raise StoreUnavailable(f"{self.where}: some keys are just moving to another node") from error
+            else:
+                raise StoreUnavailable(f"{self.where}: the master is changing ({error.why})") from error
+        if wait:
+            return (yield from self._talk(confirmed(op, wait, self._timeout / 2, piecewise(op)), op, lone=True))
+        return (yield from self._talk(piecewise(op), op, lone=True))
+
+    def _talk(self, talk: Dialogue, op: Any, *, lone: bool) -> Steps:
+        cluster = self.cluster
+        slot = -1 if cluster is None else slot_of(routed_by(op))
+        patient = lone or not divisible(op)
+        replica = self._settings.read_from == "replica" and type(op) in _READS
+        pieces = talk.send(None)
+        try:
+            while True:
+                try:
+                    if cluster is not None:
+                        reply = yield from cluster.route(slot, pieces, lone=lone, patient=patient, replica=replica)
+                    else:
+                        reply = yield from self._at_home(pieces, replica)
+                except Exception as error:  # noqa: BLE001 - the dialogue decides
+                    pieces = talk.throw(error)
+                else:
+                    pieces = talk.send(reply)
+        except StopIteration as stop:
+            return stop.value
+
+    def _at_home(self, pieces: list[Piece], replica: bool) -> Steps:
+        assert self._home is not None
+        if replica and self._replica is not None:
+            try:
+                return (yield Ask(self._replica, pieces))
+            except (StoreError, Elsewhere):
+                pass  # the master has it, too
+        try:
+            return (yield Ask(self._home, pieces))
+        except Elsewhere as error:
+            if not self._home.demoted(error):
+                raise
+        return (yield Ask(self._home, pieces))
 
 
-def _apart(answers: list[Any], where: str) -> list[Any]:
-    return [translated(each, where) if isinstance(each, Exception) else each for each in answers]
+def _place(answers: list[Any], numbers: Sequence[int], got: list[Any]) -> None:
+    for number, answer in zip(numbers, got, strict=True):
+        answers[number] = answer
 
 
-def _check_path(url: str) -> None:
-    """Refuse what redis-py lets pass: a socket without a name, a database that is no number."""
-    parts = urlsplit(url)
-    path = parts.path.strip("/")
-    if not path if parts.scheme == "unix" else path and not path.isdigit():
-        raise ValueError(url)
-
-
-def _memory(text: str) -> int:
-    """Bytes of "512mb", "2gb" or a plain number."""
-    units: dict[str, int] = {"kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "": 1}
-    digits = text.lower().rstrip("bkmg")
-    unit = text.lower()[len(digits) :]
-    if not digits.isdigit() or unit not in units:
-        raise ConfigurationError("maxmemory of an embedded URL is a number with kb, mb or gb, such as 512mb")
-    return int(digits) * units[unit]
-
-
-_all: weakref.WeakSet[Backend] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    # The parent's sockets must not be read here, nor its threads be waited for. Dropping redis-py's
-    # connections only closes this process's copy of the descriptors.
-    for backend in list(_all):
-        backend._fresh_start()  # noqa: SLF001
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+def _met(node: Node, error: Exception, epoch: int, *, urgent: bool) -> NoReturn:
+    """What an exchange of several that make up an operation ended with."""
+    if isinstance(error, (Elsewhere, NoScriptError)):
+        raise error  # whoever asks knows what to do
+    node.failed(error, epoch, urgent=urgent)

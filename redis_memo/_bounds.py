@@ -91,6 +91,22 @@ class Bounds:
         """As the scripts are told it; empty where nothing is bounded."""
         return self.evict if self else ""
 
+    def shared(self, shards: int) -> Bounds:
+        """What each shard of a function is kept within, so that all of them together are within these bounds.
+
+        Raises:
+            ConfigurationError: There are more shards than entries allowed.
+        """
+        if shards == 1:
+            return self
+        if 0 < self.maxsize < shards:
+            raise ConfigurationError(f"maxsize={self.maxsize:,} leaves no entry to some of {shards:,} shards")
+        size = self.maxbytes // shards
+        everything = 0 if self.limits is None else self.limits.maxbytes or 0
+        assert isinstance(everything, int)
+        largest = min((bound for bound in (size, everything) if bound), default=0)
+        return Bounds(self.maxsize // shards, size, self.evict, largest, self.limits)
+
 
 NO_BOUNDS = Bounds()
 

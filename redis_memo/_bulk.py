@@ -20,12 +20,19 @@ LARGEST = 1 << 30  # what claims to be longer is no string of Redis' (512 MB), a
 
 
 class Batch(list[Piece]):
-    """Several commands in pieces, sent together; answered with as many replies, or the first error among them."""
+    """Several commands in pieces, sent together; answered with as many replies, or the first error among them.
 
+    Attributes:
+        commands: Each in pieces, as they were given.
+        replies: How many there will be.
+    """
+
+    commands: tuple[Sequence[Piece], ...]
     replies: int
 
     def __init__(self, *commands: Sequence[Piece]) -> None:
         super().__init__(piece for command in commands for piece in command)
+        self.commands = commands
         self.replies = len(commands)
 
 

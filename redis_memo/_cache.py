@@ -9,12 +9,10 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-import functools
 import itertools
 import os
 import random
 import threading
-import time
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,9 +25,10 @@ from ._clock import now
 from ._drive import adrive, drive
 from ._envelope import Sealer
 from ._flight import Flight
-from ._identity import namespace_prefix, registry
+from ._identity import registry
 from ._inside import atimed, held, outside, timed
 from ._leases import Leases
+from ._namespaces import WRITES, Namespaces, nothing_was_listed
 from ._near import CHANGES, changed
 from ._push import until, until_async
 from ._tags import some_tags
@@ -37,7 +36,7 @@ from ._touches import AT_EXIT, Touches
 from .errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable
     from concurrent.futures import Future
 
     from ._config import Settings
@@ -45,8 +44,6 @@ if TYPE_CHECKING:
 __all__ = ["LOCAL", "WAITS", "Cache", "Waited"]
 
 _random = random.Random()  # noqa: S311 - spreads the refreshes; the module's own is the user's, who may have seeded it
-
-ENROLL_EVERY = 30.0
 
 
 class Waited(NamedTuple):
@@ -90,7 +87,7 @@ class Cache:
         self._workers = Workers(self.settings.workers)
         self._leases = Leases(self.backend)
         self.touches = Touches(self.backend)
-        self._enrolled: dict[str, tuple[int, float]] = {}
+        self._namespaces = Namespaces(self.backend, self._leases)
 
     @property
     def sealer(self) -> Sealer:
@@ -139,17 +136,18 @@ class Cache:
             if kind is ops.Fill:
                 with self._leases.sending(op, self.settings.lease):
                     return self.touches.kept(op, backend(op))
-            if kind not in _WRITES:
+            if kind not in WRITES:
                 return backend(op)
-            due = self._enroll(op.place.prefix, namespace)
+            due = self._namespaces.due(op.place.prefix, namespace)
             if due is not None:
-                self._noted(due, backend(due))
+                with self._namespaces.excused(due):
+                    self._namespaces.noted(due, backend(due))
             answer = backend(op)
             if kind is ops.Put:
                 answer = self.touches.kept(op, answer)
-            if due is None and _nothing_was_listed(answer):
+            if due is None and nothing_was_listed(answer):
                 again = ops.Enroll(registry(namespace), op.place.prefix)
-                self._noted(again, backend(again))
+                self._namespaces.noted(again, backend(again))
             return answer
 
         return drive(flow, perform)
@@ -180,17 +178,18 @@ class Cache:
             if kind is ops.Fill:
                 with self._leases.sending(op, self.settings.lease):
                     return self.touches.kept(op, await backend(op))
-            if kind not in _WRITES:
+            if kind not in WRITES:
                 return await backend(op)
-            due = self._enroll(op.place.prefix, namespace)
+            due = self._namespaces.due(op.place.prefix, namespace)
             if due is not None:
-                self._noted(due, await backend(due))
+                with self._namespaces.excused(due):
+                    self._namespaces.noted(due, await backend(due))
             answer = await backend(op)
             if kind is ops.Put:
                 answer = self.touches.kept(op, answer)
-            if due is None and _nothing_was_listed(answer):
+            if due is None and nothing_was_listed(answer):
                 again = ops.Enroll(registry(namespace), op.place.prefix)
-                self._noted(again, await backend(again))
+                self._namespaces.noted(again, await backend(again))
             return answer
 
         if self._sealer is None:
@@ -320,39 +319,38 @@ class Cache:
 
     def exchange(self, several: list[Any], namespace: str) -> list[Any]:
         """Perform them from this thread; as in `run`, a function's first write comes after its namespace's note."""
-        due = self._enroll_before(several, namespace)
+        due = self._namespaces.before(several, namespace)
         try:
-            answers = self.backend.perform_many(several if due is None else [due, *several])
+            answers = self.backend.perform_many([*due, *several] if due else several)
         finally:
             _all_changed(several)
         again = self._exchanged(several, answers, due, namespace)
-        if again is None:
-            return answers
-        return self._noted_late(again, self.backend.perform_many([again]), several, answers)
+        if again:
+            self._namespaces.noted_late(again, self.backend.perform_many([*again]), several, answers)
+        return answers
 
     async def aexchange(self, several: list[Any], namespace: str) -> list[Any]:
         """As `exchange`, from a task."""
-        due = self._enroll_before(several, namespace)
+        due = self._namespaces.before(several, namespace)
         try:
-            answers = await self.backend.aperform_many(several if due is None else [due, *several])
+            answers = await self.backend.aperform_many([*due, *several] if due else several)
         finally:
             _all_changed(several)
         again = self._exchanged(several, answers, due, namespace)
-        if again is None:
-            return answers
-        return self._noted_late(again, await self.backend.aperform_many([again]), several, answers)
-
-    def _enroll_before(self, several: list[Any], namespace: str) -> ops.Enroll | None:
-        write = next((op for op in several if type(op) in _WRITES), None)
-        return None if write is None else self._enroll(write.place.prefix, namespace)
+        if again:
+            self._namespaces.noted_late(again, await self.backend.aperform_many([*again]), several, answers)
+        return answers
 
     def _exchanged(
-        self, several: list[Any], answers: list[Any], due: ops.Enroll | None, namespace: str
-    ) -> ops.Enroll | None:
+        self, several: list[Any], answers: list[Any], due: list[ops.Enroll], namespace: str
+    ) -> list[ops.Enroll]:
         """What is to be noted once more, as the server has lost what it had of the function."""
-        if due is not None:
-            self._noted_late(due, [answers.pop(0)], several, answers)
-        lost = None
+        if due:
+            noted = answers[: len(due)]
+            del answers[: len(due)]
+            self._namespaces.noted_late(due, noted, several, answers)
+        before = {enroll.prefix for enroll in due}
+        lost: dict[str, ops.Enroll] = {}
         for number, op in enumerate(several):
             answer = answers[number]
             if isinstance(answer, StoreError):
@@ -361,45 +359,11 @@ class Cache:
                 continue
             if type(op) in _KEPT:
                 answer = answers[number] = self.touches.kept(op, answer)
-            if due is None and _nothing_was_listed(answer) and type(op) in _WRITES:
-                lost = ops.Enroll(registry(namespace), op.place.prefix)
-        return lost
-
-    def _noted_late(self, enroll: ops.Enroll, noted: list[Any], several: list[Any], answers: list[Any]) -> list[Any]:
-        """Where the note failed, so did the writes: an invalidation of the namespace would not find them."""
-        (answer,) = noted
-        if isinstance(answer, StoreError):
-            for number, op in enumerate(several):
-                if type(op) in _WRITES:
-                    answers[number] = type(answer)(*answer.args)
-        else:
-            self._noted(enroll, answer)
-        return answers
+            if nothing_was_listed(answer) and type(op) in WRITES and op.place.prefix not in before:
+                lost[op.place.prefix] = ops.Enroll(registry(namespace), op.place.prefix)
+        return list(lost.values())
 
     # Namespaces.
-
-    def _enroll(self, prefix: str, namespace: str) -> ops.Enroll | None:
-        """What to note before a function's first write: repeated now and then, and after each reconnection."""
-        generation, at = self._enrolled.get(prefix, (-1, 0.0))
-        if generation == self.backend.generation and time.monotonic() - at < ENROLL_EVERY:
-            return None
-        return ops.Enroll(registry(namespace), prefix)
-
-    def _noted(self, enroll: ops.Enroll, answer: tuple[int, list[str]]) -> None:
-        self._enrolled[enroll.prefix] = (self.backend.generation, time.monotonic())
-        # Functions that nobody wrote to for long, such as closures that are gone, have nobody else to tidy them up.
-        moment, forgotten = answer
-        for prefix in forgotten:
-            strike = ops.Strike(enroll.registry, prefix, moment)
-            self._leases.later(functools.partial(self._tidy, strike))
-
-    def _tidy(self, strike: ops.Strike) -> None:
-        if self.backend.perform(ops.Tidy(strike.prefix)) == 0:
-            self.backend.perform(strike)
-
-    def _functions(self, namespace: str, enrolled: Iterable[str]) -> list[str]:
-        known = {prefix for prefix in self._enrolled if prefix.startswith(namespace_prefix(namespace))}
-        return sorted({*enrolled, *known})
 
     def clear(self, namespace: str) -> int:
         """Delete every entry of every function in a namespace, and revoke what they are computing.
@@ -421,7 +385,7 @@ class Cache:
 
     def _clearing(self, namespace: str) -> ops.Flow:
         total = 0
-        for prefix in self._functions(namespace, (yield ops.Enrolled(registry(namespace)))):
+        for prefix in self._namespaces.functions(namespace, (yield ops.Enrolled(registry(namespace)))):
             total += yield from entries.drop_matching(prefix, b"")
         return total
 
@@ -448,7 +412,7 @@ class Cache:
 
     def _untagging(self, namespace: str, tokens: tuple[bytes, ...]) -> ops.Flow:
         total = 0
-        for prefix in self._functions(namespace, (yield ops.Enrolled(registry(namespace)))):
+        for prefix in self._namespaces.functions(namespace, (yield ops.Enrolled(registry(namespace)))):
             total += yield from entries.drop_tagged(prefix, tokens)
         return total
 
@@ -472,11 +436,6 @@ def _late(job: Job) -> ops.Late:
     return ops.Late(begun=not job.withdraw())
 
 
-def _nothing_was_listed(answer: object) -> bool:
-    """Whether the server has lost what it had of the function, the note in the namespace's registry perhaps too."""
-    return answer is True or (type(answer) is ops.Leased and answer.first)
-
-
 _LOCAL: dict[type, Callable[[Cache, Any], Any]] = {
     ops.Clock: Cache._clock,  # noqa: SLF001
     ops.Chance: Cache._chance,  # noqa: SLF001
@@ -487,7 +446,6 @@ _LOCAL: dict[type, Callable[[Cache, Any], Any]] = {
 }
 LOCAL = frozenset(_LOCAL)
 WAITS = frozenset({ops.Join, ops.Listen, ops.Wait, ops.Await})
-_WRITES = frozenset({ops.Acquire, ops.Seize, ops.Put})
 _KEPT = frozenset({ops.Fill, ops.Put})
 
 _all: weakref.WeakSet[Cache] = weakref.WeakSet()

@@ -44,14 +44,16 @@ def run(args: argparse.Namespace) -> Exit:
     """Count, ask, delete."""
     if ":" in args.what:
         target = find_function(args, args.what)
-        cache, found = target.cache, [target.memo.prefix]
+        cache, found = target.cache, list(target.memo.prefixes)
     else:
         cache = cache_of(args)
         with asking(cache) as client:
             found = sorted(prefixes(client, args.what, scan=args.scan))
-    with asking(cache) as client:
-        counts = {prefix: count_matching(client, prefix, ()) for prefix in found}
-        lost = {prefix: list(unlisted(client, prefix)) if args.scan else [] for prefix in found}
+    counts, lost = {}, {}
+    for prefix in found:
+        with asking(cache, prefix) as client:
+            counts[prefix] = count_matching(client, prefix, ())
+            lost[prefix] = list(unlisted(client, prefix)) if args.scan else []
     count = sum(counts.values()) + sum(map(len, lost.values()))
     said = "1 entry" if count == 1 else f"{count:,} entries"
     facts = {"what": args.what, "server": cache.backend.where, "functions": len(found)}

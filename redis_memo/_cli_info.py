@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._cli_target import add_server, cache_of, find_function, read_environment
 from ._console import Exit, duration_text, say, say_json, shown, size_text
-from ._listing import asking, entry_rows, namespaces, software, total
+from ._listing import Total, asking, entry_rows, namespaces, software, total
 
 if TYPE_CHECKING:
     import argparse
@@ -81,11 +81,15 @@ def _server(cache: Cache, origins: dict[str, str]) -> dict[str, Any]:
 
 def _function(target: Target) -> dict[str, Any]:
     memo, cache = target.memo, target.cache
-    with asking(cache) as client:
-        found = total(client, memo.prefix)
-        first, _ = entry_rows(client, memo.prefix, limit=1)
-        last = client.zrevrange(f"{memo.prefix}index", 0, 0)
-        left = client.pttl(memo.prefix + last[0].decode()) if last else -2
+    totals: list[Total] = []
+    firsts: list[float] = []
+    lasts: list[float] = []
+    for prefix in memo.prefixes:
+        with asking(cache, prefix) as client:
+            totals.append(total(client, prefix))
+            firsts += [row.ttl for row in entry_rows(client, prefix, limit=1)[0]]
+            last = client.zrevrange(f"{prefix}index", 0, 0)
+            lasts += [client.pttl(prefix + each.decode()) / 1000 for each in last]
     parameters = target.handle.cache_parameters()
     return {
         "function": memo.shown,
@@ -95,10 +99,10 @@ def _function(target: Target) -> dict[str, Any]:
         "version": memo.version or "",
         "ttl": str(parameters["ttl"]) if parameters["ttl"] is not None else None,
         "ignore": ", ".join(memo.ignore),
-        "entries": found.entries,
-        "bytes": found.size,
-        "bytes_are_exact": found.exact,
-        "being_computed": found.computing,
-        "first_expires_in": first[0].ttl if first else None,
-        "last_expires_in": left / 1000 if left > 0 else None,
+        "entries": sum(each.entries for each in totals),
+        "bytes": sum(each.size for each in totals),
+        "bytes_are_exact": all(each.exact for each in totals),
+        "being_computed": sum(each.computing for each in totals),
+        "first_expires_in": min(firsts, default=None),
+        "last_expires_in": max((each for each in lasts if each > 0), default=None),
     }

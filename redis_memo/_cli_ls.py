@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ._cli_target import add_server, cache_of, find_function
 from ._clock import now
 from ._console import Exit, duration_text, note, say, say_json, shown, size_text, table, usage
-from ._listing import asking, entry_rows, functions, namespaces
+from ._listing import Row, asking, entry_rows, functions, namespaces
 
 if TYPE_CHECKING:
     from ._cache import Cache
@@ -48,19 +48,19 @@ def run(args: argparse.Namespace) -> Exit:
         return _namespaces(cache_of(args), args)
     if ":" in args.what:
         target = find_function(args, args.what)
-        return _entries(target.cache, target.memo.prefix, args)
+        return _entries(target.cache, target.memo.prefixes, args)
     cache = cache_of(args)
     if args.function is None:
         return _functions(cache, args)
-    return _entries(cache, _prefix(cache, args), args)
+    return _entries(cache, _prefixes(cache, args), args)
 
 
-def _prefix(cache: Cache, args: argparse.Namespace) -> str:
+def _prefixes(cache: Cache, args: argparse.Namespace) -> tuple[str, ...]:
     with asking(cache) as client:
         rows = functions(client, args.what)
     found = [r for r in rows if r.name == args.function and args.version in (None, r.version)]
     if len(found) == 1:
-        return found[0].prefix
+        return found[0].prefixes
     if found:
         versions = " or ".join(shown(row.version) or "''" for row in found)
         usage(f"{args.function} has several versions: --version {versions}")
@@ -95,7 +95,7 @@ def _functions(cache: Cache, args: argparse.Namespace) -> Exit:
         listed = [
             {
                 "function": row.name, "version": row.version, "entries": row.entries, "written": row.written,
-                "prefix": row.prefix,
+                "prefix": row.prefixes[0], "shards": len(row.prefixes),
             }
             for row in page
         ]  # fmt: skip
@@ -117,9 +117,22 @@ def _ago(written: float | None) -> str:
     return "not in the registry" if written is None else f"{duration_text(max(0.0, now() - written))} ago"
 
 
-def _entries(cache: Cache, prefix: str, args: argparse.Namespace) -> Exit:
-    with asking(cache) as client:
-        rows, more = entry_rows(client, prefix, args.cursor, args.limit)
+def _entries(cache: Cache, prefixes: tuple[str, ...], args: argparse.Namespace) -> Exit:
+    # Shard by shard, each by expiry; of several the cursor says which one it is in.
+    given, _, cursor = args.cursor.partition("/") if len(prefixes) > 1 and args.cursor else ("0", "", args.cursor)
+    if not given.isdigit() or int(given) >= len(prefixes):
+        usage("the cursor is not one that this listing gave out")
+    rows: list[Row] = []
+    more, shard = "", int(given)
+    while shard < len(prefixes) and len(rows) < args.limit:
+        with asking(cache, prefixes[shard]) as client:
+            some, more = entry_rows(client, prefixes[shard], cursor, args.limit - len(rows))
+        rows += some
+        cursor = more
+        shard += not more
+    if len(prefixes) > 1:
+        more = f"{shard}/{more}" if shard < len(prefixes) else ""
+    prefix = prefixes[0]
     if args.json:
         listed: list[dict[str, Any]] = [row._asdict() for row in rows]
         say_json({"server": cache.backend.where, "prefix": prefix, "entries": listed, "cursor": more})
@@ -129,7 +142,7 @@ def _entries(cache: Cache, prefix: str, args: argparse.Namespace) -> Exit:
         ("entry", "age", "expires in", "size", "took"),
         [
             (
-                row.key.removeprefix(prefix), duration_text(row.age), duration_text(row.ttl), size_text(row.size),
+                row.key[-40:], duration_text(row.age), duration_text(row.ttl), size_text(row.size),
                 duration_text(row.compute),
             )
             for row in rows

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+    from ._function import Memo
     from ._handle import Handle
-    from ._invocation import Invocation, Memo
+    from ._invocation import Invocation
 
 __all__ = ["Target", "add_server", "cache_of", "find_function", "read_environment", "settings_of"]
 

@@ -1,7 +1,8 @@
 """Operations as Redis commands: which script, which keys, what the answer means.
 
-Every key of an operation carries the same hash tag, ``{namespace:function:version#shard}``, so that each is
-one round trip and, on a cluster, one slot. Scripts lie in ``lua/``; their heads state keys, arguments and results.
+Every key of an operation carries the same hash tag, ``{namespace:function:version#shard}``, so that each is one round
+trip and, on a cluster, one slot (see `routed_by`). Scripts lie in ``lua/``; their heads state keys, arguments and
+results.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from . import _ops as ops
 from ._bulk import Batch, Piece, Pipeline
 from ._envelope import CHUNKS, HEAD, MAGIC, TAG
 from ._large import Bytes, Envelope, Large
-from .errors import StoreRefused
+from .errors import StoreRefused, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from ._bounds import Bounds
 
-__all__ = ["dialogue"]
+__all__ = ["confirmed", "dialogue", "packed", "routed_by"]
 
 
 WAIT_NOTED = 3000  # ms; a waiter repeats its note at each recheck
@@ -162,6 +163,54 @@ def _command(op: object) -> Command:
     raise TypeError(f"not an operation on the store: {type(op).__name__}")
 
 
+def routed_by(op: Any) -> bytes:
+    """A key of the operation; all others of it are in its slot."""
+    kind = type(op)
+    if kind is ops.Read or kind is ops.ReadLeft or kind is ops.ReadParts:
+        key: str = op.entry
+    elif kind is ops.NoteWait or kind is ops.FollowWait:
+        return _wait_key(op.token)
+    elif kind is ops.Enroll or kind is ops.Enrolled or kind is ops.Strike or kind is ops.Turn:
+        key = op.registry
+    elif kind is ops.Info:
+        return b""  # any server will do
+    else:
+        place = getattr(op, "place", None)
+        key = op.prefix if place is None else place.prefix
+    return key.encode()
+
+
+def confirmed(
+    op: object, replicas: int, seconds: float, flow: Generator[list[Piece], Any, Any] | None = None
+) -> Generator[list[Piece], Any, Any]:
+    """As `dialogue` (or the ``flow`` given), answered when so many replicas have received what was written (WAIT).
+
+    Raises:
+        StoreUnavailable: They had not in that time. What was written stands on the server.
+    """
+    wait = packed((b"WAIT", replicas, _ms(seconds)))
+    flow = flow or dialogue(op)
+    have = replicas
+    pieces = flow.send(None)
+    try:
+        while True:
+            commands = pieces.commands if isinstance(pieces, Batch) else (pieces,)
+            try:
+                *replies, acknowledged = yield Batch(*commands, wait)
+                have = min(have, acknowledged)
+            except Exception as error:  # noqa: BLE001 - the dialogue decides
+                pieces = flow.throw(error)
+            else:
+                pieces = flow.send(replies if isinstance(pieces, Batch) else replies[0])
+    except StopIteration as stop:
+        if have < replicas:
+            raise StoreUnavailable(
+                f"{type(op).__name__} was carried out, but {have} of {replicas} replicas (wait=) have it within "
+                f"{seconds:g} s: after a failover it may be undone. Repeat it"
+            ) from None
+        return stop.value
+
+
 def _wait_key(token: bytes) -> bytes:
     return b"memo:wait:" + token
 
@@ -233,7 +282,7 @@ def dialogue(op: object) -> Generator[list[Piece], Any, Any]:
         return (yield from _side_by_side(op))
     if isinstance(op, ops.ReadLeft):
         key = op.entry.encode()
-        reply, left = yield Batch(_get(key), _packed((b"PTTL", key)))
+        reply, left = yield Batch(_get(key), packed((b"PTTL", key)))
         if (reply is None or isinstance(reply, (bytes, memoryview))) and isinstance(left, int):
             if reply is not None and reply[CHUNKS] != NO_CHUNKS:
                 reply = yield from _whole(key, reply)
@@ -244,7 +293,7 @@ def dialogue(op: object) -> Generator[list[Piece], Any, Any]:
         return (yield Batch(*(_part(op, *span) for span in op.spans)))
     script, keys, args = _command(op)
     if script is None:
-        return _result(op, (yield _packed(keys)))
+        return _result(op, (yield packed(keys)))
     if isinstance(op, (ops.Fill, ops.Put)) and isinstance(op.envelope, Large):
         return _result(op, (yield from _staged(op.place.entry, op.envelope, script, keys, args)))
     reply = yield from _scripted(script, keys, args)
@@ -310,15 +359,15 @@ def _get(key: bytes) -> list[Piece]:
 
 def _part(op: ops.ReadParts, chunk: int | None, start: int, stop: int) -> list[Piece]:
     key = op.entry.encode() if chunk is None else _chunk(op.entry.encode(), op.start, chunk)
-    return _packed((b"GETRANGE", key, start, stop - 1))
+    return packed((b"GETRANGE", key, start, stop - 1))
 
 
 def _scripted(script: Script, keys: tuple[Any, ...], args: tuple[Any, ...]) -> Generator[list[Piece], Any, Any]:
     tail = (len(keys), *keys, *args)
     try:
-        return (yield _packed((b"EVALSHA", script.sha, *tail)))
+        return (yield packed((b"EVALSHA", script.sha, *tail)))
     except NoScriptError:
-        return (yield _packed((b"EVAL", script.text, *tail)))
+        return (yield packed((b"EVAL", script.text, *tail)))
 
 
 def _chunk(entry: bytes, string: Bytes, number: int) -> bytes:
@@ -356,21 +405,21 @@ def _staged(
     """
     head = envelope.pieces[0]
     for number, chunk in enumerate(envelope.chunks):
-        yield _packed((b"SET", _chunk(entry.encode(), head, number), chunk, b"PX", STAGED))
+        yield packed((b"SET", _chunk(entry.encode(), head, number), chunk, b"PX", STAGED))
     waiting = _chunk(entry.encode(), head, -1)
     tail = (len(keys) + 1, *keys, waiting, *args)
-    place = _packed((b"SET", waiting, envelope.pieces, b"PX", STAGED))
+    place = packed((b"SET", waiting, envelope.pieces, b"PX", STAGED))
     try:
-        return (yield Batch(place, _packed((b"EVALSHA", script.sha, *tail))))[1]
+        return (yield Batch(place, packed((b"EVALSHA", script.sha, *tail))))[1]
     except NoScriptError:
-        return (yield _packed((b"EVAL", script.text, *tail)))
+        return (yield packed((b"EVAL", script.text, *tail)))
 
 
 def _bytes(part: object) -> Bytes:
     return part if isinstance(part, (bytes, bytearray, memoryview)) else str(part).encode()
 
 
-def _packed(args: Sequence[object]) -> list[Piece]:
+def packed(args: Sequence[object]) -> list[Piece]:
     """The command in Redis' protocol; what is large in it is not copied but sent in parts.
 
     An argument that is a tuple is what its parts are together.

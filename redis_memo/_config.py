@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -19,15 +20,18 @@ if TYPE_CHECKING:
     from .events import EventHook
 
 __all__ = [
-    "LEFT_OUT", "Compression", "LeftOut", "OnError", "Settings", "checked_choice", "checked_early", "is_plain_function",
-    "redacted", "some_duration",
+    "LEFT_OUT", "Compression", "LeftOut", "OnError", "ReadFrom", "Settings", "checked_choice", "checked_early",
+    "is_plain_function", "redacted", "some_duration",
 ]  # fmt: skip
 
 Compression: TypeAlias = Literal["auto", "fast", "small"] | None
 OnError: TypeAlias = Literal["compute", "raise"]
 Secret: TypeAlias = str | bytes | Iterable[str | bytes]
 
-SCHEMES = ("redis", "rediss", "unix", "embedded")
+SCHEMES = (
+    "redis", "rediss", "unix", "embedded", "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel",
+)  # fmt: skip
+ReadFrom: TypeAlias = Literal["master", "replica"]
 
 
 class LeftOut(Enum):
@@ -78,11 +82,18 @@ def is_plain_function(value: object) -> bool:
 
 def redacted(url: str) -> str:
     """The URL without user, password and query: fit for a log line."""
+    scheme = url.partition("://")[0]
     try:
         parts = urlsplit(url)
+        if "+" in scheme or "," in parts.netloc:
+            hosts = parts.netloc.rpartition("@")[2]
+            # What is no host and port may be part of a password with a slash in it.
+            each = [re.fullmatch(r"([\w.-]+|\[[\w:]+\])(:\d+)?", host) for host in hosts.split(",")]
+            shown = all(each) and re.fullmatch(r"[\w./-]*", parts.path)
+            return f"{scheme}://{hosts}{parts.path}" if shown else f"{scheme}://..."
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
-        return f"{url.partition('://')[0]}://..."
+        return f"{scheme}://..."
     return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
 
 
@@ -126,6 +137,8 @@ class Settings:
     max_wait: float = 60.0
     workers: int = 8
     limits: Mapping[str, Limits] = field(default_factory=dict)
+    read_from: ReadFrom = "master"
+    wait: int = 0
     on_event: EventHook | None = None
 
     @classmethod
@@ -177,6 +190,15 @@ class Settings:
         if type(settings.workers) is not int or not 1 <= settings.workers <= 1000:
             raise ConfigurationError("workers must be a whole number between 1 and 1000")
         checked_limits(settings.limits)
+        checked_choice("read_from", settings.read_from, ("master", "replica"))
+        if settings.read_from == "replica" and "+" not in scheme:
+            raise ConfigurationError(
+                f"read_from='replica' needs a URL that tells of replicas, redis+cluster:// or redis+sentinel://, not {scheme}://"
+            )
+        if type(settings.wait) is not int or not 0 <= settings.wait <= 100:
+            raise ConfigurationError("wait must be a number of replicas between 0 and 100")
+        if settings.wait and scheme == "embedded":
+            raise ConfigurationError("wait= is for a server with replicas; the embedded one has none")
         hook: object = settings.on_event
         if hook is not None and not is_plain_function(hook):
             raise ConfigurationError("on_event takes a plain function of one event")

@@ -24,8 +24,9 @@ def connect(url: str | None = None, **settings: Any) -> Cache:
     """A cache of its own, for ``redis_cached(cache=...)``; nothing is contacted before the first call.
 
     Args:
-        url: ``redis://``, ``rediss://``, ``unix://``, ``embedded://`` or ``embedded:///a/folder``. Left out:
-            ``REDIS_MEMO_URL``, else ``REDIS_URL``, else the embedded server.
+        url: ``redis://``, ``rediss://``, ``unix://``, ``embedded://`` or ``embedded:///a/folder``;
+            ``redis+cluster://host1:6379,host2:6379/``, ``redis+sentinel://host1:26379,host2:26379/mymaster/0``; with
+            ``rediss+`` by TLS. Left out: ``REDIS_MEMO_URL``, else ``REDIS_URL``, else the embedded server.
         **settings: As for `configure`.
 
     Returns:
@@ -60,6 +61,10 @@ def configure(url: str | None = None, *, calendar: Source | None = None, **setti
         workers: How many computations may run behind their callers at once (default 8).
         limits: Bounds on namespaces, such as ``{"stock_data": Limits(maxbytes="2gb")}``: of all their functions
             together, kept behind the callers (docs/bounds.md).
+        read_from: ``"replica"``: hits are read from replicas of a cluster or of what sentinels know. A call may then
+            get the old value for as long as its replica lags behind an invalidation. Default: ``"master"``.
+        wait: How many replicas must have confirmed an invalidation or a ``store`` before it returns (default 0). One
+            that they have not confirmed within half of ``timeout`` raises, or returns False.
         on_event: A function that is told what happens to the server: one of the events in `redis_memo.events`.
         calendar: Sessions and holidays of your own, which come before those that the package knows: a path to a TOML,
             CSV or ICS file or to a circular's table, a mapping of exchanges, a function of exchange and date, or

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import itertools
 import socket
 import ssl
 import stat
@@ -115,10 +116,19 @@ def examined(cache: Cache, environ: Mapping[str, str]) -> Iterator[Finding]:
     url = cache.settings.url
     yield from _about_url(url, environ)
     try:
-        address = cache.backend.address()
+        addresses = cache.backend.addresses()
     except StoreError as error:
         yield Finding("server", Severity.ERROR, str(error), "name a server in REDIS_MEMO_URL, or mend the folder")
         return
+    for address in addresses:
+        for finding in _one_server(cache, address):
+            if finding.check == "cluster" and cache.backend.spread:
+                continue  # that is what the URL says
+            yield finding if len(addresses) == 1 else finding._replace(said=f"{redacted(address)}: {finding.said}")
+    yield from _about_entries(cache)
+
+
+def _one_server(cache: Cache, address: str) -> Iterator[Finding]:
     try:
         client = redis.Redis.from_url(
             address, protocol=2, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=Retry(NoBackoff(), 0)
@@ -128,7 +138,7 @@ def examined(cache: Cache, environ: Mapping[str, str]) -> Iterator[Finding]:
             took = _latency(client)
             yield from _about_latency(took, cache.settings.timeout)
             yield from _about_clock(client)
-            yield from _about_rights(client, address)
+            yield from _about_rights(client, address, _scratch(cache, address))
             info, config = _facts(client)
             if info:
                 yield from judged(info, config)
@@ -139,8 +149,14 @@ def examined(cache: Cache, environ: Mapping[str, str]) -> Iterator[Finding]:
                 )  # fmt: skip
     except (redis.RedisError, OSError, ValueError) as error:
         yield unreachable(error, address, cache.backend.where)
-        return
-    yield from _about_entries(cache)
+
+
+def _scratch(cache: Cache, address: str) -> str:
+    """What keys to try things with begin with, so that this server has them."""
+    if not cache.backend.spread:
+        return _SCRATCH
+    names = (f"memo:{{redis-memo doctor {number}}}:" for number in itertools.count())
+    return next(name for name in names if cache.backend.address(name) == address)
 
 
 def _about_url(url: str, environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -302,12 +318,12 @@ def _refused(client: Any, *command: object) -> str:
     return ""
 
 
-def _about_rights(client: Any, address: str) -> Iterator[Finding]:
+def _about_rights(client: Any, address: str, scratch: str) -> Iterator[Finding]:
     script = (resources.files(__package__) / "lua" / "probe.lua").read_text()
-    keys = [_SCRATCH + name for name in ("one", "two", "three")]
+    keys = [scratch + name for name in ("one", "two", "three")]
     refused: dict[str, str] = {}
     try:
-        answer = client.eval(script, 3, *keys, _SCRATCH + "channel")
+        answer = client.eval(script, 3, *keys, scratch + "channel")
         pairs = zip(answer[::2], answer[1::2], strict=True)
         refused = {name.decode(): text.decode("utf-8", "replace") for name, text in pairs}
     except ResponseError as error:

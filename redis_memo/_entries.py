@@ -21,12 +21,13 @@ from ._ops import (
     Revoke,
     Told,
     Usage,
+    Used,
 )
 from ._spec import Spec, Standing
 from .errors import StoreError, UnreadableEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ._large import Envelope
 
@@ -36,6 +37,7 @@ __all__ = [
     "drop_matching",
     "drop_tagged",
     "lookup",
+    "over",
     "peek",
     "peek_columns",
     "start_anew",
@@ -149,6 +151,14 @@ def store(spec: Spec, place: Place, value: object) -> Flow:
     return True
 
 
+def over(prefixes: Iterable[str], flow: Callable[[str], Flow]) -> Flow:
+    """A flow for each shard of a function, one after the other; what they return is summed."""
+    total = 0
+    for prefix in prefixes:
+        total += yield from flow(prefix)
+    return total
+
+
 def adopt(place: Place, lease: float, sealed: ops.Sealed, until: float, over: Envelope | None) -> Flow:
     """Store what was computed elsewhere, at another time, until a moment; True if it was stored, or who is `ops.Busy`.
 
@@ -203,13 +213,28 @@ def start_anew(prefix: str, tokens: bytes) -> Flow:
     return total
 
 
-def usage(prefix: str, telling: Flow, everywhere: bool) -> Flow:
-    """What a function's entries take up; if asked for, what all processes counted, this one's ``telling`` included."""
-    used = yield Usage(prefix)
-    if not everywhere:
-        return used, None
-    yield from telling
-    return used, (yield Told(prefix))
+def usage(prefixes: Iterable[str], telling: Callable[[str], Flow] | None) -> Flow:
+    """What a function's entries take up, over all of its shards; with ``telling`` also what all processes counted.
+
+    ``telling`` tells the store what this process counted, so that it is included.
+    """
+    used: list[Used] = []
+    counted: dict[str, float] | None = None if telling is None else {}
+    for prefix in prefixes:
+        used.append((yield Usage(prefix)))
+        if telling is not None and counted is not None:
+            yield from telling(prefix)
+            for name, amount in (yield Told(prefix)).items():
+                counted[name] = counted.get(name, 0) + amount
+    entries = [each.entries for each in used if each.entries is not None]
+    oldest = [each.oldest for each in used if each.oldest is not None]
+    whole = Used(
+        sum(each.current for each in used),
+        sum(entries) if entries else None,
+        sum(each.size for each in used),
+        min(oldest, default=None),
+    )
+    return whole, counted
 
 
 def drop_tagged(prefix: str, tags: Iterable[bytes]) -> Flow:

@@ -7,7 +7,8 @@ import socket
 
 import redis
 
-from ._wire import LOST, RefusedClient
+from ._replies import Elsewhere, RefusedClient
+from ._wire import LOST
 from .errors import RedisMemoError, StoreError, StoreRefused, StoreUnavailable
 
 __all__ = ["crowded", "excused", "translated"]
@@ -28,6 +29,8 @@ def translated(error: Exception, where: str) -> StoreError | None:
         return StoreUnavailable(f"{where} is not ready: {str(error)[:120]}")
     if isinstance(error, RefusedClient) or CROWDED in str(error):
         return StoreRefused(f"{where} refused: {CROWDED}")
+    if isinstance(error, Elsewhere) and error.why in ("moved", "ask"):
+        return StoreRefused(f"{where} is one node of a cluster: use redis+cluster:// in the URL")
     if isinstance(error, LOST):
         return StoreUnavailable(f"{where} cannot be reached ({type(error).__name__})")
     if isinstance(error, (redis.RedisError, ValueError)):

@@ -117,7 +117,7 @@ def _role(info: Mapping[str, Any], config: Mapping[str, str]) -> Iterator[Findin
     if _number(info.get("cluster_enabled"), 0) == 1:
         yield Finding(
             "cluster", Severity.WARNING, "it is a node of a cluster: functions whose keys lie on others are refused",
-            "name a server that is not part of a cluster, or a proxy in front of it",
+            "write redis+cluster:// in the URL instead of redis://",
         )  # fmt: skip
 
 

@@ -20,7 +20,8 @@ from .errors import ConfigurationError, KeyingError
 if TYPE_CHECKING:
     from typing import Self
 
-    from ._invocation import Invocation, Memo
+    from ._function import Memo
+    from ._invocation import Invocation
 
 __all__ = ["METHODS", "MISSING", "Handle", "Missing", "drop_call", "moment_only"]
 
@@ -199,11 +200,22 @@ class Handle:
                     raise
                 match = memo.callkey.match(args)
         if match.digest is not None:
-            return drop_call(memo.prefix, match.digest)
-        return entries.drop_matching(memo.prefix, b"".join(match.tokens) + moment_only())
+            return drop_call(memo.prefix_of(match.digest), match.digest)
+        tokens = b"".join(match.tokens) + moment_only()
+        return entries.over(memo.prefixes, lambda prefix: entries.drop_matching(prefix, tokens))
 
     def _untagging(self, tags: tuple[str, ...]) -> ops.Flow:
-        return entries.drop_tagged(self._memo.prefix, [tag + moment_only() for tag in some_tags(tags)])
+        tokens = [tag + moment_only() for tag in some_tags(tags)]
+        return entries.over(self._memo.prefixes, lambda prefix: entries.drop_tagged(prefix, tokens))
+
+    def _clearing(self) -> ops.Flow:
+        tokens = moment_only()
+        return entries.over(self._memo.prefixes, lambda prefix: entries.start_anew(prefix, tokens))
+
+    def _usage(self, everywhere: bool) -> ops.Flow:
+        memo = self._memo
+        memo.follow()
+        return entries.usage(memo.prefixes, memo.cache.touches.telling if everywhere else None)
 
     def cache_key(self, /, *args: Any, **kwargs: Any) -> str:
         """The Redis key of a call's entry.
@@ -241,6 +253,7 @@ class Handle:
             "near": None if memo.near is None else memo.near.limit,
             "compress": memo.compress,
             "on_error": memo.on_error,
+            "shards": memo.shards,
             "cache": memo.cache,
             "maxsize": memo.bounds.maxsize or None,
             "maxbytes": memo.bounds.maxbytes or None,

@@ -37,7 +37,11 @@ from .errors import ConfigurationError, KeyingError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-__all__ = ["function_identity", "key_prefix", "namespace_prefix", "registry", "version_part"]
+__all__ = [
+    "function_identity", "key_prefix", "namespace_prefix", "registry", "shard_of", "shard_prefixes", "version_part",
+]  # fmt: skip
+
+MOST_SHARDS = 1024
 
 _CONSTANTS = (type(None), bool, int, float, complex, str, bytes, tuple, frozenset)
 # Different under the versions of Python, or no part of what the class does.
@@ -311,6 +315,27 @@ def namespace_prefix(namespace: str) -> str:
 def registry(namespace: str) -> str:
     """Return the key of a namespace's list of functions."""
     return f"{namespace_prefix(namespace)[:-1]}}}:functions"
+
+
+def shard_of(digest: str, shards: int) -> int:
+    """Return which of a function's shards a call is in, by its digest."""
+    return int(digest[:8], 16) % shards
+
+
+def shard_prefixes(prefix: str, shards: int) -> tuple[str, ...]:
+    """Return what the keys of each shard of a function begin with: its own, or ``#0.16`` and so on in place of ``#0``.
+
+    How many there are is part of it, so that with another number of shards nothing is found where it does not belong.
+
+    Raises:
+        ConfigurationError: There are too many, or it is no whole number.
+    """
+    if type(shards) is not int or not 1 <= shards <= MOST_SHARDS:
+        raise ConfigurationError(f"shards= takes a whole number from 1 to {MOST_SHARDS}")
+    if shards == 1:
+        return (prefix,)
+    stem = prefix.removesuffix("0}:")
+    return tuple(f"{stem}{shard:d}.{shards:d}}}:" for shard in range(shards))
 
 
 def key_prefix(namespace: str, identity: str, version: str = "", shard: int = 0) -> str:

@@ -36,7 +36,9 @@ STEP = 1000  # keys that one SCAN looks at
 BATCH = 200  # entries that are asked for together
 EXACT = 10_000  # entries up to which the bytes of a function are summed up one by one
 
-_PREFIX = re.compile(r"memo:\{(?P<namespace>[^{}:]+):(?P<function>[^{}:]+):(?P<version>[^{}:]*)#(?P<shard>\d+)\}:")
+_PREFIX = re.compile(
+    r"memo:\{(?P<namespace>[^{}:]+):(?P<function>[^{}:]+):(?P<version>[^{}:]*)#(?P<shard>\d+)(?P<shards>\.\d+)?\}:"
+)
 _ENTRY = re.compile(_PREFIX.pattern + r"(?P<digest>[0-9a-f]{40})")
 
 
@@ -44,14 +46,14 @@ class FunctionRow(NamedTuple):
     """A function of a namespace.
 
     Attributes:
-        prefix: What its keys begin with.
+        prefixes: What its keys begin with, one for each shard.
         name: Its identity: module and qualified name, or the name that it was given.
         version: As given to the decorator.
         entries: How many have not expired.
         written: When it was last noted, seconds since 1970; None where no registry says so.
     """
 
-    prefix: str
+    prefixes: tuple[str, ...]
     name: str
     version: str
     entries: int
@@ -93,20 +95,22 @@ class Total(NamedTuple):
 
 
 @contextlib.contextmanager
-def asking(cache: Cache, *, seconds: float = 5.0) -> Iterator[Any]:
+def asking(cache: Cache, key: str | None = None, *, seconds: float = 5.0) -> Iterator[Any]:
     """A connection of redis-py to a cache's server, for what no operation asks.
 
     Args:
         cache: Whose server.
+        key: On a cluster, what the node is asked about: a key, or what the keys of a function's shard begin with.
         seconds: Time limit of one exchange.
 
     Raises:
+        ConfigurationError: It is a cluster, and no key says which node is meant.
         StoreError: The server could not be reached, or refused.
     """
     where = cache.backend.where
     try:
         client = redis.Redis.from_url(
-            cache.backend.address(),
+            cache.backend.address(key),
             decode_responses=False,
             protocol=2,
             socket_timeout=seconds,
@@ -186,12 +190,20 @@ def functions(client: Any, namespace: str) -> list[FunctionRow]:
         for prefix in noted:
             pipe.zcount(f"{prefix}index", int(now * 1000), "+inf")
         counts = pipe.execute()
-    rows = []
+    shards: dict[tuple[str, str, str], list[tuple[int, str, int, float | None]]] = {}
     for (prefix, written), count in zip(noted.items(), counts, strict=True):
         parts = _PREFIX.fullmatch(prefix)
         assert parts is not None
-        rows.append(FunctionRow(prefix, unquote(parts["function"]), unquote(parts["version"]), count, written))
-    return sorted(rows, key=lambda row: (row.name, row.version))
+        # With another number of shards it finds other entries.
+        what = unquote(parts["function"]), unquote(parts["version"]), parts["shards"] or ""
+        shards.setdefault(what, []).append((int(parts["shard"]), prefix, count, written))
+    rows = []
+    for (name, version, _), found in sorted(shards.items()):
+        found.sort()
+        _, own, counted, moments = zip(*found, strict=True)
+        last = max((moment for moment in moments if moment is not None), default=None)
+        rows.append(FunctionRow(own, name, version, sum(counted), last))
+    return rows
 
 
 def server_time(client: Any) -> float:

@@ -14,6 +14,7 @@ from . import ttl as usual
 from ._default import default_cache
 from ._handle import MISSING
 from ._invocation import Invocation
+from ._map import side_by_side
 from ._mapping import CacheDict
 from ._memo import handle_of, redis_cached
 from ._policy import Policy, as_policy
@@ -307,12 +308,12 @@ class CacheManager:
 
     def _questions(self) -> list[tuple[Cache, ops.Op]]:
         memos = [handle._memo for handle in self._kinds.values()]  # noqa: SLF001
-        return [*((memo.cache, ops.Count(memo.prefix)) for memo in memos), (self.cache, ops.Info())]
+        return [*((memo.cache, ops.Usage(memo.prefix)) for memo in memos), (self.cache, ops.Info())]
 
     def _stats(self, answers: list[Any]) -> ManagerStats:
         infos = {
-            kind: handle._memo.info(count)  # noqa: SLF001
-            for (kind, handle), count in zip(self._kinds.items(), answers[:-1], strict=True)
+            kind: handle._memo.info(used)  # noqa: SLF001
+            for (kind, handle), used in zip(self._kinds.items(), answers[:-1], strict=True)
         }
         return summary(infos, self.cache.backend.where, answers[-1], self._exchange)
 
@@ -391,8 +392,9 @@ class CacheManager:
             exchange: Of those that name none.
         """
         wanted = (symbols,) if isinstance(symbols, str) else symbols
-        found = {symbol: self.get("live_quotes", MISSING, **_quoted(symbol, exchange)) for symbol in wanted}
-        return {symbol: quote for symbol, quote in found.items() if quote is not MISSING}
+        calls = {symbol: self._call("live_quotes", _quoted(symbol, exchange)) for symbol in dict.fromkeys(wanted)}
+        found = _at_once([(call, call.looking_up(MISSING)) for call in calls.values()])
+        return {symbol: quote for symbol, quote in zip(calls, found, strict=True) if quote is not MISSING}
 
     def set_live_quotes(self, quotes: Mapping[str, Any], *, exchange: str = "NSE", ttl: object = None) -> int:
         """Store quotes by symbol, as Kite's ``quote()`` returns them.
@@ -402,7 +404,8 @@ class CacheManager:
         Returns:
             How many were stored.
         """
-        return sum(self.set("live_quotes", quote, ttl, **_quoted(symbol, exchange)) for symbol, quote in quotes.items())
+        named = ((self._call("live_quotes", _quoted(symbol, exchange), ttl), quote) for symbol, quote in quotes.items())
+        return sum(map(bool, _at_once([(call, call.storing(quote)) for call, quote in named])))
 
     def get_image(self, name: str, /, **params: Any) -> bytes | None:
         """An image or a chart as bytes, or None; of the kind ``"images"``.
@@ -416,6 +419,12 @@ class CacheManager:
     def set_image(self, name: str, image: bytes, /, ttl: object = None, **params: Any) -> bool:
         """Store an image or a chart, as the bytes of its file; see `get_image`."""
         return self.set("images", image, ttl, name=name, **params)
+
+
+def _at_once(flows: list[tuple[Invocation, ops.Flow]]) -> list[Any]:
+    """What the flows of calls of one kind return, in few round trips."""
+    memo = flows[0][0].memo if flows else None
+    return [] if memo is None else side_by_side(memo.cache, memo.namespace, [flow for _, flow in flows])
 
 
 def _quoted(symbol: str, exchange: str) -> dict[str, str]:

@@ -15,12 +15,14 @@ from ._ops import Raised
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from . import _ops as ops
+    from ._cache import Cache
     from ._handle import Handle
     from ._invocation import Invocation
 
-__all__ = ["Options", "Progress", "amapped", "mapped"]
+__all__ = ["Options", "Progress", "amapped", "mapped", "side_by_side"]
 
 Progress: TypeAlias = "bool | Callable[[int, int], object]"
 
@@ -66,6 +68,29 @@ async def amapped(handle: Handle, calls: Iterable[object], options: Options) -> 
     finally:
         told.close()
     return _returned(memo.shown, results, options)
+
+
+def side_by_side(cache: Cache, namespace: str, flows: Sequence[ops.Flow]) -> list[Any]:
+    """What flows return that run no function, in few exchanges; raises what one of them raised."""
+    crowd = Crowd(lambda number: _Flow(flows[number]), len(flows), lease=cache.settings.lease)
+    crew = Threads(cache, namespace, flows, workers=None, batch=None, report=lambda _: None)
+    results = crew.run(crowd)
+    for result in results:
+        if type(result) is Raised:
+            raise result.error
+    return results
+
+
+class _Flow(NamedTuple):
+    """One of many, as if it were a call."""
+
+    asks: ops.Flow
+
+    def flow(self) -> ops.Flow:
+        return self.asks
+
+    def compute(self) -> Any:
+        raise AssertionError("there is no function to run")
 
 
 def _crowd(handle: Handle, calls: Iterable[object], options: Options) -> tuple[list[object], Crowd]:

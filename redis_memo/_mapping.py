@@ -8,6 +8,7 @@ its key, sealed like a value, in the function's index, in the order of insertion
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, MutableMapping, ValuesView
@@ -17,9 +18,11 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 from . import _entries as entries
 from . import _ops as ops
 from ._codecs import dumps, loads
+from ._config import LEFT_OUT
 from ._envelope import Stamp
 from ._equal_keys import one_of_equals
 from ._handle import MISSING, drop_call, moment_only
+from ._map import side_by_side
 from ._memo import handle_of, redis_cached
 from ._near_invocation import call_of
 from ._policy import as_policy
@@ -42,7 +45,7 @@ V = TypeVar("V")
 D = TypeVar("D")
 P = ParamSpec("P")
 
-AT_ONCE = 500  # keys read by one round trip
+AT_ONCE, VALUES_AT_ONCE = 500, 50  # keys, and values, read by one round trip
 LONGEST_KEY = 64 * 1024
 READ_BACK = 1.0  # seconds for which a thread can read what it assigned, and what could not be stored
 _NO_DEFAULT: Any = object()
@@ -61,11 +64,11 @@ class CacheDict(MutableMapping[K, V]):
     Args:
         namespace: Groups caches, in the keys and for `clear`. Dicts of one namespace and name are the same dict.
         ttl: Expiry of each item, from when it was assigned: as for `redis_cached`. May be left out where
-            ``configure(ttl=...)`` says one.
+            ``configure(ttl=...)`` says one, or ``maxsize=`` or ``maxbytes=`` bounds the dict.
         name: Tells several dicts of a namespace apart.
         on_error: ``"compute"``: a store that fails is a miss. ``"raise"``: the caller gets the `StoreError`.
         cache: A cache made by `connect`; default: the one of `configure`, at each use.
-        **options: Further options of `redis_cached`: ``version``, ``compress``, ``cache_if`` ...
+        **options: Further options of `redis_cached`: ``maxsize``, ``maxbytes``, ``evict``, ``near``, ``version`` ...
 
     Raises:
         ConfigurationError: An argument is wrong.
@@ -78,11 +81,13 @@ class CacheDict(MutableMapping[K, V]):
         self,
         namespace: str,
         *,
-        ttl: object = None,
+        ttl: object = LEFT_OUT,
         name: str = "CacheDict",
         on_error: OnError = "compute",
         **options: Any,
     ) -> None:
+        if ttl is LEFT_OUT and (options.get("maxsize") or options.get("maxbytes")):
+            ttl = None
         options = {"ttl": ttl, "name": name, "on_error": on_error, **options}
         for option in ("key", "ignore", "tags", "stale", "stale_if_error", "early", "soft_timeout", "hard_timeout"):
             if option in options:
@@ -113,12 +118,13 @@ class CacheDict(MutableMapping[K, V]):
             TypeError: It is not decorated.
         """
         handle = handle_of(function)
-        kinds = {each.kind for each in signature(handle._memo.function).parameters.values()}  # noqa: SLF001
+        memo = handle._memo  # noqa: SLF001
+        kinds = {each.kind for each in signature(memo.function).parameters.values()}
         if handle._bound or not kinds or not kinds <= {Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD}:  # noqa: SLF001
-            raise ConfigurationError(
-                f"CacheDict.of({handle._memo.shown}): it takes a function (no method) that has parameters, "  # noqa: SLF001
-                "all of which can be given by position"
-            )
+            said = "it takes a function (no method) that has parameters, all of which can be given by position"
+            raise ConfigurationError(f"CacheDict.of({memo.shown}): {said}")
+        if memo.shards != 1:
+            raise ConfigurationError(f"CacheDict.of({memo.shown}): each of its shards has an order of its own")
         mapping: CacheDict[Any, Any] = cls.__new__(cls)
         mapping._made = function
         mapping._show(handle)
@@ -309,11 +315,12 @@ class CacheDict(MutableMapping[K, V]):
             at_once = min(at_once * 10, AT_ONCE)
 
     def _items(self) -> Iterator[tuple[K, V]]:
-        for key in self._keys(quiet=True):
-            call = self._call(key)
-            value = self._run(entries.peek(call, call.entry, MISSING))
-            if value is not MISSING:  # deleted or expired since the keys were read
-                yield key, value
+        keys = self._keys(quiet=True)
+        while some := list(itertools.islice(keys, VALUES_AT_ONCE)):
+            flows = [entries.peek(call, call.entry, MISSING) for call in map(self._call, some)]
+            found = side_by_side(self._memo.cache, self._memo.namespace, flows)
+            # What is missing was deleted, or expired, since the keys were read.
+            yield from (item for item in zip(some, found, strict=True) if item[1] is not MISSING)
 
     def __iter__(self) -> Iterator[K]:
         return self._keys(quiet=True)
@@ -366,10 +373,10 @@ class CacheDict(MutableMapping[K, V]):
     __hash__ = None  # type: ignore[assignment] # as of dict
 
     def __or__(self, other: Mapping[Any, Any]) -> dict[Any, Any]:
-        return self.copy() | dict(other) if _is_mapping(other) else NotImplemented
+        return self.copy() | dict(other) if isinstance(other, Mapping) else NotImplemented  # type: ignore[redundant-expr]
 
     def __ror__(self, other: Mapping[Any, Any]) -> dict[Any, Any]:
-        return dict(other) | self.copy() if _is_mapping(other) else NotImplemented
+        return dict(other) | self.copy() if isinstance(other, Mapping) else NotImplemented  # type: ignore[redundant-expr]
 
     def __ior__(  # type: ignore[misc] # `|` makes a dict of this process, `|=` changes this one
         self, other: Mapping[K, V] | Iterable[tuple[K, V]]
@@ -390,10 +397,10 @@ class CacheDict(MutableMapping[K, V]):
 
     def cache_info(self) -> CacheInfo:
         """Hits, misses and the rest in this process; ``currsize`` is the number of items."""
-        count = None
+        used = None
         with contextlib.suppress(StoreError):
-            count = self._run(_answer(ops.Count(self._memo.prefix)))
-        return self._memo.info(count)
+            used = self._run(_answer(ops.Usage(self._memo.prefix)))
+        return self._memo.info(used)
 
     def cache_key(self, key: K) -> str:
         """The Redis key of an item."""
@@ -465,10 +472,6 @@ class _Values(ValuesView[V]):
 
     def __contains__(self, value: object) -> bool:
         return any(each is value or each == value for each in self)
-
-
-def _is_mapping(value: object) -> bool:
-    return isinstance(value, Mapping)
 
 
 def _answer(op: ops.Op) -> ops.Flow:

@@ -15,8 +15,8 @@ from ._cache import Cache
 from ._call import kind
 from ._config import LEFT_OUT, checked_choice, is_plain_function
 from ._default import default_cache
+from ._function import Memo
 from ._handle import METHODS, Handle
-from ._invocation import Memo
 from ._memoized import AsyncMemoized, Memoized
 from .errors import ConfigurationError
 
@@ -72,6 +72,7 @@ def redis_cached(
     near: bool | int | str | None = None,
     compress: Compression = "auto",
     on_error: OnError = "compute",
+    shards: int = 1,
     cache: Cache | None = None,
 ) -> _Decorator:
     """Memoize a function in Redis: one result for equal arguments, over all processes, until it expires.
@@ -115,6 +116,10 @@ def redis_cached(
         compress: ``"auto"``, ``"fast"``, ``"small"`` or None.
         on_error: ``"compute"``: a store that fails costs the caching, not the call. ``"raise"``: the caller gets
             the `StoreError`.
+        shards: Over how many parts of a cluster the function's entries are spread, 1 to 1024, each with an index of
+            its own. What takes all arguments goes to one of them; an invalidation by some, or by a tag, to all. With
+            another number the function finds other entries, as with another ``version``. Each part is kept within its
+            share of ``maxsize`` and ``maxbytes``, rounded down, so that all together are within them.
         cache: A cache made by `connect`; default: the one of `configure`, at each call.
 
     Returns:
@@ -154,6 +159,7 @@ def redis_cached(
             near=near,
             compress=compress,
             on_error=on_error,
+            shards=shards,
             cache=cache,
         )
         handle = AsyncMemoized[Any](memo) if kind(plain) == "async" else Memoized[Any](memo)

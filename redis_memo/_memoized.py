@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec,
 from . import _entries as entries
 from ._events import CacheInfo, CacheInfoNow
 from ._explain import Explanation, explain
-from ._handle import MISSING, Handle, Missing, moment_only
+from ._handle import MISSING, Handle, Missing
 from ._map import Options, Progress, amapped, mapped
 from .errors import StoreError
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
     from typing import Self
 
-    from ._invocation import Memo
+    from ._function import Memo
 
 __all__ = ["AsyncMemoized", "Memoized"]
 
@@ -73,10 +73,9 @@ class Memoized(Handle, Generic[F]):
                 every ten seconds, and at its end. Without Redis, what this process did.
         """
         memo = self._memo
-        memo.follow()
         found: tuple[Any, ...] = ()
         with contextlib.suppress(StoreError):
-            found = memo.cache.run(entries.usage(memo.prefix, memo.cache.touches.telling(memo.prefix), everywhere))
+            found = memo.cache.run(self._usage(everywhere))
         return memo.info(*found)
 
     def cache_clear(self) -> int:
@@ -90,7 +89,7 @@ class Memoized(Handle, Generic[F]):
         Raises:
             StoreError: Redis could not be asked.
         """
-        gone = int(self._memo.cache.run(entries.start_anew(self._memo.prefix, moment_only())))
+        gone = int(self._memo.cache.run(self._clearing()))
         self._memo.stats.clear()
         return gone
 
@@ -283,16 +282,14 @@ class AsyncMemoized(Handle, Generic[F]):
 
     async def _cache_info(self, everywhere: bool, _: object) -> CacheInfo:
         memo = self._memo
-        memo.follow()
-        flow = entries.usage(memo.prefix, memo.cache.touches.telling(memo.prefix), everywhere)
         found: tuple[Any, ...] = ()
         with contextlib.suppress(StoreError):
-            found = await memo.cache.arun(flow)
+            found = await memo.cache.arun(self._usage(everywhere))
         return memo.info(*found)
 
     async def cache_clear(self) -> int:
         """As `Memoized.cache_clear`."""
-        gone = int(await self._memo.cache.arun(entries.start_anew(self._memo.prefix, moment_only())))
+        gone = int(await self._memo.cache.arun(self._clearing()))
         self._memo.stats.clear()
         return gone
 

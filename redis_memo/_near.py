@@ -40,6 +40,7 @@ SIZE: Final = 64 << 20
 LARGEST_SHARE: Final = 4  # an entry larger than this part of the bound would cost too many others their place
 OVERHEAD: Final = 400  # bytes of an entry beside its value
 BUCKETS: Final = 64
+DIGEST: Final = 40
 
 CHANGES: Final = frozenset({ops.Drop, ops.DropMatching, ops.Put, ops.Fill, ops.Enrolled})
 """Operations after which `changed` is to be called, whether they succeeded or not."""
@@ -85,11 +86,13 @@ class Gate(Protocol):
         longest: Seconds that an entry may be kept at most.
     """
 
-    until: float
-    longest: float
+    @property
+    def until(self) -> float: ...
+    @property
+    def longest(self) -> float: ...
 
     def covers(self, prefix: str) -> bool:
-        """Whether it would hear of a change below this prefix from now on."""
+        """Whether it would hear of a change below this prefix, or another shard's, from now on."""
 
 
 class Kept:
@@ -114,6 +117,7 @@ class Kept:
         "newer",
         "older",
         "paths",
+        "prefix",
         "seconds",
         "seen",
         "size",
@@ -135,7 +139,7 @@ class Kept:
         self.until = self.lent = 0.0
         self.hits = self.seen = self.told = 0.0
         self.gone: deque[tuple[float, float]] | None = None
-        self.digest = ""
+        self.digest = self.prefix = ""
         self.paths: Paths | None = None
         self.newer: Kept | None = None
         self.older: Kept | None = None
@@ -178,7 +182,7 @@ class Near:
         self.limit = limit
         self.table: dict[Any, Any] = {}
         self.brief: dict[Any, Any] = {}
-        self._prefix = ""
+        self._prefixes: tuple[str, ...] = ("",)
         self._gate: Gate | None = None
         self._fresh_start()
         _all.add(self)
@@ -198,20 +202,21 @@ class Near:
         self._gone_hits = self._gone_seconds = 0.0
         self._gate = None
 
-    def attach(self, prefix: str, gate: Gate) -> bool:
-        """Serve what lies below this prefix, while this gate is open; False if that was so before.
+    def attach(self, prefixes: tuple[str, ...], gate: Gate) -> bool:
+        """Serve what lies below these prefixes, one for each shard, while this gate is open; False if that was so.
 
         What another one let in goes.
         """
-        if gate is self._gate and prefix == self._prefix:
+        if gate is self._gate and (prefixes is self._prefixes or prefixes == self._prefixes):
             return False
         self.clear()
         with self._lock:
-            self._prefix, self._gate = prefix, gate
+            self._prefixes, self._gate = prefixes, gate
             with _registry_lock:
                 for gone in [each for each, found in _by_prefix.items() if not found]:  # functions that are no more
                     del _by_prefix[gone]
-                _by_prefix.setdefault(prefix, weakref.WeakSet()).add(self)
+                for prefix in prefixes:
+                    _by_prefix.setdefault(prefix, weakref.WeakSet()).add(self)
         return True
 
     # Reading.
@@ -254,12 +259,12 @@ class Near:
             self._gone_hits += hits
             self._gone_seconds += hits * seconds
 
-    def visited(self) -> list[str]:
-        """The digests of the entries that were hit since this was last asked and are still kept."""
+    def visited(self, prefix: str) -> list[str]:
+        """The digests of the entries of one shard that were hit since this was last asked and are still kept."""
         found = []
         with self._lock:
             for kept in self._entries.values():
-                if kept.hits != kept.told:
+                if kept.hits != kept.told and kept.prefix == prefix:
                     kept.told = kept.hits
                     found.append(kept.digest)
         return found
@@ -269,7 +274,7 @@ class Near:
     def ticket(self, digest: str) -> tuple[int, int] | None:
         """To be taken before the entry is read, and given to `fill`; None while nothing may be kept."""
         gate = self._gate
-        if gate is None or clock.is_set() or not gate.covers(self._prefix):
+        if gate is None or clock.is_set() or not gate.covers(self._prefixes[0]):
             return None
         return self._generation, self._epochs[_bucket(digest)]
 
@@ -278,17 +283,18 @@ class Near:
         gate = self._gate
         return 0.0 if gate is None else gate.longest
 
-    def fill(self, digest: str, ticket: tuple[int, int], kept: Kept, paths: Paths | None) -> bool:
+    def fill(self, entry: str, ticket: tuple[int, int], kept: Kept, paths: Paths | None) -> bool:
         """Keep an entry unless something came between; False if it did, or it is too large.
 
         Args:
-            digest: Of the call.
+            entry: The key of the call's entry, which ends with the digest.
             ticket: Taken before it was read.
             kept: The entry.
             paths: Where the generated function looks for it, if it can.
         """
         if kept.size > self.limit.size // LARGEST_SHARE:
             return False
+        prefix, digest = entry[:-DIGEST], entry[-DIGEST:]
         with self._lock:
             gate = self._gate
             if gate is None or ticket != (self._generation, self._epochs[_bucket(digest)]):
@@ -301,6 +307,7 @@ class Near:
                 self._size + kept.size > self.limit.size or (most is not None and len(self._entries) >= most)
             ):
                 self._evict()
+            kept.prefix = self._prefixes[0] if prefix == self._prefixes[0] else prefix
             kept.digest, kept.paths, kept.gone = digest, paths, self._gone
             kept.open(gate)
             kept.older = self._newest

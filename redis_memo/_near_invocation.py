@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from . import _clock as clock
 from . import _ops as ops
 from ._codecs import loads
-from ._invocation import Invocation, Memo
+from ._invocation import Invocation
 from ._near_call import near_call, paths
 from ._near_values import NearFilling
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FunctionType
 
+    from ._function import Memo
     from ._large import Bytes
     from ._near import Near
     from ._policy import TTLPolicy
@@ -36,7 +37,7 @@ class NearInvocation(Invocation):
         # By a test's clock nothing is kept: whether it is fresh is looked at with every call.
         if near is None or tracker is None or clock.is_set():
             return None
-        tracker.track(near, memo.prefix)
+        tracker.track(near, memo.prefixes)
         return near
 
     def near_value(self) -> Any:
@@ -72,7 +73,7 @@ class NearInvocation(Invocation):
             return None
         # A generated function does not ask whether it is called within `as_of`.
         where = None if clock.moments_used() else paths(memo.callkey, self.values)
-        return NearFilling(near, self.digest, ticket, where, self._decoder(), ages=bool(self.ages), early=memo.early)
+        return NearFilling(near, self.entry, ticket, where, self._decoder(), ages=bool(self.ages), early=memo.early)
 
     def _decoder(self) -> Callable[[Bytes], Any]:
         memo, entry = self.memo, self.entry

@@ -151,7 +151,7 @@ class NearFilling:
 
     Args:
         near: Where it is kept.
-        digest: Of the call.
+        entry: The key of the call's entry.
         ticket: Taken by now, see `Near.ticket`.
         paths: See `Near.fill`.
         decode: Makes the value of an envelope once more.
@@ -159,12 +159,12 @@ class NearFilling:
         early: XFetch's beta.
     """
 
-    __slots__ = ("_ages", "_decode", "_digest", "_early", "_near", "_paths", "_sent", "_ticket")
+    __slots__ = ("_ages", "_decode", "_early", "_entry", "_near", "_paths", "_sent", "_ticket")
 
     def __init__(
         self,
         near: Near,
-        digest: str,
+        entry: str,
         ticket: tuple[int, int],
         paths: Paths | None,
         decode: Callable[[Bytes], Any],
@@ -172,7 +172,7 @@ class NearFilling:
         ages: bool,
         early: float,
     ) -> None:
-        self._near, self._digest, self._ticket, self._paths, self._decode = near, digest, ticket, paths, decode
+        self._near, self._entry, self._ticket, self._paths, self._decode = near, entry, ticket, paths, decode
         self._ages, self._early = ages, early
         self._sent = time.time()
 
@@ -204,4 +204,4 @@ class NearFilling:
             make, size = (lambda: decode(own)), len(own)
         shared = value if make is None else None
         kept = Kept(shared, make, size, deadline=end, seconds=stamp.compute, tokens=tokens)
-        self._near.fill(self._digest, self._ticket, kept, self._paths)
+        self._near.fill(self._entry, self._ticket, kept, self._paths)

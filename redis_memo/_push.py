@@ -24,6 +24,7 @@ __all__ = ["Listener", "Subscription", "until", "until_async"]
 
 LEAST_PAUSE, MOST_PAUSE = 0.05, 1.0  # seconds between attempts to connect
 NEVER = 1 << 62
+FILLED = b"filled:"  # and the entry; as in `_ops`
 SILENCE = 5.0  # seconds without a message after which the server is asked whether it is still there
 
 
@@ -108,10 +109,14 @@ class Listener:
 
     Args:
         connect: Returns a connection; raises when it cannot.
+        ordered: What is heard after a subscription was confirmed was also sent after it. Not so in a cluster, which
+            hands messages on from node to node: one may bring a value from before an invalidation that its hearer
+            began after (P3). It is told then that there is a value, and asks the store for it.
     """
 
-    def __init__(self, connect: Callable[[], Wire]) -> None:
+    def __init__(self, connect: Callable[[], Wire], *, ordered: bool = True) -> None:
         self._connect = connect
+        self._ordered = ordered
         self._lock = threading.Lock()
         self._channels: dict[bytes, list[Subscription]] = {}
         self._wire: Wire | None = None
@@ -233,4 +238,5 @@ class Listener:
                 with contextlib.suppress(InvalidStateError):
                     subscription.ready.set_result(None)
             elif kind == b"message":
-                subscription.tell(message[2])
+                filled = not self._ordered and message[2].startswith(FILLED)
+                subscription.tell(FILLED[:-1] if filled else message[2])

@@ -48,7 +48,7 @@ ALWAYS = (1 << 53) - 1
 
 
 class _Function:
-    """One function's part, by the prefix of its keys."""
+    """One function's part, or that of one of its shards, by the prefix of its keys."""
 
     def __init__(self, namespace: str, prefix: str, hurry: threading.Event) -> None:
         self.hurry = hurry
@@ -129,25 +129,24 @@ class Touches:
         self._stored: dict[str, int] = {}
         self._limits: dict[str, Limits] = {}
 
-    def join(self, namespace: str, prefix: str, bounds: Bounds, stats: Stats) -> Callable[[str], None] | None:
+    def join(
+        self, namespace: str, prefixes: tuple[str, ...], bounds: Bounds, stats: Stats
+    ) -> tuple[Callable[[str], None], ...]:
         """Look after a function from now on.
 
         Args:
             namespace: Its namespace.
-            prefix: Of its keys. Several may have the same.
-            bounds: What its entries are kept within.
-            stats: Its counters; what they hold already is not told.
+            prefixes: Of its keys, one for each shard. Several functions may have the same.
+            bounds: What the entries of each shard are kept within.
+            stats: Its counters; what they hold already is not told. What they count goes with whichever shard is told
+                of next: it is the sum over all shards that counts.
 
         Returns:
-            What notes the digest of an entry that was used; None where nothing is bounded.
+            For each shard what notes the digest of an entry that was used; none where nothing is bounded.
         """
         with self._lock:
-            found = self._functions.setdefault(prefix, _Function(namespace, prefix, self._hurry))
-            found.bounds = bounds
-            # What is known late must not be late by much of what there is: the kept entries would not be the last used.
-            found.full = min(max(bounds.maxsize // 10, FULL[0]), FULL[1]) if bounds else 0
             stats.untold()
-            found.stats.add(stats)
+            shards = [self._joined(namespace, prefix, bounds, stats) for prefix in prefixes]
             if bounds.limits is not None:
                 self._limits[namespace] = bounds.limits
             if self._thread is None:
@@ -155,7 +154,15 @@ class Touches:
                 work = functools.partial(_work, weakref.ref(self), self._hurry)
                 self._thread = threading.Thread(target=work, name="redis_memo touches", daemon=True)
                 self._thread.start()
-            return found.note if bounds else None
+            return tuple(shard.note for shard in shards) if bounds else ()
+
+    def _joined(self, namespace: str, prefix: str, bounds: Bounds, stats: Stats) -> _Function:
+        found = self._functions.setdefault(prefix, _Function(namespace, prefix, self._hurry))
+        found.bounds = bounds
+        # What is known late must not be late by much of what there is: the kept entries would not be the last used.
+        found.full = min(max(bounds.maxsize // 10, FULL[0]), FULL[1]) if bounds else 0
+        found.stats.add(stats)
+        return found
 
     def note(self, prefix: str, *digests: str) -> None:
         """Note that these entries of a function were used, in this order."""
@@ -198,7 +205,7 @@ class Touches:
             return
         if function.bounds:
             for near in near_of(prefix):
-                function.noted.extend(near.visited())
+                function.noted.extend(near.visited(prefix))
         uses, noted = function.take(whole=whole)
         if not whole and not uses:
             return
@@ -249,11 +256,12 @@ class Touches:
             return
         for prefix, mend in list(self._mends.items()):
             del self._mends[prefix]
-            mended = self._backend.perform(mend)
-            if prefix in self._functions:
-                self._functions[prefix].evicted(mended.evicted)
-            if mended.following is not None:
-                self._mends[prefix] = mended.following
+            with contextlib.suppress(StoreError):  # of one node, perhaps: so for those that follow
+                mended = self._backend.perform(mend)
+                if prefix in self._functions:
+                    self._functions[prefix].evicted(mended.evicted)
+                if mended.following is not None:
+                    self._mends[prefix] = mended.following
         now = time.monotonic()
         for function in list(self._functions.values()):
             since = now - function.told
@@ -263,12 +271,14 @@ class Touches:
                 or since >= (TOUCH_EVERY / 2 if function.bounds else TELL_EVERY)
             ):
                 whole, function.soon, function.fills = since >= TOUCH_EVERY / 2, False, 0
-                drive(self.telling(function.prefix, whole=whole), self._backend.perform)
+                with contextlib.suppress(StoreError):
+                    drive(self.telling(function.prefix, whole=whole), self._backend.perform)
                 if not function.stats and not function.noted:
                     self._functions.pop(function.prefix, None)  # a closure that is gone
         for namespace, stored in list(self._stored.items()):
-            if stored and drive(settling(namespace, self._limits[namespace], self._count), self._backend.perform):
-                self._stored[namespace] -= stored
+            with contextlib.suppress(StoreError):
+                if stored and drive(settling(namespace, self._limits[namespace], self._count), self._backend.perform):
+                    self._stored[namespace] -= stored
 
     def _count(self, prefix: str, evicted: int) -> None:
         if prefix in self._functions:
@@ -297,8 +307,7 @@ def _work(of: weakref.ref[Touches], hurry: threading.Event) -> None:
         hurry.clear()
         touches = of()
         if touches is not None:
-            with contextlib.suppress(StoreError):
-                touches._turn()  # noqa: SLF001
+            touches._turn()  # noqa: SLF001
 
 
 def settling(namespace: str, limits: Limits, count: Any) -> ops.Flow:

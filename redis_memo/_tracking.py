@@ -1,9 +1,9 @@
-"""Hearing of changes: ``CLIENT TRACKING ... BCAST`` over one connection of a process to a server.
+"""Hearing of changes: ``CLIENT TRACKING ... BCAST`` over one connection of a process to each server that is written to.
 
 The connection speaks RESP3, in which invalidations arrive as pushes between the replies; so it needs no second one to
-redirect them to, and works from Redis 6.0 on and with Valkey. It is told a prefix for each function, so that a process
-hears of what it may keep and of nothing else. Data connections have no state of their own, and threads and event
-loops share what is heard.
+redirect them to, and works from Redis 6.0 on and with Valkey. It is told a prefix for each function, which is that of
+all its shards, so that a process hears of what it may keep and of nothing else. Data connections have no state of
+their own, and threads and event loops share what is heard.
 
 The server answers in order. So an answer to a PING tells that every change up to the moment at which it was sent has
 been heard of, and for SAFE seconds from that moment on what is kept may be served. While a server is silent the gate
@@ -30,13 +30,13 @@ from .errors import StoreError
 from .events import NearUntracked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from ._hook import Hook
     from ._near import Near
     from ._wire import Wire
 
-__all__ = ["Tracker"]
+__all__ = ["Tracker", "Trackers"]
 
 log = logging.getLogger("redis_memo")
 
@@ -58,6 +58,7 @@ class Tracker:
         connect: Returns a connection; raises when it cannot.
         where: The server, for messages.
         hook: Tells the user of events.
+        place: Where the server is, as far as is known; when that changes, another one is to be listened to.
 
     Attributes:
         until: See `_near.Gate`.
@@ -65,7 +66,13 @@ class Tracker:
         refused: Whether the server does not let changes be heard of; then entries end by age alone.
     """
 
-    def __init__(self, connect: Callable[[], Wire], where: Callable[[], str], hook: Hook) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Wire],
+        where: Callable[[], str],
+        hook: Hook,
+        place: Callable[[], object] = lambda: None,
+    ) -> None:
         self.until = 0.0
         self.longest = LONGEST
         self.refused = False
@@ -73,10 +80,12 @@ class Tracker:
         self._connect = connect
         self._where = where
         self._hook = hook
+        self._place = place
         self._lock = threading.Lock()
         self._stores: weakref.WeakSet[Near] = weakref.WeakSet()
-        self._wanted: dict[str, None] = {}
-        self._covered: frozenset[str] = frozenset()
+        self._wanted: dict[str, None] = {}  # of each function the first of its shards' prefixes
+        self._followed: set[str] = set()  # what this connection has asked to hear of
+        self._covered: frozenset[str] = frozenset()  # and what the server has confirmed
         self._wire: Wire | None = None
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
@@ -85,18 +94,25 @@ class Tracker:
 
     def covers(self, prefix: str) -> bool:
         """See `_near.Gate`."""
-        return self.refused or prefix in self._covered
+        return self.refused or _stem(prefix) in self._covered
 
-    def track(self, near: Near, prefix: str) -> None:
+    @property
+    def listens(self) -> bool:
+        """Whether it is at work."""
+        return self._thread is not None
+
+    def track(self, near: Near, prefixes: tuple[str, ...]) -> None:
         """Be the gate of a store, and listen for it from now on; returns at once."""
-        if not near.attach(prefix, self) and self._thread is not None:
-            return
+        if near.attach(prefixes, self) or self._thread is None:
+            self.listen_for(near, prefixes)
+
+    def listen_for(self, near: Near, prefixes: tuple[str, ...]) -> None:
+        """Tell a store, whose gate may be another, of what changes below these prefixes; returns at once."""
         with self._lock:
             self._stores.add(near)
-            if prefix not in self._wanted:
-                self._wanted[prefix] = None
-                if self._wire is not None:
-                    self._follow(self._wire, prefix)
+            self._wanted[prefixes[0]] = None
+            if self._wire is not None:
+                self._follow(self._wire, prefixes[0])
             if self._thread is None:
                 self._closing = threading.Event()
                 thread = threading.Thread(
@@ -152,17 +168,19 @@ class Tracker:
     def _session(self, closing: threading.Event) -> None:
         """Listen over one connection; raises what ended it."""
         wire = self._connect()
+        place = self._place()
         try:
             with self._lock:
                 if closing.is_set():
                     return
                 self._wire = wire
                 self._asked.clear()
+                self._followed.clear()
                 self._send(wire, None, b"HELLO", b"3")
                 self._wanted = {prefix: None for prefix in self._wanted if near_of(prefix)}
                 for prefix in self._wanted:
                     self._follow(wire, prefix)
-            self._listen(wire, closing)
+            self._listen(wire, closing, place)
         finally:
             with self._lock:
                 if self._wire is wire:  # else it was closed, and another may have been opened
@@ -170,13 +188,15 @@ class Tracker:
                     self._lost()
             wire.close()
 
-    def _listen(self, wire: Wire, closing: threading.Event) -> None:
+    def _listen(self, wire: Wire, closing: threading.Event, place: object) -> None:
         answered = due = time.monotonic()
         drift = time.time() - answered
         while True:
             now = time.monotonic()
             if now - answered > SAFE:
                 raise TimeoutError
+            if self._place() != place:
+                raise redis.ConnectionError("the master is another one by now")
             with self._lock:
                 if self._wire is not wire:
                     return
@@ -229,7 +249,10 @@ class Tracker:
                     near.forget(rest.decode())
 
     def _follow(self, wire: Wire, prefix: str) -> None:
-        self._send(wire, prefix, b"CLIENT", b"TRACKING", b"ON", b"BCAST", b"PREFIX", prefix.encode())
+        stem = _stem(prefix)
+        if stem not in self._followed:
+            self._followed.add(stem)
+            self._send(wire, stem, b"CLIENT", b"TRACKING", b"ON", b"BCAST", b"PREFIX", stem.encode())
 
     def _send(self, wire: Wire, asked: float | str | None, *command: bytes) -> None:
         self._asked.append(asked)
@@ -250,3 +273,77 @@ class Tracker:
             self._where(), reason, LONGEST_UNTRACKED,
         )  # fmt: skip
         self._hook.tell(NearUntracked(self._where(), reason, LONGEST_UNTRACKED))
+
+
+def _stem(prefix: str) -> str:
+    """What the prefixes of all shards of a function begin with, whatever their number, and no other function's."""
+    stem, mark, _ = prefix.partition("#")
+    return stem + mark
+
+
+class Trackers:
+    """As `Tracker`, of a cluster: one for each master, and the gate is open only while all of them are sure.
+
+    A slot that moves is heard of by the master that it leaves, whose keys are deleted. A master that is new is not
+    listened to yet: from the moment at which it is known nothing is served nor let in until it is.
+
+    Args:
+        masters: The masters that are known; asks nobody.
+        make: Returns a `Tracker` of one of them.
+    """
+
+    def __init__(self, masters: Callable[[], tuple[Hashable, ...]], make: Callable[[Any], Tracker]) -> None:
+        self._masters = masters
+        self._make = make
+        self._lock = threading.Lock()
+        self._each: dict[Hashable, Tracker] = {}
+        self._stores: weakref.WeakKeyDictionary[Near, tuple[str, ...]] = weakref.WeakKeyDictionary()
+
+    def _complete(self) -> bool:
+        each = self._each
+        return bool(each) and each.keys() == set(self._masters())
+
+    @property
+    def until(self) -> float:
+        """See `_near.Gate`; so for the next two."""
+        return min(each.until for each in list(self._each.values())) if self._complete() else 0.0
+
+    @property
+    def longest(self) -> float:
+        """See `until`."""
+        return min((each.longest for each in list(self._each.values())), default=LONGEST)
+
+    def covers(self, prefix: str) -> bool:
+        """See `until`."""
+        return self._complete() and all(each.covers(prefix) for each in list(self._each.values()))
+
+    @property
+    def listens(self) -> bool:
+        """Whether all masters are listened to."""
+        return self._complete() and all(each.listens for each in list(self._each.values()))
+
+    def track(self, near: Near, prefixes: tuple[str, ...]) -> None:
+        """See `Tracker`."""
+        if not near.attach(prefixes, self) and self.listens:
+            return
+        with self._lock:
+            self._stores[near] = prefixes
+            stores = list(self._stores.items())
+            masters = self._masters()
+            before = self._each
+            self._each = {master: before.get(master) or self._make(master) for master in masters}
+            if self._each.keys() != before.keys():
+                for master in before.keys() - self._each.keys():
+                    before[master].close()
+                for store, _ in stores:  # what was read from a master while nobody listened to it
+                    store.clear()
+            for each in self._each.values():
+                for store, its in stores:
+                    each.listen_for(store, its)
+
+    def close(self) -> None:
+        """See `Tracker`."""
+        with self._lock:
+            before, self._each = self._each, {}
+        for each in before.values():
+            each.close()

@@ -17,16 +17,17 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias
 
 import hiredis
 import redis
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import ResponseError
 
 from ._bulk import Batch, Bulk, Piece, Pipeline
+from ._replies import reply_error
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncGenerator, Sequence
     from types import TracebackType
 
-__all__ = ["LEAST", "LOST", "AsyncWire", "Limit", "LoopWires", "RefusedClient", "Wire", "timed", "timed_async"]
+__all__ = ["LEAST", "LOST", "AsyncWire", "Limit", "LoopWires", "Wire", "timed", "timed_async"]
 
 Connection: TypeAlias = Any  # sync or async redis-py connections; their stubs disagree between releases
 ASYNC_MOST = 32  # connections of one event loop: hundreds of tasks take turns
@@ -41,26 +42,8 @@ LOST = (OSError, redis.ConnectionError, redis.TimeoutError, redis.InvalidRespons
 _MORE = object()
 
 
-class RefusedClient(redis.RedisError):
-    """The server has as many clients as it may have; those that are connected are served."""
-
-
-def _reply_error(text: str) -> Exception:
-    code = text.partition(" ")[0]
-    if code == "NOSCRIPT":
-        return NoScriptError(text)
-    if code in ("NOAUTH", "WRONGPASS"):
-        return redis.AuthenticationError(text)
-    if code in ("LOADING", "MASTERDOWN", "CLUSTERDOWN"):
-        # Whatever was asked, it would have answered the same.
-        return redis.BusyLoadingError(text)
-    if "max number of clients" in text:
-        return RefusedClient(text)
-    return ResponseError(text)
-
-
 def _new_reader() -> Any:  # its stubs do not know that it takes any buffer
-    return hiredis.Reader(protocolError=redis.InvalidResponse, replyError=_reply_error, notEnoughData=_MORE)
+    return hiredis.Reader(protocolError=redis.InvalidResponse, replyError=reply_error, notEnoughData=_MORE)
 
 
 def _hung_up() -> NoReturn:

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -51,6 +52,11 @@ class Server:
     url: str
     process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def own_kind(self) -> bool:
+        """Whether no client of Redis' can be asked what is in it."""
+        return self.process is None
+
     def client(self) -> redis.Redis:
         return redis.Redis.from_url(self.url)
 
@@ -66,10 +72,10 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
-def start_server(binary: str, *options: str, port: int | None = None) -> Server:
+def start_server(binary: str, *options: str, port: int | None = None, folder: str | None = None) -> Server:
     """Start a Redis or Valkey server on a free port of loopback and wait until it answers."""
     port = port or free_port()
-    folder = tempfile.mkdtemp(prefix="rm")
+    folder = folder or tempfile.mkdtemp(prefix="rm")
     process = subprocess.Popen(
         [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder, *options],
         stdout=subprocess.DEVNULL,
@@ -144,6 +150,26 @@ def redis_8_server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
+def cluster_site() -> Iterator[Any]:
+    """A cluster of three masters and three replicas."""
+    from .sites import start_cluster
+
+    site = start_cluster(valkey())
+    yield site
+    site.stop()
+
+
+@pytest.fixture(scope="session")
+def sentinel_site() -> Iterator[Any]:
+    """A master, two replicas and three sentinels."""
+    from .sites import start_sentinels
+
+    site = start_sentinels(valkey())
+    yield site
+    site.stop()
+
+
+@pytest.fixture(scope="session")
 def fake_server() -> Iterator[Server]:
     """fakeredis behind a TCP port, so that the whole of the client is in play."""
     from fakeredis import TcpFakeServer
@@ -162,7 +188,7 @@ def embedded_server() -> Iterator[Server]:
     folder = tempfile.mkdtemp(prefix="rm")
     cache = connect(f"embedded://{folder}")
     cache.backend.locate()
-    path = cache.backend._pools[0].connection_kwargs["path"]
+    path = cache.backend.home.door.make(0).path
     yield Server(f"embedded://{folder}")
     cache.close()
     assert path

@@ -20,7 +20,7 @@ from redis_memo import _entries as entries
 from redis_memo import _near as near_module
 from redis_memo import _ops as ops
 from redis_memo._near import Kept, Near, Room
-from redis_memo._tracking import Tracker
+from redis_memo._tracking import Tracker, _stem
 
 from .model import FakeClock, ModelStore
 
@@ -64,7 +64,7 @@ class Spec:
                 if not world.plant.ticket:
                     plain = (near._generation, near._epochs[near_module._bucket(digest)])
                 if plain is not None:
-                    near.fill(digest, plain, Kept(value, None, 1, deadline=9e9, seconds=0.0, tokens=b""), None)
+                    near.fill(PREFIX + digest, plain, Kept(value, None, 1, deadline=9e9, seconds=0.0, tokens=b""), None)
                 return value
 
         return Filling()
@@ -111,7 +111,7 @@ class World:
         near_module._by_prefix.pop(PREFIX, None)  # the worlds before this one
         self.near = Near(Room(8, 1 << 20))
         self.tracker = Tracker(lambda: None, lambda: "", None)  # type: ignore[arg-type, return-value]
-        self.near.attach(PREFIX, self.tracker)
+        self.near.attach((PREFIX,), self.tracker)
         self.tracker._stores.add(self.near)
         self.source = 0
         self.pipe: list[tuple[bytes | None, dict[str, int]]] = []
@@ -251,7 +251,7 @@ class World:
 
     def connect(self) -> None:
         self.connected = True
-        self.tracker._asked.append(PREFIX)
+        self.tracker._asked.append(_stem(PREFIX))
         self.tracker._heard(b"OK")
         self.tracker.until = 9e9
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from . import bounds_load, histories
+from . import bounds_load, changes, histories
 from .conftest import start_server, valkey
 from .schedule_programs import KINDS, PLANTS, SMALL
 from .schedule_search import Searched, explore, retold, told, wander, wandering
@@ -121,7 +121,11 @@ def prove(schedules: int, seconds: float, seed: int) -> tuple[list[str], bool]:
                 f"{recorded.computations:,} computations, {recorded.invalidations:,} invalidations, "
                 f"{recorded.kills} killed, {recorded.pauses} stopped; {len(recorded.stories)} violations"
             )
-    if seconds:
+        for kind in ("cluster", "sentinel"):
+            said, found_there = changes.run(kind, seconds, seed)
+            stories += [[kind, story] for story in found_there]
+            broken += len(found_there)
+            show(said)
         lost += not _bounded(show, int(seconds))
     for story in stories:
         print("\n".join(["", *story]))

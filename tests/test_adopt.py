@@ -176,6 +176,87 @@ def test_a_doubt_in_another_file_counts(tmp_path: Path) -> None:
     assert "process" in {risk.code for each in report.findings for risk in each.risks}
 
 
+FETCHED = """
+import json
+import pandas as pd
+import requests
+import yfinance as yf
+from functools import lru_cache
+from kiteconnect import KiteConnect
+
+URL = "https://prices.example"
+kite = KiteConnect(api_key="demo")
+
+
+def _get(path, **params):
+    answer = requests.get(f"{URL}/{path}", params=params, timeout=5)
+    answer.raise_for_status()
+    return answer.json()
+
+
+def _model(name) -> object:
+    return Model(name)
+
+
+@lru_cache(maxsize=128)
+def %s
+"""
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        "get_quote(symbol):\n    return _get('quote', i=symbol)",
+        "get_price(symbol):\n    data = _get('quote', i=symbol)\n    return data[symbol]['last_price']",
+        "page(symbol):\n    answer = requests.get(URL + symbol)\n    return answer.text",
+        "parsed(symbol):\n    return json.loads(requests.get(URL + symbol).text)",
+        "table(url):\n    return pd.read_csv(url)",
+        "listing(exchange):\n    return pd.read_csv(f'{URL}/{exchange}.csv')",
+        "prices(ticker, period='1y'):\n    df = yf.download(ticker, period=period)\n    df['ret'] = df['Close'].pct_change()\n    return df.dropna()",
+        "info(ticker: str) -> dict:\n    return yf.Ticker(ticker).info",
+        "last(symbol):\n    return kite.quote([symbol])[symbol]",
+        "candles(token: int, start: str, end: str):\n    return pd.DataFrame(kite.historical_data(token, start, end, 'day'))",
+        "names(exchange):\n    found = []\n    for row in _get(exchange):\n        found.append(row['name'])\n    return found",
+    ],
+)
+def test_ordinary_functions_that_fetch_are_replaced(tmp_path: Path, function: str) -> None:
+    report = adopt(tmp_path, FETCHED % function)
+    assert [each.kind for each in report.sure()] == ["lru_cache"], report.findings
+
+
+@pytest.mark.parametrize(
+    ("function", "code"),
+    [
+        ("model(symbol):\n    requests.get(URL)\n    return _model(symbol)", "result-type"),
+        (
+            "models(symbol):\n    found = []\n    for row in _get(symbol):\n        found.append(Model(row))\n    return found",
+            "result-type",
+        ),
+        ("by_name(symbol):\n    found = {}\n    found[symbol] = Model(_get(symbol))\n    return found", "result-type"),
+        ("ticker(symbol: str) -> dict:\n    return {'t': yf.Ticker(symbol)}", "result-type"),
+        ("answer(symbol):\n    return requests.get(URL + symbol)", "result-type"),
+        ("local(path):\n    return pd.read_csv(path)", "file"),
+        ("orders(symbol):\n    return kite.orders()", "global"),
+        ("client(symbol):\n    return use(kite)", "global"),
+    ],
+)
+def test_what_a_fetching_function_may_not_do(tmp_path: Path, function: str, code: str) -> None:
+    report = adopt(tmp_path, FETCHED % function)
+    assert report.sure() == []
+    assert code in {risk.code for each in report.findings for risk in each.risks}
+
+
+def test_tests_that_count_need_an_empty_cache(tmp_path: Path) -> None:
+    """Entries outlive the process: a second run of the tests would count none of the calls of the first."""
+    test = "from quotes import sector\n\ndef test_once(get):\n    sector('INFY')\n    assert get.call_count == 1\n"
+    (tmp_path / "test_quotes.py").write_text(test)
+    report = adopt(tmp_path, SURE)
+    assert report.sure() == []
+    assert "tests" in {risk.code for each in report.findings for risk in each.risks}
+    (tmp_path / "conftest.py").write_text("import quotes\n\ndef fresh():\n    quotes.sector.cache_clear()\n")
+    assert [each.name for each in adopt(tmp_path, SURE).sure()] == ["sector"]
+
+
 def test_a_class_of_ones_own_around_a_cache_is_known(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("from cachetools import TTLCache\nclass Own(TTLCache):\n    pass\n")
     report = adopt(tmp_path, "from mine import Own\nprices = Own(10, ttl=5)\n")
@@ -183,6 +264,63 @@ def test_a_class_of_ones_own_around_a_cache_is_known(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------- rewriting
+
+
+@pytest.mark.parametrize(
+    ("decorator", "size"),
+    [
+        ("lru_cache(maxsize=128)", "maxsize=128"),
+        ("lru_cache(64)", "maxsize=64"),
+        ("lru_cache(maxsize=SIZE)", "maxsize=SIZE"),
+        ("lru_cache(maxsize=2 ** 10)", "maxsize=2 ** 10"),
+        ("lru_cache(maxsize=None)", None),
+        ("lru_cache", None),
+        ("cached(TTLCache(maxsize=1e3, ttl=60))", "maxsize=1000"),
+        ("cached(TTLCache(4 * SIZE, 60))", "maxsize=4 * SIZE"),
+        ("cached(cache=LRUCache(maxsize=SIZE))", "maxsize=SIZE"),
+        ("cached(TTLCache(math.inf, 60))", None),
+    ],
+)
+def test_a_bound_that_is_written_out_comes_along(tmp_path: Path, decorator: str, size: str | None) -> None:
+    head = "import math\nfrom functools import lru_cache\nimport requests\nfrom cachetools import LRUCache, TTLCache, cached\n"
+    body = f"SIZE = 32\n\n@{decorator}\ndef sector(symbol: str) -> str:\n    return requests.get(symbol).text\n"
+    new = rewritten(tmp_path, service(body, head)).decode()
+    call = next(line for line in new.splitlines() if line.startswith("@redis_cached("))
+    assert re.findall(r"maxsize=[^,)]*", call) == ([size] if size else [])
+
+
+@pytest.mark.parametrize("size", ["0", "-1", "1", "settings.SIZE", "OTHER"])
+def test_a_bound_that_may_be_none_here_is_left_to_a_person(tmp_path: Path, size: str) -> None:
+    body = f"OTHER = read()\n@lru_cache(maxsize={size})\ndef f(symbol: str) -> str:\n    return requests.get(symbol).text\n"
+    report = adopt(tmp_path, service(body))
+    assert "maxsize" in {risk.code for each in report.findings for risk in each.risks}
+    assert report.changes == ()
+
+
+def test_names_of_other_scopes_are_no_doubt(tmp_path: Path) -> None:
+    body = """
+BASE = "https://prices.example"
+
+@lru_cache
+def sector(symbol: str) -> str:
+    return requests.get(BASE + symbol, params={"id": str(max(1, 2))}).text
+
+class Page:
+    @staticmethod
+    @lru_cache
+    def title(symbol: str) -> str:
+        return requests.get(symbol).text
+
+def show(sector, lru_cache, str=None, max=0):
+    BASE, title = sector("INFY"), lru_cache
+    return BASE, title
+"""
+    assert [each.name for each in adopt(tmp_path, service(body)).sure()] == ["sector"]
+    body = body.replace("lru_cache, str=None", "str=None").replace('= sector("INFY"), lru_cache', "= 1, 2")
+    assert [each.name for each in adopt(tmp_path, service(body)).sure()] == ["sector", "Page.title"]
+    for rebound in ("BASE = 1", "global BASE", "global sector\n    sector = 1"):
+        other = f"{body}\ndef change():\n    {rebound}\n" if "global" in rebound else f"{body}\n{rebound}\n"
+        assert "sector" not in {each.name for each in adopt(tmp_path, service(other)).sure()}
 
 
 def test_a_file_before_and_after(tmp_path: Path) -> None:
@@ -198,8 +336,12 @@ def test_a_file_before_and_after(tmp_path: Path) -> None:
     ("encoding", "mark", "cookie"),
     [("utf-8", b"", ""), ("utf-8", b"\xef\xbb\xbf", ""), ("latin-1", b"", "# -*- coding: latin-1 -*-\n"), ("cp1252", b"", "#!/usr/bin/python\n# vim: set fileencoding=cp1252 :\n")],
 )  # fmt: skip
-def test_line_ends_marks_and_encodings_stay(tmp_path: Path, newline: str, encoding: str, mark: bytes, cookie: str) -> None:
-    text = cookie + SURE.replace("(symbol: str) -> str:", "(symbol: str, näme: str = 'é') -> str:  # ü").replace("    return", "\treturn")
+def test_line_ends_marks_and_encodings_stay(
+    tmp_path: Path, newline: str, encoding: str, mark: bytes, cookie: str
+) -> None:
+    text = cookie + SURE.replace("(symbol: str) -> str:", "(symbol: str, näme: str = 'é') -> str:  # ü").replace(
+        "    return", "\treturn"
+    )
     raw = mark + text.replace("\n", newline).encode(encoding)
     new = rewritten(tmp_path, raw)
     assert new != raw
@@ -254,7 +396,9 @@ LINES = st.sampled_from(
 
 @settings(max_examples=60, deadline=None)
 @given(before=st.lists(LINES, max_size=5), after=st.lists(LINES, max_size=5), crlf=st.booleans(), end=st.booleans())
-def test_what_is_outside_of_edits_stays_byte_for_byte(before: list[str], after: list[str], crlf: bool, end: bool) -> None:
+def test_what_is_outside_of_edits_stays_byte_for_byte(
+    before: list[str], after: list[str], crlf: bool, end: bool
+) -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -266,7 +410,9 @@ def test_what_is_outside_of_edits_stays_byte_for_byte(before: list[str], after: 
         expected = raw.decode()
         expected = expected.replace("@functools.cache  # why", '@redis_cached(namespace="quotes", ttl="1d")  # why')
         expected = expected.replace(f"import functools{nl}", "", 1)
-        expected = expected.replace(f"import requests{nl}", f"import requests{nl}from redis_memo import redis_cached{nl}", 1)
+        expected = expected.replace(
+            f"import requests{nl}", f"import requests{nl}from redis_memo import redis_cached{nl}", 1
+        )
         assert rewritten(Path(folder), raw).decode() == expected
 
 
@@ -285,7 +431,9 @@ def test_edits_touch_nothing_else(text: str, data: st.DataObject) -> None:
         assert edited(source, [Edit(at, at, "~")]).decode() == source.text[:at] + "~" + source.text[at:]
 
 
-def test_rewritten_functions_answer_as_before_from_a_real_server(tmp_path: Path, valkey_server, namespace: str, monkeypatch) -> None:
+def test_rewritten_functions_answer_as_before_from_a_real_server(
+    tmp_path: Path, valkey_server, namespace: str, monkeypatch
+) -> None:
     """P1, P2, P8: same answers, fewer requests over processes, `cache_info` and `cache_clear` where callers used them."""
     package = f"shop_{namespace.replace('-', '_')}"
     code = """
@@ -322,7 +470,9 @@ def forget() -> None:
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, package, module)
     spec.loader.exec_module(module)
-    assert module.sector("INFY") == module.sector(symbol="INFY", exchange="NSE") == {"sector": "infy", "exchange": "NSE"}
+    assert (
+        module.sector("INFY") == module.sector(symbol="INFY", exchange="NSE") == {"sector": "infy", "exchange": "NSE"}
+    )
     assert (module.sector.cache_info().misses, module.sector.cache_info().hits) == (1, 1)
     assert module.length("INFY") == module.length("INFY") == 4.0
     assert module.length.cache_info().hits == 1
@@ -375,18 +525,27 @@ def test_the_answer_for_machines(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["adopt", str(tmp_path), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     (finding,) = answer["findings"]
-    assert (finding["file"], finding["line"], finding["kind"], finding["confidence"]) == ("quotes.py", 5, "lru_cache", "sure")
+    assert (finding["file"], finding["line"], finding["kind"], finding["confidence"]) == (
+        "quotes.py",
+        5,
+        "lru_cache",
+        "sure",
+    )
     assert finding["becomes"].startswith('@redis_cached(namespace="quotes", ttl="1d")')
     assert answer["unreadable"][0]["file"] == "b.py"
     assert answer["diff"].startswith("--- a/quotes.py")
     assert answer["written"] == []
 
 
-@pytest.mark.parametrize("where", ["@lru_cache(maxsize=None)  # redis-memo: keep", "# redis-memo: keep\n@lru_cache(maxsize=None)"])
+@pytest.mark.parametrize(
+    "where", ["@lru_cache(maxsize=None)  # redis-memo: keep", "# redis-memo: keep\n@lru_cache(maxsize=None)"]
+)
 def test_a_comment_silences(tmp_path: Path, where: str) -> None:
     report = adopt(tmp_path, SURE.replace("@lru_cache(maxsize=None)", where))
     assert (report.findings, report.kept, report.changes) == ((), 1, ())
-    report = adopt(tmp_path, SURE.replace("@lru_cache(maxsize=None)", f"text = '{where[-18:]}'\n@lru_cache(maxsize=None)"))
+    report = adopt(
+        tmp_path, SURE.replace("@lru_cache(maxsize=None)", f"text = '{where[-18:]}'\n@lru_cache(maxsize=None)")
+    )
     assert len(report.findings) == 1, "in a string it is no comment"
 
 
@@ -399,7 +558,9 @@ def test_folders_that_are_not_the_code_base_are_left_out(tmp_path: Path) -> None
     assert [each.source.shown for each in report.findings] == ["src/app/data.py"]
 
 
-def test_a_file_that_changes_meanwhile_is_left_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+def test_a_file_that_changes_meanwhile_is_left_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
     from redis_memo import _cli_adopt
 
     adopt(tmp_path, SURE)

@@ -122,3 +122,22 @@ def test_the_paced_link_moves_what_it_is_given(valkey_server) -> None:
         client.sendall(b"*2\r\n$4\r\nECHO\r\n$%d\r\n%s\r\n*1\r\n$4\r\nQUIT\r\n" % (len(sent), sent))
         received = b"".join(iter(lambda: client.recv(1 << 16), b""))
     assert received == b"$%d\r\n%s\r\n+OK\r\n" % (len(sent), sent)
+
+
+@pytest.mark.xdist_group("bench")
+def test_the_figures_of_the_sizing_page_can_be_measured() -> None:
+    """Bytes and processor time of each kind of result; how many they are, no test asks."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.sizing", "--quick"],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if not name.startswith("REDIS")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    _, *rows = done.stdout.splitlines()
+    assert [len(row.rsplit(maxsplit=8)) for row in rows] == [9, 9, 9]
+    entries = [int(row.rsplit(maxsplit=8)[1]) for row in rows]
+    assert entries[0] < 1024 < entries[1] < 10_240 < entries[2]

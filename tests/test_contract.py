@@ -1,4 +1,5 @@
-"""One contract over every server: fakeredis, the embedded Valkey, Valkey by TCP, Debian's Redis, 6.2 and 8; sync and async."""
+"""One contract over every server: fakeredis, the embedded Valkey, Valkey by TCP, Debian's Redis, 6.2 and 8,
+a cluster and a sentinel set-up; sync and async."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from redis_memo import MISSING, Cache, cache_info, clear, connect, invalidate, r
 from .conftest import SECRET, Server, leaked, until
 
 
-@pytest.fixture(params=["fake_server", "embedded_server", "valkey_server", "redis_server", "redis_6_server", "redis_8_server"])
+@pytest.fixture(params=["fake_server", "embedded_server", "valkey_server", "redis_server", "redis_6_server", "redis_8_server", "cluster_site", "sentinel_site"])
 def server(request: pytest.FixtureRequest) -> Server:
     return request.getfixturevalue(request.param)
 
@@ -63,7 +64,7 @@ def run(server: Server, namespace: str, request: pytest.FixtureRequest) -> Itera
     runner = Runner(cache, namespace, request.param == "async")
     yield runner
     runner.close()
-    if server.process is not None:
+    if not server.own_kind:
         assert leaked(server.client(), namespace) == [], "P7: a key without expiry was left behind"
     cache.clear(namespace)
     cache.close()
@@ -269,7 +270,7 @@ def test_recursion_on_ones_own_key_does_not_deadlock(run: Runner) -> None:
 
 def test_a_crowd_on_one_cold_key_computes_once(run: Runner, server: Server) -> None:
     """P4."""
-    if server.process is None and server.url.startswith("redis:"):
+    if server.own_kind and server.url.startswith("redis:"):
         return  # fakeredis answers one thread at a time: a crowd is no test of it
     gate = threading.Event()
     calls = []
@@ -359,7 +360,7 @@ def test_explain_tells_where_an_entry_stands_and_no_values(run: Runner) -> None:
 
 
 def test_losing_the_scripts_is_no_loss(run: Runner, server: Server) -> None:
-    if server.process is None:
+    if server.own_kind:
         return  # a server of its own kind, whose scripts nobody flushes
     fetch, calls = counted(run)
     run(fetch("A"))

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from redis_memo import _backend, _breaker, _wire, connect, invalidate, redis_cached
+from redis_memo import _breaker, _hook, _node, _wire, connect, invalidate, redis_cached
 from redis_memo import _ops as ops
 from redis_memo.errors import ConfigurationError, StoreError, StoreRefused, StoreUnavailable
 from redis_memo.events import BreakerClosed, BreakerOpened
@@ -261,10 +261,10 @@ def test_one_lost_connection_condemns_the_idle_ones(proxy: Proxy, namespace: str
     with calls_through(proxy.url, namespace) as calls:
         calls.threads()
         backend = calls.cache.backend
-        assert len(backend._idle) > 5
+        assert len(backend.home._idle) > 5
         proxy.mode = "swallow"
         calls.fetch(1)
-        assert backend._idle == []
+        assert backend.home._idle == []
         proxy.mode = "pass"
         until(calls.hits, 5)
 
@@ -274,16 +274,16 @@ def test_what_was_idle_for_long_is_not_trusted(proxy: Proxy, namespace: str) -> 
     with calls_through(proxy.url, namespace, timeout=30) as calls:
         calls.threads()
         backend = calls.cache.backend
-        old = list(backend._idle)
+        old = list(backend.home._idle)
         for wire in old:
-            wire.used -= _backend.IDLE_TRUSTED
+            wire.used -= _node.IDLE_TRUSTED
         proxy.mode = "swallow"
         threading.Event().wait(0)
         accepted = proxy.accepted
         proxy.mode = "pass"
         assert calls.hits()
         assert proxy.accepted > accepted
-        assert not set(old) & set(backend._idle)
+        assert not set(old) & set(backend.home._idle)
 
 
 def test_answers_to_nobody_are_not_taken_for_the_next_one_s(proxy: Proxy, namespace: str) -> None:
@@ -294,7 +294,7 @@ def test_answers_to_nobody_are_not_taken_for_the_next_one_s(proxy: Proxy, namesp
         proxy.mode = "twice"
         with pytest.raises(StoreUnavailable):
             backend.perform(ops.Count(f"memo:{{{namespace}}}:"))
-        assert backend._idle == []
+        assert backend.home._idle == []
         proxy.mode = "pass"
         until(calls.hits, 5)
 
@@ -425,7 +425,7 @@ def test_a_hook_that_cannot_be_one_is_refused() -> None:
 def test_a_failure_from_before_says_nothing_of_now() -> None:
     """P5: a time-out that began before the server came back does not open the breaker again."""
     asked = threading.Event()
-    breaker = _breaker.Breaker(lambda seconds: asked.set(), 1.0, _backend.Hook(None))
+    breaker = _breaker.Breaker(lambda seconds: asked.set(), 1.0, _hook.Hook(None))
     before = breaker.epoch
     assert breaker.failed(StoreUnavailable("away"), "s", before)
     assert not breaker.failed(StoreUnavailable("away"), "s", before), "it is open"
@@ -534,10 +534,10 @@ async def main():
     try:
         while True: holes.append(os.dup(0))
     except OSError: pass
-    idle, cache.backend._idle = cache.backend._idle, []
+    idle, cache.backend.home._idle = cache.backend.home._idle, []
     try: cache.backend.perform(read)
     except StoreUnavailable: print("thread", cache.backend.breaker.state)
-    cache.backend._idle = idle
+    cache.backend.home._idle = idle
     cache.backend.perform(read)
     both = await asyncio.gather(cache.backend.aperform(read), cache.backend.aperform(read), return_exceptions=True)
     print("task", cache.backend.breaker.state, sorted(type(each).__name__ for each in both))

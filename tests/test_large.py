@@ -228,7 +228,7 @@ def test_what_a_dead_writer_left_expires(cache: Cache, client: redis.Redis, name
     place = f.__redis_memo__._invocation((), {}).locate()
     large = Large((b"RMEM" + bytes(60),), [(b"a chunk",)])
     flow = dialogue(ops.Put(place, large, 60.0, place.tokens))
-    cache.backend._exchange(next(flow))
+    cache.backend.home.exchange(next(flow))
     (left,) = client.scan_iter(f"memo:{{{namespace}*")
     assert 0 < client.pttl(left) <= STAGED
     client.delete(left)

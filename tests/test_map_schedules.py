@@ -62,6 +62,9 @@ class OneCall:
         self.world.runs[self.x] += 1
         return self.x, self.world.version
 
+    def filling(self) -> None:
+        return None
+
     def hit(self, entry: str, envelope: Any) -> Any:
         return envelope
 

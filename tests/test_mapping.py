@@ -20,6 +20,7 @@ from decimal import Decimal
 from enum import Enum, IntEnum
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -327,7 +328,8 @@ def test_the_order_is_kept_where_a_clock_is_put_back(d: CacheDict, valkey_server
     assert list(d) == ["a", "b", "c"]
 
 
-def test_what_is_gone_when_its_turn_comes_is_left_out(d: CacheDict) -> None:
+def test_what_is_gone_when_its_turn_comes_is_left_out(d: CacheDict, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_mapping, "VALUES_AT_ONCE", 1)
     d.update(a=1, b=2, c=3)
     items = iter(d.items())
     assert next(items) == ("a", 1)
@@ -346,6 +348,48 @@ def test_an_iteration_takes_a_round_trip_for_many_keys(d: CacheDict, valkey_serv
         before = client.info("commandstats")["cmdstat_evalsha"]["calls"]
         assert sum(1 for _ in d) == 1200
         assert client.info("commandstats")["cmdstat_evalsha"]["calls"] - before == 3
+
+
+def test_values_take_a_round_trip_for_many(d: CacheDict, valkey_server: Server) -> None:
+    d.update((number, str(number)) for number in range(120))
+    with valkey_server.client() as client:
+        before = client.info("commandstats")["cmdstat_evalsha"]["calls"]
+        exchanged = d._memo.cache.exchange
+        exchanges: list[int] = []
+        d._memo.cache.exchange = lambda several, name: (exchanges.append(len(several)), exchanged(several, name))[1]
+        assert dict(d.items()) == {number: str(number) for number in range(120)}
+        del d._memo.cache.exchange
+        assert exchanges == [50, 50, 20]
+        assert client.info("commandstats")["cmdstat_evalsha"]["calls"] - before == 1, "one for the keys"
+
+
+@pytest.mark.parametrize("options", [{"maxsize": 3}, {"maxsize": 3, "near": True}, {"maxsize": 3, "ttl": 300}])
+def test_p7_a_dict_with_a_bound_drops_what_was_used_longest_ago(cache: Cache, namespace: str, options: Any) -> None:
+    """An `OrderedDict` with ``move_to_end`` and ``popitem(last=False)``, and a `TTLCache`, in one line."""
+    d: CacheDict[str, int] = CacheDict(namespace, cache=cache, **options)
+    d.update(a=1, b=2, c=3)
+    assert d["a"] == 1
+    cache.touches.tell()
+    d["d"] = 4
+    assert list(d) == ["a", "c", "d"]
+    assert (len(d), d.maxsize, d.currsize, d.cache_info().evictions) == (3, 3, 3, 1)
+    assert "b" not in d
+    d["a"] = 10
+    assert (d["a"], d["a"]) == (10, 10)
+    assert list(d.items()) == [("a", 10), ("c", 3), ("d", 4)]
+
+
+def test_a_near_dict_answers_from_this_process(cache: Cache, namespace: str) -> None:
+    d: CacheDict[str, list[int]] = CacheDict(namespace, ttl=300, near=True, cache=cache)
+    d["a"] = [1]
+    until(lambda: d["a"] and d.cache_info().near_hits > 0)
+    mine = d["a"]
+    mine.append(2)
+    assert d["a"] == [1], "P2"
+    d["a"] = [3]
+    assert d["a"] == [3], "P3"
+    del d["a"]
+    assert "a" not in d
 
 
 # --------------------------------------------------------------------------------------------------------------- values

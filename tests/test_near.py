@@ -799,15 +799,18 @@ class Open:
         return True
 
 
+PREFIX = "memo:{test:near:#0}:"
+
+
 def filled(near, number, size=0, value=None):
     digest = f"{number:040x}"
     kept = Kept(value, None, size, deadline=9e9, seconds=1.0, tokens=b"")
-    return near.fill(digest, near.ticket(digest), kept, ((str(number),), None))
+    return near.fill(PREFIX + digest, near.ticket(digest), kept, ((str(number),), None))
 
 
 def store_of(entries, size=1 << 30):
     near = Near(Room(entries, size))
-    near.attach("memo:{test:near:#0}:", Open())
+    near.attach((PREFIX,), Open())
     return near
 
 
@@ -846,8 +849,8 @@ def test_what_was_visited_is_told_once():
     for number in range(3):
         filled(near, number)
     near.find(f"{1:040x}")
-    assert near.visited() == [f"{1:040x}"]
-    assert near.visited() == []
+    assert near.visited(PREFIX) == [f"{1:040x}"]
+    assert near.visited(PREFIX) == []
 
 
 def test_a_void_ticket_fills_nothing():
@@ -856,7 +859,7 @@ def test_a_void_ticket_fills_nothing():
     for come_between in (lambda: near.forget(digest), lambda: near.forget_matching(b"12345678"), near.clear):
         ticket = near.ticket(digest)
         come_between()
-        assert not near.fill(digest, ticket, Kept(1, None, 0, deadline=9e9, seconds=0.0, tokens=b""), None)
+        assert not near.fill(PREFIX + digest, ticket, Kept(1, None, 0, deadline=9e9, seconds=0.0, tokens=b""), None)
 
 
 @pytest.mark.parametrize(

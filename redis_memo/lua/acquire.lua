@@ -17,6 +17,7 @@ if holder == RESTING then
 elseif holder and holder ~= ARGV[1] then
   return {'busy', holder, redis.call('PTTL', KEYS[2])}
 end
+all_here(KEYS[3])
 redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
 local now = now_ms()
 -- Listed from now on, so that an invalidation by arguments finds the computation in flight too.

@@ -29,6 +29,7 @@ else
   end
 end
 
+all_here(KEYS[1])
 local gone = 0
 for _, digest in ipairs(digests) do
   local entry = prefix .. digest

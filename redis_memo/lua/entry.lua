@@ -19,9 +19,13 @@ local function prefix_of(entry) return string.sub(entry, 1, -DIGEST - 1) end
 -- deleted with it; a chunk whose entry was evicted or lost ends by its own expiry.
 local MOST_CHUNKS = 4096
 
+-- Of a slot that moves from node to node, chunks and other calls' entries may have gone ahead of the keys that a script
+-- names: asking for them is an error then, which must not end the script half way (pcall).
+local function elsewhere(answer) return type(answer) == 'table' and answer.err ~= nil end
+
 local function each_chunk(name, entry, act)
-  local head = redis.call('GETRANGE', name, 0, HEAD - 1)
-  if #head < HEAD or string.sub(head, 1, 4) ~= 'RMEM' then return end
+  local head = redis.pcall('GETRANGE', name, 0, HEAD - 1)
+  if elsewhere(head) or #head < HEAD or string.sub(head, 1, 4) ~= 'RMEM' then return end
   local a, b, c, d = string.byte(head, 13, 16)
   local count = a + 256 * (b + 256 * (c + 256 * d))
   if count == 0 or count > MOST_CHUNKS then return end
@@ -31,17 +35,27 @@ local function each_chunk(name, entry, act)
   for number = 0, count - 1 do act(entry .. ':' .. tag .. ':' .. number) end
 end
 
-local function unlink(key) redis.call('UNLINK', key) end
+local function unlink(key) redis.pcall('UNLINK', key) end
 
 local function delete(entry)
   each_chunk(entry, entry, unlink)
   return redis.call('UNLINK', entry)
 end
 
+-- The same of an entry that the script was not given; nil where it lies on another node by now.
+local function delete_another(entry)
+  each_chunk(entry, entry, unlink)
+  local gone = redis.pcall('UNLINK', entry)
+  return not elsewhere(gone) and gone or nil
+end
+
 -- Bytes of a stored value, and the seconds that computing it took, which stand in its head.
 local function measured(entry, timed)
   local bytes, seconds = redis.call('STRLEN', entry), 0
-  each_chunk(entry, entry, function(chunk) bytes = bytes + redis.call('STRLEN', chunk) end)
+  each_chunk(entry, entry, function(chunk)
+    local length = redis.pcall('STRLEN', chunk)
+    if not elsewhere(length) then bytes = bytes + length end
+  end)
   local unpacks = rawget(_G, 'struct') -- not in fakeredis, where all are worth the same
   if timed and unpacks and bytes >= HEAD and redis.call('GETRANGE', entry, 0, 3) == 'RMEM' then
     seconds = unpacks.unpack('<d', redis.call('GETRANGE', entry, 24, 31))
@@ -82,5 +96,5 @@ local function set(entry, envelope, ms, waiting)
   end
   redis.call('RENAME', waiting, entry)
   redis.call('PEXPIRE', entry, ms)
-  each_chunk(entry, entry, function(chunk) redis.call('PEXPIRE', chunk, ms) end)
+  each_chunk(entry, entry, function(chunk) redis.pcall('PEXPIRE', chunk, ms) end)
 end

@@ -8,6 +8,7 @@ if redis.call('GET', KEYS[2]) ~= ARGV[1] then
   if KEYS[5] then discard(KEYS[5], KEYS[1]) end
   return 0
 end
+all_here(KEYS[3])
 set(KEYS[1], ARGV[2], ARGV[3], KEYS[5])
 redis.call('DEL', KEYS[2])
 local now = now_ms()

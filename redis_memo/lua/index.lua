@@ -88,15 +88,18 @@ local function tell_filled(entry, envelope)
   redis.call('PUBLISH', entry, 0 < #envelope and #envelope <= CARRIED and 'filled:' .. envelope or 'filled')
 end
 
--- An entry that is gone: its call is listed only while somebody computes it.
+-- An entry that is gone: its call is listed only while somebody computes it. False where nobody can tell on this node.
 local function leave(index, args, name, now)
   local digest = digest_of(name)
-  if redis.call('EXISTS', name .. ':lease') == 1 then
+  local leased = redis.pcall('EXISTS', name .. ':lease')
+  if elsewhere(leased) then return false end
+  if leased == 1 then
     untrack(index, digest)
     redis.call('ZADD', index, -now - 60000, digest)
   else
     unlist(index, args, digest)
   end
+  return true
 end
 
 -- Entries expire and leases end without telling the index, so each write looks at a few that should be gone.
@@ -105,7 +108,8 @@ local function sweep(entry, index, args, now)
   local function look(digests)
     for _, digest in ipairs(digests) do
       local name = prefix_of(entry) .. digest
-      local left = redis.call('PTTL', name)
+      local left = redis.pcall('PTTL', name)
+      if elsewhere(left) then return end
       if left > 0 then
         redis.call('ZADD', index, now + left, digest)
       else
@@ -122,7 +126,7 @@ local function probe(prefix, index, args, now)
   local uses = uses_of(index)
   local function look(from)
     for _, digest in ipairs(redis.call('ZRANGE', uses, from, from + PROBED - 1)) do
-      if redis.call('EXISTS', prefix .. digest) == 0 then leave(index, args, prefix .. digest, now) end
+      if redis.pcall('EXISTS', prefix .. digest) == 0 then leave(index, args, prefix .. digest, now) end
     end
   end
   look(0)
@@ -136,11 +140,12 @@ local function evict_next(prefix, index, args, kind, now, keep)
   local at = lowest[1] == keep and 3 or 1
   local digest = lowest[at]
   if not digest then return nil end
-  if kind == 'worth' then redis.call('HSET', sizes, '#floor', lowest[at + 1]) end
   local bytes = tonumber(string.match(redis.call('HGET', sizes, digest) or '0', '^%d+'))
-  local gone = delete(prefix .. digest)
+  local gone = delete_another(prefix .. digest)
+  if not gone then return nil end
+  if kind == 'worth' then redis.call('HSET', sizes, '#floor', lowest[at + 1]) end
   redis.call('HINCRBY', sizes, '#evicted', 1)
-  leave(index, args, prefix .. digest, now)
+  if not leave(index, args, prefix .. digest, now) then return nil end
   return gone, bytes
 end
 
@@ -175,8 +180,8 @@ end
 
 -- Lists an entry that nothing tells of any more.
 local function adopt(entry, index, args, kind, now, used)
-  local left = redis.call('PTTL', entry)
-  if left <= 0 then return end
+  local left = redis.pcall('PTTL', entry)
+  if elsewhere(left) or left <= 0 then return end
   list(index, args, digest_of(entry), tokens_of(entry), now + left, false)
   track(index, entry, kind, now, used)
 end

@@ -26,7 +26,7 @@ local now, found = now_ms(), {}
 for _, row in ipairs(rows) do
   local digest = string.sub(row, STAMP + 2, PLACE + 1)
   local until_ms = tonumber(redis.call('ZSCORE', KEYS[1], digest) or 0)
-  if until_ms > now and redis.call('EXISTS', ARGV[1] .. digest) == 1 then
+  if until_ms > now and redis.pcall('EXISTS', ARGV[1] .. digest) == 1 then
     found[#found + 1] = string.sub(row, 2)
   end
 end

@@ -6,6 +6,7 @@
 -- last use is what the server knows of it, in full seconds, and at least one: what was noted meanwhile is later.
 -- Then ('i' and a cursor) it unlists what is gone.
 local prefix, index, now = ARGV[1], KEYS[1], now_ms()
+all_here(index)
 check_index(index)
 local kind = kept_kind(index, ARGV[5], now)
 local sizes = sizes_of(index)
@@ -16,7 +17,7 @@ if string.sub(ARGV[6], 1, 1) == 'i' then
   local listed = redis.call('ZSCAN', index, string.sub(ARGV[6], 2), 'COUNT', ARGV[8])
   for at = 1, #listed[2], 2 do
     local name = prefix .. listed[2][at]
-    if tonumber(listed[2][at + 1]) > 0 and redis.call('EXISTS', name) == 0 then leave(index, KEYS[2], name, now) end
+    if tonumber(listed[2][at + 1]) > 0 and redis.pcall('EXISTS', name) == 0 then leave(index, KEYS[2], name, now) end
   end
   if listed[1] == '0' then redis.call('HSET', sizes, '#mend', 0) end
   return {listed[1] == '0' and '0' or 'i' .. listed[1], since, 0}

@@ -8,7 +8,10 @@ local tried = {
   {'ZADD', KEYS[3], 0, 'm'}, {'ZCARD', KEYS[3]}, {'ZSCORE', KEYS[3], 'm'}, {'ZCOUNT', KEYS[3], 0, 1},
   {'ZLEXCOUNT', KEYS[3], '-', '+'}, {'ZRANGE', KEYS[3], 0, 0}, {'ZRANGEBYLEX', KEYS[3], '-', '+'},
   {'ZRANGEBYSCORE', KEYS[3], 0, 1}, {'ZREVRANGEBYSCORE', KEYS[3], 1, 0}, {'ZREM', KEYS[3], 'm'},
+  {'ZRANK', KEYS[3], 'm'}, {'ZREVRANGEBYLEX', KEYS[3], '+', '-'}, {'ZSCAN', KEYS[3], 0}, {'SCAN', 0, 'COUNT', 1},
   {'PUBLISH', ARGV[1], ''}, {'DEL', KEYS[1], KEYS[3]}, {'UNLINK', KEYS[2]},
+  {'HSET', KEYS[1], 'f', 1}, {'HGET', KEYS[1], 'f'}, {'HMGET', KEYS[1], 'f'}, {'HGETALL', KEYS[1]}, {'HLEN', KEYS[1]},
+  {'HEXISTS', KEYS[1], 'f'}, {'HINCRBY', KEYS[1], 'f', 1}, {'HINCRBYFLOAT', KEYS[1], 'f', 1}, {'HDEL', KEYS[1], 'f'},
 }
 local refused = {}
 for _, command in ipairs(tried) do

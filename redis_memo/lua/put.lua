@@ -4,6 +4,7 @@
 -- returns  1 if nothing was listed, 0 if something was; with bounds {that, entries evicted, 1 if entries are to be
 --          looked for, entries ever evicted}
 -- A value given from outside supersedes what is being computed: the lease goes.
+all_here(KEYS[3])
 set(KEYS[1], ARGV[1], ARGV[2], KEYS[5])
 redis.call('DEL', KEYS[2])
 local now = now_ms()

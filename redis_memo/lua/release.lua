@@ -4,6 +4,7 @@
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then
   return 0
 end
+all_here(KEYS[3])
 local standing = redis.call('EXISTS', KEYS[1]) == 1
 if standing and ARGV[2] ~= '0' then
   -- Those who have the entry serve it for a while instead of asking a failing function again.

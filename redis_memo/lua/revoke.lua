@@ -4,6 +4,7 @@
 -- Revokes what is being computed for the calls that have the token, and leaves their entries.
 local found = starting_with(KEYS[2], 't' .. ARGV[3], ARGV[2])
 local gone = 0
+all_here(KEYS[1])
 for _, member in ipairs(found) do
   local digest = string.sub(member, -DIGEST)
   local entry = ARGV[1] .. digest

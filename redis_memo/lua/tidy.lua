@@ -2,10 +2,11 @@
 -- ARGV  prefix of the entries, limit
 -- returns  number of calls that are still listed
 -- For functions that nobody calls any more: their entries expired, and no write comes to unlist them.
+all_here(KEYS[1])
 local now = now_ms()
 for _, digest in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], -now, now, 'LIMIT', 0, ARGV[2])) do
   local name = ARGV[1] .. digest
-  if redis.call('EXISTS', name, name .. ':lease') == 0 then
+  if redis.pcall('EXISTS', name, name .. ':lease') == 0 then
     unlist(KEYS[1], KEYS[2], digest)
   end
 end

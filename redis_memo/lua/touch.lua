@@ -3,6 +3,7 @@
 --       was used (decimal numbers with blanks), ms for which counters are kept, then pairs of counter and amount
 -- returns  {entries evicted, 1 if entries are to be looked for, entries ever evicted}
 -- What one process notes of a second or so: which entries it used, and what it counted.
+if ARGV[4] ~= '' then all_here(KEYS[1]) end
 for at = 8, #ARGV, 2 do
   redis.call('HINCRBYFLOAT', KEYS[3], ARGV[at], ARGV[at + 1])
 end

@@ -18,6 +18,10 @@ local PROBED = 4
 local function uses_of(index) return string.sub(index, 1, -6) .. 'uses' end
 local function sizes_of(index) return string.sub(index, 1, -6) .. 'sizes' end
 
+-- To be called before a script writes anything: while a slot moves, the script ends here unless these two, which it was
+-- not given, are on its node as well. (Of a function without bounds there are none, and so none is on its node.)
+local function all_here(index) redis.call('EXISTS', uses_of(index), sizes_of(index)) end
+
 local function untrack(index, digest)
   local sizes = sizes_of(index)
   local size = redis.call('HGET', sizes, digest)

@@ -27,7 +27,7 @@ def sector(symbol: str) -> str:  # «sector»
     return requests.get(BASE, params={"s": symbol}).json()["sector"]
 
 
-@redis_cached(namespace="quotes", ttl=FIVE_MINUTES)
+@redis_cached(namespace="quotes", ttl=FIVE_MINUTES, maxsize=100)
 def history(symbol: str, days: int = 30) -> pd.DataFrame:
     return pd.DataFrame(requests.get(f"{BASE}/{symbol}/{days}").json())
 

@@ -8,9 +8,11 @@ from collections import OrderedDict, defaultdict
 from datetime import datetime, timedelta
 from functools import wraps
 from pathlib import Path
+from urllib.request import urlretrieve
 
 import pandas as pd
 from cachetools import LRUCache, TTLCache
+from caching import cached_for, no_cache
 from joblib import Memory
 
 MAX_AGE = 120
@@ -192,3 +194,89 @@ def save_state(state, path):
 
 def ask(key):
     return key, datetime.now()
+
+
+# ------------------------------------------------------------------------------------------------ and what these miss
+
+
+class Recent:  # OrderedDict LRU
+    def __init__(self):
+        self.rows = OrderedDict()
+
+    def get(self, key):
+        if key in self.rows:
+            self.rows.move_to_end(key)
+        return self.rows.get(key)
+
+    def put(self, key, row):
+        self.rows[key] = row
+        if len(self.rows) > 10:
+            self.rows.popitem(last=False)
+
+
+class First:
+    def __init__(self):
+        self._cache = {}
+
+    def of(self, key):
+        if key not in self._cache:  # dict cache
+            self._cache[key] = ask(key)
+        return self._cache[key]
+
+
+class Second:
+    def __init__(self):
+        self._cache = {}  # dict named a cache
+        self.recent = Recent()
+
+    def get(self, key):
+        return self._cache.get(key)
+
+    def add(self, key, value):
+        self._cache[key] = value
+
+    def chain(self, key):
+        found = self.recent.get(key)  # dict cache
+        if found is None:
+            found = ask(key)
+            self.recent.put(key, found)
+        return found
+
+
+def downloaded(url, path):
+    if os.path.exists(path):  # file cache (download)
+        return path
+    urlretrieve(url, path)
+    return path
+
+
+def loaded(name):
+    path = f"{name}.pkl"
+    try:
+        frame = pd.read_pickle(path)  # file cache (pickle)
+    except FileNotFoundError:
+        frame = ask(name)
+        frame.to_pickle(path)
+    return frame
+
+
+@memoize
+def below(key):
+    return ask(key)
+
+
+@cached_for(minutes=5)  # decorator named a cache
+def elsewhere(key):
+    return ask(key)
+
+
+@no_cache
+def uncached(key):
+    return ask(key)
+
+
+def at_once(keys):
+    quote_cache = {}  # dict named a cache
+    for key in keys:
+        quote_cache[key] = ask(key)
+    return [quote_cache[key] for key in keys]

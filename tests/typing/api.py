@@ -288,6 +288,8 @@ def with_options(symbol: str, client: Client) -> int:
 redis_cached(ttl=60)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 redis_cached(namespace="typing", compress="best")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 redis_cached(namespace="typing", evict="lfu")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+redis_cached(namespace="typing", shards=16)
+redis_cached(namespace="typing", shards="16")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 redis_cached(namespace="typing", on_error="ignore")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 redis_cached(namespace="typing", tll=60)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 

@@ -1,0 +1,266 @@
+"""Who may come in: users with the least rights (ACL), TLS with certificates of one's own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+import redis
+
+from redis_memo import MISSING, CacheDict, connect, invalidate_tags, redis_cached
+from redis_memo.errors import StoreRefused, StoreUnavailable
+
+from .conftest import SECRET, Server, debian_redis, free_port, leaked, start_server, until
+from .sites import raw
+
+DOCS = Path(__file__).parents[1] / "docs" / "servers.md"
+PASSWORD = "a+b/c @%"
+
+
+def rule(kind: str) -> list[str]:
+    """The rule that the documentation gives."""
+    text = re.search(rf"```acl {kind}\n(.*?)```", DOCS.read_text(), re.S)
+    assert text is not None, kind
+    return text[1].split()
+
+
+@pytest.mark.parametrize(
+    "kind", ["valkey_server", "redis_server", "redis_6_server", "redis_8_server", "cluster_site", "sentinel_site"]
+)
+def test_a_user_with_the_documented_rights_can_do_everything(kind, request, namespace, caplog):
+    """Each operation there is, as that user; the server refuses none of them (P5) and lets it do nothing else (P6)."""
+    server = request.getfixturevalue(kind)
+    words = rule("cluster") if kind == "cluster_site" else rule("sentinel") if kind == "sentinel_site" else []
+    user = ["memo", "reset", "on", f">{PASSWORD}", *rule("server"), *words]
+    nodes = [server.node(port) for port in server.servers] if hasattr(server, "servers") else [server.client()]
+    for node in nodes:
+        node.execute_command("ACL", "SETUSER", *user)
+    try:
+        _do_everything(server.url.replace("://", f"://memo:{quote(PASSWORD, safe='')}@"), namespace, kind)
+        for node in nodes:
+            port = node.connection_pool.connection_kwargs["port"]
+            with redis.Redis(port=port, username="memo", password=PASSWORD) as intruder:
+                for command in (
+                    ("KEYS", "*"),
+                    ("FLUSHALL",),
+                    ("GET", "other"),
+                    ("CONFIG", "GET", "*"),
+                    ("PUBLISH", "x", "y"),
+                ):
+                    with pytest.raises(redis.exceptions.NoPermissionError):
+                        intruder.execute_command(*command)
+    finally:
+        for node in nodes:
+            node.execute_command("ACL", "DELUSER", "memo")
+            node.close()
+    assert [record.message for record in caplog.records if "refused" in record.message] == []
+
+
+def _do_everything(url: str, namespace: str, kind: str) -> None:
+    wide = {"wait": 1, "read_from": "replica"} if kind in ("cluster_site", "sentinel_site") else {}
+    cache = connect(url, secret=SECRET, **wide)
+    gate, begun = threading.Event(), threading.Event()
+
+    @redis_cached(namespace=namespace, ttl=60, stale=60, cache=cache, tags="t", on_error="raise", shards=2, name="f")
+    def function(x, y=0):
+        if x == "slow":
+            begun.set()
+            gate.wait(10)
+        return np.zeros(60_000) if x == "large" else [x, y]
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, on_error="raise", name="outer")
+    def outer(x):
+        return function(x)
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, on_error="raise", name="few", maxsize=2, shards=2, near=True)
+    def few(x):
+        return x
+
+    assert [few(each) for each in (*range(8), *range(8))] == [*range(8), *range(8)]
+    cache.touches.tell()
+    assert few.cache_info(everywhere=True).currsize <= 2
+    until(lambda: few.__redis_memo__._memo.near.ticket("0" * 40))
+    with contextlib.suppress(KeyError):
+        CacheDict(f"{namespace}-dict", ttl=60, cache=cache)["absent"]
+    assert list(CacheDict(f"{namespace}-dict", ttl=60, cache=cache)) == []
+    assert function(1) == function(1) == [1, 0]
+    assert function.peek(1) == [1, 0]
+    assert function.store([2, 0], 2)
+    assert function.refresh(2) == [2, 0]
+    assert function("large").nbytes == function("large").nbytes == 480_000
+    threads = [threading.Thread(target=call, args=("slow",)) for call in (function, outer, function)]
+    for thread in threads:
+        thread.start()
+    assert begun.wait(10)
+    gate.set()
+    for thread in threads:
+        thread.join()
+    subscription = cache.backend.listener.subscribe("memo:{a}:b")
+    until(subscription.ready.done)
+    subscription.close()
+
+    async def alike():
+        @redis_cached(namespace=namespace, ttl=60, cache=cache, on_error="raise", name="alike")
+        async def coroutine(x):
+            return x
+
+        return await coroutine(1) + await coroutine(1)
+
+    assert asyncio.run(alike()) == 2
+    assert function.explain(1).state == "stored"
+    assert function.cache_info().currsize == 4
+    assert function.invalidate(x=1, y=0) == 1
+    assert function.invalidate(x=2) == 1
+    assert invalidate_tags(function, "t") == 2
+    assert function.peek("large") is MISSING
+    assert cache.clear(namespace) == 4
+    cache.close()
+
+
+def test_wrong_credentials_are_told_and_not_shown(valkey_server, namespace):
+    """P5, P6."""
+    cache = connect(valkey_server.url.replace("://", "://nobody:hunter2@"), secret=SECRET)
+    function = redis_cached(namespace=namespace, ttl=60, cache=cache)(lambda x: x)
+    assert function(1) == 1
+    with pytest.raises(StoreRefused, match="credentials") as caught:
+        function.invalidate(x=1)
+    assert "hunter2" not in str(caught.value)
+    cache.close()
+
+
+# ------------------------------------------------------------------------------------------------------------------ TLS
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory) -> Path:
+    """A certificate authority, a server and a client that it vouches for, and another authority."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("NO openssl ON THIS MACHINE: TLS was not tested")
+    folder = tmp_path_factory.mktemp("tls")
+
+    def run(*words: str) -> None:
+        subprocess.run([openssl, *words], check=True, capture_output=True, cwd=folder)
+
+    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    for name in ("ca", "stranger"):
+        run(
+            "req",
+            "-x509",
+            *curve,
+            "-keyout",
+            f"{name}.key",
+            "-out",
+            f"{name}.crt",
+            "-days",
+            "2",
+            "-subj",
+            f"/CN={name}",
+        )
+    for name in ("server", "client"):
+        run("req", *curve, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+        run("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
+            "-out", f"{name}.crt", "-extfile", "names")  # fmt: skip
+    return folder
+
+
+def start_tls(folder: Path, *options: str) -> Server:
+    """A server that speaks TLS on a port of its own, beside a plain one by which the tests see whether it is up."""
+    port = free_port()
+    server = start_server(
+        debian_redis(), "--tls-port", str(port), "--tls-cert-file", str(folder / "server.crt"), "--tls-key-file",
+        str(folder / "server.key"), "--tls-ca-cert-file", str(folder / "ca.crt"), *options,
+    )  # fmt: skip
+    server.plain, server.port = server.url, port
+    server.url = f"rediss://localhost:{port}/0"
+    return server
+
+
+@pytest.fixture(scope="module")
+def tls_server(certificates: Path) -> Iterator[Server]:
+    server = start_tls(certificates)
+    yield server
+    server.stop()
+
+
+def client_options(folder: Path, authority: str = "ca") -> str:
+    return f"ssl_ca_certs={folder}/{authority}.crt&ssl_certfile={folder}/client.crt&ssl_keyfile={folder}/client.key"
+
+
+@pytest.mark.parametrize("size", [10, 3_000_000])
+def test_tls_with_certificates_on_both_sides(tls_server, certificates, namespace, size):
+    """Small and large values, threads and event loops, waiters that are woken."""
+    cache = connect(f"{tls_server.url}?{client_options(certificates)}", secret=SECRET)
+    calls = []
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, on_error="raise", name="f")
+    def function(x):
+        calls.append(x)
+        return np.arange(size) * 7919 % 1_000_003
+
+    for _ in range(2):
+        assert function(1).sum() == (np.arange(size) * 7919 % 1_000_003).sum()
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, on_error="raise", name="f")
+    async def twin(x):
+        raise AssertionError
+
+    async def each():
+        return [(await twin(1)).size for _ in range(3)]
+
+    assert asyncio.run(each()) == [size] * 3
+    assert calls == [1]
+    with redis.Redis.from_url(tls_server.plain) as client:
+        assert leaked(client, namespace) == []
+    assert function.invalidate(x=1) == 1
+    cache.close()
+
+
+@pytest.mark.parametrize("what", ["another authority", "no certificate of the client", "no TLS"])
+def test_p5_p6_a_server_that_cannot_be_trusted_is_an_outage(tls_server, certificates, namespace, what):
+    url = {
+        "another authority": f"{tls_server.url}?{client_options(certificates, 'stranger')}",
+        "no certificate of the client": f"{tls_server.url}?ssl_ca_certs={certificates}/ca.crt",
+        "no TLS": tls_server.url.replace("rediss", "redis"),
+    }[what]
+    cache = connect(url, secret=SECRET)
+    function = redis_cached(namespace=namespace, ttl=60, cache=cache)(lambda x: [x])
+    assert function(1) == [1]
+    assert function.cache_info().breaker == "open"
+    with pytest.raises(StoreUnavailable):
+        function.invalidate(x=1)
+    cache.close()
+
+
+def test_a_cluster_by_tls(certificates, namespace):
+    """Its nodes tell of their TLS ports, and are spoken to as the URL says."""
+    folder = str(certificates)
+    server = start_tls(
+        certificates, "--cluster-enabled", "yes", "--tls-cluster", "yes", "--cluster-port", str(free_port()),
+        "--cluster-config-file", f"nodes-{free_port()}.conf",
+    )  # fmt: skip
+    try:
+        with redis.Redis.from_url(server.plain, protocol=2) as node:
+            raw(node, "CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            until(lambda: b"cluster_state:ok" in raw(node, "CLUSTER", "INFO"))
+        cache = connect(f"rediss+cluster://localhost:{server.port}/?{client_options(Path(folder))}", secret=SECRET)
+        calls = []
+        function = redis_cached(namespace=namespace, ttl=60, cache=cache, on_error="raise")(
+            lambda x: calls.append(x) or [x]
+        )
+        assert function(1) == function(1) == [1]
+        assert calls == [1]
+        assert cache.clear(namespace) == 1
+        cache.close()
+    finally:
+        server.stop()

@@ -1,0 +1,412 @@
+"""A real cluster of three masters and three replicas: slots that move, masters that die, replicas that are read."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from redis_memo import MISSING, Cache, connect, redis_cached
+from redis_memo import _ops as ops
+from redis_memo._cluster import slot_of
+from redis_memo.errors import StoreError, StoreUnavailable
+
+from .conftest import SECRET, free_port, until, valkey
+from .sites import ClusterSite, raw, start_cluster
+from .test_near import Source, keep
+from .traffic import Traffic
+
+
+@pytest.fixture(scope="module")
+def own_site() -> Iterator[ClusterSite]:
+    site = start_cluster(valkey())
+    yield site
+    site.stop()
+
+
+@pytest.fixture
+def frail_site(own_site: ClusterSite) -> Iterator[ClusterSite]:
+    """A cluster for what kills its servers; whole again for the next test."""
+    yield own_site
+    own_site.heal()
+
+
+_opened: list[Cache] = []
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    while _opened:
+        _opened.pop().close()
+
+
+def opened(site, **settings) -> Cache:
+    """A cache that is closed after the test."""
+    _opened.append(connect(site.url, secret=SECRET, **settings))
+    return _opened[-1]
+
+
+def memo(site, namespace, name="function", **settings):
+    """A function, its slot, and the list of calls that reached it."""
+    cache = opened(site, **settings)
+    calls = []
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, name=name)
+    def function(x, y=0):
+        calls.append((x, y))
+        return [x, y, len(calls)]
+
+    return function, slot_of(function.cache_key(0).encode()), calls
+
+
+def place_of(function, x) -> tuple[str, str]:
+    key = function.cache_key(x)
+    return key.rpartition(":")[0] + ":", key
+
+
+def other(site: ClusterSite, port: int) -> int:
+    """A master that is not this one."""
+    return next(each for each in site.masters() if each != port)
+
+
+def on_each_master(site: ClusterSite, namespace: str) -> dict[int, tuple]:
+    """A function for each master, by the master's port."""
+    found: dict[int, tuple] = {}
+    for number in itertools.count():
+        function, slot, calls = memo(site, namespace, f"f{number}")
+        if site.owner(slot) not in found:
+            found[site.owner(slot)] = function, slot, calls
+        if len(found) == 3:
+            return found
+    raise AssertionError
+
+
+def test_functions_lie_where_their_slots_are(cluster_site, namespace):
+    for port, (function, _, _) in on_each_master(cluster_site, namespace).items():
+        function(1)
+        with cluster_site.node(port) as node:
+            assert raw(node, "EXISTS", function.cache_key(1)) == 1
+        backend = function.cache_parameters()["cache"].backend
+        assert backend.node_for(ops.Read(function.cache_key(1))).door.address.port == port
+        assert {node.door.address.port for node in backend.masters()} == {*cluster_site.masters()}
+        wire = backend.connect_to(backend.masters()[0])
+        assert wire.ask([b"*1\r\n$4\r\nPING\r\n"], 5) == b"PONG"
+        wire.close()
+
+
+def test_one_node_of_a_cluster_named_as_a_single_server_says_what_to_write(cluster_site, namespace, caplog):
+    cluster = on_each_master(cluster_site, namespace)
+    port, (function, _, _) = next(iter(cluster.items()))
+    single = connect(f"redis://127.0.0.1:{other(cluster_site, port)}", secret=SECRET)
+    lost = redis_cached(namespace=namespace, ttl=60, cache=single, name="f0", on_error="raise")(lambda x, y=0: x)
+    with pytest.raises(StoreError, match=r"redis\+cluster://"):
+        [
+            redis_cached(namespace=f"{namespace}{n}", ttl=60, cache=single, on_error="raise", name="g")(lambda x: x)(1)
+            for n in range(40)
+        ]
+    assert lost is not None
+    single.close()
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_hits_follow_a_slot_that_moves(cluster_site, namespace, asynchronous):
+    """MOVED once it has moved, ASK for keys that went ahead; no caller computes what is stored (P5)."""
+    function, slot, calls = memo(cluster_site, namespace)
+    own, _, _ = memo(cluster_site, namespace)
+    for x in range(4):
+        own(x)
+
+    def ask() -> None:
+        if not asynchronous:
+            assert [function(x)[:2] for x in range(4)] == [[x, 0] for x in range(4)]
+            return
+        cache = function.cache_parameters()["cache"]
+
+        @redis_cached(namespace=namespace, ttl=60, cache=cache, name="function")
+        async def twin(x, y=0):
+            calls.append((x, y))
+            return [x, y, -1]
+
+        async def each():
+            return [(await twin(x))[:2] for x in range(4)]
+
+        assert asyncio.run(each()) == [[x, 0] for x in range(4)]
+
+    ask()
+    source = cluster_site.owner(slot)
+    target = other(cluster_site, source)
+    cluster_site.begin_move(slot, target)
+    ask()
+    ahead = {own.cache_key(x).encode() for x in (1, 3)}
+    assert cluster_site.move_keys(slot, source, target, lambda key: key in ahead) == 2
+    ask()
+    cluster_site.end_move(slot, source, target)
+    ask()
+    assert calls == []
+    own.invalidate()
+    assert function.peek(1) is MISSING
+
+
+def test_a_miss_while_its_slot_moves_costs_no_more_than_the_caching(cluster_site, namespace):
+    """TRYAGAIN: an answer, no error, nothing half stored, and the server is not taken for dead (P5)."""
+    function, slot, calls = memo(cluster_site, namespace)
+    function(0)
+    source = cluster_site.owner(slot)
+    target = other(cluster_site, source)
+    cluster_site.begin_move(slot, target)
+    cluster_site.move_keys(slot, source, target, lambda key: key.endswith(b"}:args"))
+    assert function(7)[:2] == function(7)[:2] == [7, 0]
+    info = function.cache_info()
+    assert (info.errors > 0, info.breaker) == (True, "closed")
+    cluster_site.end_move(slot, source, target)
+    function(7)
+    assert calls.count((7, 0)) == 3
+    function(7)
+    assert calls.count((7, 0)) == 3, "it is stored again"
+    assert function.invalidate() == 2
+
+
+@pytest.mark.parametrize("given", [{"x": 1, "y": 0}, {"x": 1}, {}])
+def test_p3_an_invalidation_finds_its_entries_on_both_sides_of_a_move(cluster_site, namespace, given):
+    """Whichever of its keys went ahead: what was stored is gone, and what is computed is not stored."""
+    for number, ahead in enumerate(itertools.product([False, True], repeat=4)):
+        function, slot, calls = memo(cluster_site, namespace, f"f{number}")
+        kept = function(1), function(2)
+        prefix, entry = place_of(function, 1)
+        source = cluster_site.owner(slot)
+        target = other(cluster_site, source)
+        # Somebody computes it at this moment, because its entry is past its soft expiry.
+        holder = opened(cluster_site)
+        envelope = holder.backend.perform(ops.Read(entry))
+        place = ops.Place(prefix, entry.removeprefix(prefix), b"")
+        assert isinstance(holder.backend.perform(ops.Acquire(place, b"holder", 30.0, envelope)), ops.Leased)
+        cluster_site.begin_move(slot, target)
+        names = (entry, f"{entry}:lease", f"{prefix}index", f"{prefix}args")
+        gone = {name.encode() for name, goes in zip(names, ahead, strict=True) if goes}
+        assert cluster_site.move_keys(slot, source, target, lambda key: key in gone) == len(gone)
+        function.invalidate(**given)  # its count is not exact: what a script deleted before it gave up is not in it
+        cluster_site.end_move(slot, source, target)
+        assert function.peek(1) is MISSING, ahead
+        assert holder.backend.perform(ops.Fill(place, b"holder", envelope, 60.0, b"")) is False, ahead
+        assert function.peek(1) is MISSING, ahead
+        assert (function.peek(2) is MISSING) == (not given)
+        assert kept
+        function.invalidate()
+
+
+def test_p3_a_sweep_on_one_side_of_a_move_unlists_nothing_that_lives_on_the_other(cluster_site, namespace):
+    """A script that wrote to what went ahead would take a computation's lease, which has not come yet, for gone."""
+    function, slot, _ = memo(cluster_site, namespace)
+    for x in range(2):
+        function(x)
+    prefix, entry = place_of(function, 0)
+    places = [ops.Place(prefix, function.cache_key(x).removeprefix(prefix), b"") for x in range(2)]
+    backend = function.cache_parameters()["cache"].backend
+    envelope = backend.perform(ops.Read(entry))
+    source = cluster_site.owner(slot)
+    target = other(cluster_site, source)
+    with cluster_site.node(source) as node:
+        # The second call is computed for longer than its first lease; the index does not hear of its renewals.
+        raw(node, "DEL", places[1].entry)
+        raw(node, "ZREM", f"{prefix}index", places[1].digest)
+        assert isinstance(backend.perform(ops.Acquire(places[1], b"second", 0.05, None)), ops.Leased)
+        assert backend.perform(ops.Renew(places[1], b"second", 30.0))
+        until(lambda: time.time() * 1000 + node.zscore(f"{prefix}index", places[1].digest) > 50)
+    assert isinstance(backend.perform(ops.Acquire(places[0], b"first", 30.0, envelope)), ops.Leased)
+    cluster_site.begin_move(slot, target)
+    ahead = {f"{prefix}index", f"{prefix}args", entry, f"{entry}:lease"}
+    assert cluster_site.move_keys(slot, source, target, lambda key: key.decode() in ahead) == 4
+    with pytest.raises(StoreUnavailable, match="moving"):
+        backend.perform(ops.Fill(places[0], b"first", envelope, 60.0, b""))
+    cluster_site.end_move(slot, source, target)
+    function.invalidate()
+    assert backend.perform(ops.Fill(places[1], b"second", envelope, 60.0, b"")) is False
+
+
+def test_resharding_under_load(cluster_site, namespace):
+    """P3 and P5 while the slot of a function goes from master to master: no wrong answer, no error, no lost invalidation."""
+    caches = [opened(cluster_site) for _ in range(2)]
+    with Traffic(caches, namespace) as traffic:
+        slot = slot_of(traffic.functions[0].cache_key(0, 0).encode())
+        for _ in range(6):
+            source = cluster_site.owner(slot)
+            target = other(cluster_site, source)
+            cluster_site.begin_move(slot, target)
+            for suffix in (b"0", b"index", b"args", b"lease", b"5"):
+                reached = traffic.counts["invalidated"] + 4
+                until(lambda reached=reached: traffic.counts["invalidated"] >= reached, 30)
+                cluster_site.move_keys(slot, source, target, lambda key, suffix=suffix: key.endswith(suffix))
+            cluster_site.end_move(slot, source, target)
+            hits = traffic.hits()
+            until(lambda hits=hits: traffic.hits() > hits, 30)
+    traffic.check()
+    assert traffic.refusals == []
+    assert {cache.backend.state for cache in caches} == {"closed"}
+    caches[0].clear(namespace)
+
+
+def test_replicas_are_read_where_that_is_asked_for(cluster_site, namespace):
+    """A hit comes from a replica, all else goes to the master."""
+    function, slot, calls = memo(cluster_site, namespace, read_from="replica")
+    function(1)
+    port = cluster_site.owner(slot)
+    (replica,) = cluster_site.replicas(port)
+
+    def gets(port: int) -> int:
+        with cluster_site.node(port) as node:
+            return node.info("commandstats").get("cmdstat_get", {}).get("calls", 0)
+
+    with cluster_site.node(port) as master:
+        assert master.wait(1, 5000) == 1
+    before = gets(port), gets(replica)
+    for _ in range(5):
+        function(1)
+    assert gets(replica) - before[1] == 5
+    assert gets(port) == before[0]
+    assert calls == [(1, 0)]
+    assert function.invalidate(x=1) == 1
+
+
+def test_a_dead_master_is_no_concern_of_the_others_and_its_replica_takes_over(frail_site, namespace):
+    """P5: what lies elsewhere is served on, with its own breaker; what lies there is computed, and then served again."""
+    functions = on_each_master(frail_site, namespace)
+    for function, _, _ in functions.values():
+        function(1)
+    victim = frail_site.owner(slot_of(f"memo:{{{namespace}}}:functions".encode()))
+    function, _, calls = functions[victim]
+    (replica,) = frail_site.replicas(victim)
+    with frail_site.node(victim) as node:
+        assert node.wait(1, 5000) == 1
+    frail_site.servers[replica].process.send_signal(signal.SIGSTOP)  # nobody takes over yet
+    frail_site.servers[victim].stop()
+    for port, (each, _, its_calls) in functions.items():
+        assert each(1)[:2] == [1, 0]
+        assert len(its_calls) == (2 if port == victim else 1)
+    for port, (each, _, _) in functions.items():
+        assert each.cache_info().breaker == ("open" if port == victim else "closed")
+    # One cache that uses all three: the two that live go on while the third is not asked.
+    cache = function.cache_parameters()["cache"]
+    names = [each.cache_parameters()["name"] for each, _, _ in functions.values()]
+    together = [
+        redis_cached(namespace=namespace, ttl=60, cache=cache, name=name)(lambda x, y=0: "computed") for name in names
+    ]
+    assert [each(1) == "computed" for each in together] == [port == victim for port in functions]
+    assert cache.backend.state == "open"
+    with pytest.raises(StoreUnavailable):
+        function.invalidate(x=1)
+    # Nor do misses elsewhere wait for the list of the namespace's functions, wherever that lies.
+    for port, (each, _, its_calls) in functions.items():
+        each.cache_parameters()["cache"].backend.generation += 1  # the list is to be written anew
+        each(2)
+        count = len(its_calls)
+        each(2)
+        assert (len(its_calls) == count) == (port != victim)
+    frail_site.servers[replica].process.send_signal(signal.SIGCONT)
+    until(lambda: "computed" not in [each(1) for each in together], 30)
+    until(lambda: cache.backend.state == "closed", 30)
+    assert function.invalidate(x=1) == 1
+
+
+def failing_over(site: ClusterSite, namespace: str, fail, **settings) -> Traffic:
+    """Traffic while a master is replaced: `fail` does it to the master and its replica."""
+    caches = [opened(site, **settings) for _ in range(2)]
+    with Traffic(caches, namespace) as traffic:
+        slot = slot_of(traffic.functions[0].cache_key(0, 0).encode())
+        until(lambda: traffic.counts["invalidated"] > 10 and traffic.hits() > 20, 30)
+        master = site.owner(slot)
+        fail(master, *site.replicas(master))
+        until(lambda: site.owner(slot) != master, 30)
+        hits, invalidated = traffic.hits(), traffic.counts["calls"]
+        until(lambda: traffic.hits() > hits + 20 and traffic.counts["calls"] > invalidated, 30)
+    traffic.check()
+    return traffic
+
+
+def test_p3_p5_a_planned_failover_under_load(frail_site, namespace):
+    """CLUSTER FAILOVER hands over what the master had: nothing is lost, and nobody notices."""
+
+    def fail(master: int, replica: int) -> None:
+        with frail_site.node(replica) as node:
+            raw(node, "CLUSTER", "FAILOVER")
+
+    failing_over(frail_site, namespace, fail)
+
+
+def test_p3_p5_a_killed_master_under_load(frail_site, namespace):
+    """With ``wait=`` the number of replicas, no invalidation that returned is undone; callers get answers throughout."""
+
+    def fail(master: int, replica: int) -> None:
+        os.kill(frail_site.servers[master].process.pid, signal.SIGKILL)
+        frail_site.servers[master].process.wait()
+
+    failing_over(frail_site, namespace, fail, wait=1)
+
+
+def test_p3_near_hits_after_a_failover(frail_site, namespace):
+    """What the new master changes is heard of, once it is known; until then nothing is served from memory."""
+    cache = opened(frail_site)
+    source = Source(cache, namespace)
+    keep(source.fetch, 1)
+    slot = slot_of(source.fetch.cache_key(1).encode())
+    victim = frail_site.owner(slot)
+    os.kill(frail_site.servers[victim].process.pid, signal.SIGKILL)
+    frail_site.servers[victim].process.wait()
+    until(lambda: not source.fetch.explain(1).near)
+    assert cache.backend.tracker.until == 0
+    until(lambda: frail_site.owner(slot) != victim, 30)
+    until(lambda: (source.fetch(1), source.fetch.explain(1).near)[1], 30)
+    with frail_site.node(frail_site.owner(slot)) as node:
+        assert raw(node, "UNLINK", source.fetch.cache_key(1)) == 1
+    until(lambda: not source.fetch.explain(1).near)
+
+
+def test_waiters_are_woken_when_the_node_dies_that_they_listen_to(frail_site, namespace):
+    """P4: what is published reaches every node, so one listener does, and another node takes its place."""
+    function, slot, calls = memo(frail_site, namespace)
+    cache = function.cache_parameters()["cache"]
+    subscription = cache.backend.listener.subscribe("memo:{a}:b")
+    until(subscription.ready.done)
+
+    def listening() -> list[int]:
+        found = []
+        for port in frail_site.masters():
+            with frail_site.node(port) as node:
+                if raw(node, "PUBSUB", "NUMSUB", "memo:{a}:b")[1]:
+                    found.append(port)
+        return found
+
+    (port,) = listening()
+    frail_site.servers[port].stop()
+    until(lambda: [each for each in listening() if each != port], 30)
+    with frail_site.node(frail_site.masters()[0]) as node:
+
+        def told() -> bool:
+            raw(node, "PUBLISH", "memo:{a}:b", "filled:an entry")
+            return b"filled" in subscription.again()
+
+        until(told)
+    subscription.close()
+
+
+def test_no_node_at_all_is_an_outage_and_is_told_fast(namespace):
+    """P5."""
+    url = f"redis+cluster://127.0.0.1:{free_port()},127.0.0.1:{free_port()}/"
+    cache = connect(url, secret=SECRET)
+    function = redis_cached(namespace=namespace, ttl=60, cache=cache)(lambda x: x + 1)
+    assert [function(1) for _ in range(3)] == [2, 2, 2]
+    assert function.cache_info().breaker == "open"
+    with pytest.raises(StoreUnavailable, match="127.0.0.1"):
+        cache.clear(namespace)
+
+    async def alike():
+        twin = redis_cached(namespace=namespace, ttl=60, cache=cache)(asyncio.sleep)
+        return await twin(0, result="slept")
+
+    assert asyncio.run(alike()) == "slept"
+    cache.close()

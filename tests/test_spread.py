@@ -1,0 +1,389 @@
+"""Near hits, maps, bounds and counters of functions that are spread over the nodes of a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from redis_memo import MISSING, Cache, CacheDict, CacheManager, _cli, configure, connect, redis_cached
+from redis_memo._bulk import Pipeline
+from redis_memo._cluster import slot_of
+from redis_memo._default import default_cache
+from redis_memo._doctor import examined
+from redis_memo._listing import asking, functions
+from redis_memo._near import near_of
+from redis_memo._tracking import _stem
+from redis_memo.errors import ConfigurationError
+
+from .conftest import SECRET, until
+from .sites import ClusterSite, raw
+from .test_near import Source, held, keep
+
+
+@pytest.fixture
+def cache(cluster_site: ClusterSite) -> Iterator[Cache]:
+    cache = connect(cluster_site.url, secret=SECRET)
+    yield cache
+    cache.close()
+
+
+def owner(site: ClusterSite, key: str) -> int:
+    return site.owner(slot_of(key.encode()))
+
+
+# ---------------------------------------------------------------------------------------------------------------- near
+
+
+def test_p3_a_change_is_heard_of_whichever_master_has_it(cache, cluster_site, namespace):
+    """By this process's trackers, from another client that goes to the key's own node."""
+    source = Source(cache, namespace, shards=16)
+    fetch = source.fetch
+    for x in range(24):
+        keep(fetch, x)
+    ports = {x: owner(cluster_site, fetch.cache_key(x)) for x in range(24)}
+    assert set(ports.values()) == {*cluster_site.masters()}
+    for port in set(ports.values()):
+        gone = [x for x in ports if ports[x] == port][:2]
+        with cluster_site.node(port) as node:
+            for x in gone:
+                assert raw(node, "UNLINK", fetch.cache_key(x)) == 1
+        until(lambda gone=gone: not any(held(fetch, x) for x in gone))
+        assert held(fetch, next(x for x in ports if ports[x] == port and x not in gone)), "no more than these"
+        source.runs = 100
+        assert fetch(gone[0]) == f"{gone[0]}:101"
+    assert cache.backend.tracker.covers(fetch.__redis_memo__._memo.prefixes[3])
+
+
+def test_an_invalidation_drops_what_is_held_of_every_shard(cache, namespace):
+    source = Source(cache, namespace, shards=8)
+    for x in range(10):
+        keep(source.fetch, x)
+    assert source.fetch.invalidate() == 10
+    assert not any(held(source.fetch, x) for x in range(10))
+    keep(source.fetch, 1)
+    assert cache.clear(namespace) == 1
+    assert not held(source.fetch, 1)
+
+
+def test_p3_near_hits_are_served_only_while_each_master_is_listened_to(cache, namespace):
+    source = Source(cache, namespace)
+    keep(source.fetch, 1)
+    trackers = cache.backend.tracker
+    assert len(trackers._each) == 3
+    lost = next(iter(trackers._each.values()))
+    with lost._lock:
+        wire = lost._wire
+    wire.close()
+    until(lambda: lost._wire is not wire and lost._wire is not None)
+    keep(source.fetch, 1)
+    assert trackers.until > 0
+    known = cache.backend.cluster._masters
+    stranger = next(iter(known))._replace(port=1)
+    cache.backend.cluster._node_at(stranger)
+    try:
+        assert trackers.until == 0, "a master that nobody listens to"
+        assert not trackers.covers(source.fetch.__redis_memo__._memo.prefix)
+        assert not held(source.fetch, 1)
+    finally:
+        cache.backend.cluster._read = 0.0
+        cache.backend.cluster.refresh(5)
+    keep(source.fetch, 1)
+
+
+def test_p3_what_a_slot_takes_along_is_not_served_from_before(cluster_site, cache, namespace):
+    source = Source(cache, namespace)
+    keep(source.fetch, 1)
+    slot = slot_of(source.fetch.cache_key(1).encode())
+    target = next(each for each in cluster_site.masters() if each != cluster_site.owner(slot))
+    before = cluster_site.begin_move(slot, target)
+    cluster_site.end_move(slot, before, target)
+    keep(source.fetch, 1)
+    with cluster_site.node(target) as node:
+        assert raw(node, "UNLINK", source.fetch.cache_key(1)) == 1
+    until(lambda: not held(source.fetch, 1))
+
+
+def test_shards_of_any_number_are_listened_for_by_one_prefix():
+    assert _stem("memo:{n:f:v#0}:") == _stem("memo:{n:f:v#3.16}:") == "memo:{n:f:v#"
+
+
+# ----------------------------------------------------------------------------------------------------------------- map
+
+
+def test_a_master_of_several_ranges_is_one_node(cluster_site, namespace):
+    """One pool of connections, one breaker, one tracker."""
+    slot = slot_of(namespace.encode())
+    target = next(each for each in cluster_site.masters() if each != cluster_site.owner(slot))
+    cluster_site.end_move(slot, cluster_site.begin_move(slot, target), target)
+    cache = connect(cluster_site.url, secret=SECRET)
+    cluster = cache.backend.cluster
+    assert len({*cluster.masters()}) == 3
+    assert {*cluster._owners} == {*cluster.masters()}
+    cache.close()
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+def test_a_map_asks_each_master_once(cache, cluster_site, namespace, asynchronous):
+    runs: Counter[int] = Counter()
+
+    def plain(x):
+        runs[x] += 1
+        return [x]
+
+    async def coroutine(x):
+        return plain(x)
+
+    function = redis_cached(namespace=namespace, ttl=60, cache=cache, shards=16, name="mapped")(
+        coroutine if asynchronous else plain
+    )
+
+    def mapped(calls):
+        found = function.map(calls)
+        return asyncio.run(found) if asynchronous else found
+
+    assert mapped(range(60)) == [[x] for x in range(60)]
+    assert set(runs.values()) == {1}
+    assert {owner(cluster_site, function.cache_key(x)) for x in range(60)} == {*cluster_site.masters()}
+    exchanges: Counter[object] = Counter()
+    for node in cache.backend.masters():
+        inner, ainner = node.exchange, node.aexchange
+
+        def exchange(pieces, node=node, inner=inner):
+            exchanges[node] += isinstance(pieces, Pipeline)
+            return inner(pieces)
+
+        async def aexchange(pieces, *, urgent, node=node, ainner=ainner):
+            exchanges[node] += isinstance(pieces, Pipeline)
+            return await ainner(pieces, urgent=urgent)
+
+        node.exchange, node.aexchange = exchange, aexchange
+    assert mapped(range(60)) == [[x] for x in range(60)]
+    assert sorted(exchanges.values()) == [1, 1, 1]
+    assert set(runs.values()) == {1}
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+def test_a_map_follows_slots_that_moved_and_that_move(cache, cluster_site, namespace, asynchronous):
+    """MOVED and ASK for some of many: those alone are asked for once more, where they are."""
+    runs: Counter[int] = Counter()
+
+    def plain(x):
+        runs[x] += 1
+        return [x]
+
+    async def coroutine(x):
+        return plain(x)
+
+    function = redis_cached(namespace=namespace, ttl=60, cache=cache, shards=4, name="moving")(
+        coroutine if asynchronous else plain
+    )
+
+    def mapped():
+        found = function.map(range(40))
+        return asyncio.run(found) if asynchronous else found
+
+    assert mapped() == [[x] for x in range(40)]
+    moved, moving = (slot_of(prefix.encode()) for prefix in function.__redis_memo__._memo.prefixes[:2])
+    one, two = (
+        next(each for each in cluster_site.masters() if each != cluster_site.owner(slot)) for slot in (moved, moving)
+    )
+    cluster_site.end_move(moved, cluster_site.begin_move(moved, one), one)
+    source = cluster_site.begin_move(moving, two)
+    try:
+        cluster_site.move_keys(moving, source, two, lambda key: key[-1:] in b"01234567")
+        assert mapped() == [[x] for x in range(40)]
+        assert function.cache_info().errors == 0 if not asynchronous else True
+    finally:
+        cluster_site.end_move(moving, source, two)
+    assert mapped() == [[x] for x in range(40)]
+    assert set(runs.values()) == {1}
+
+
+def test_the_namespace_knows_each_shard_that_a_map_wrote_to(cache, cluster_site, namespace):
+    """P3: else `clear` of the namespace, by another process, would miss entries."""
+    function = redis_cached(namespace=namespace, ttl=60, cache=cache, shards=8, name="f")(lambda x: x)
+    assert function.map(range(64)) == [*range(64)]
+    other = connect(cluster_site.url, secret=SECRET)
+    assert other.clear(namespace) == 64
+    other.close()
+    assert function.cache_info().currsize == 0
+
+
+# ------------------------------------------------------------------------------------------------------------- bounds
+
+
+def test_p7_shards_together_keep_to_the_bounds(cache, namespace):
+    function = redis_cached(namespace=namespace, ttl=60, cache=cache, shards=4, maxsize=22, name="f")(lambda x: x)
+    for x in range(120):
+        function(x)
+    info = function.cache_info()
+    assert info.maxsize == 22
+    assert 4 <= info.currsize <= 20, "five for each, rounded down"
+    assert info.evictions == 120 - info.currsize
+    assert function.cache_parameters()["maxsize"] == 22
+    sizes = [cache.run(_ask(prefix)).entries for prefix in function.__redis_memo__._memo.prefixes]
+    assert sizes == [5, 5, 5, 5]
+
+
+def _ask(prefix):
+    from redis_memo import _ops as ops
+
+    return (yield ops.Usage(prefix))
+
+
+def test_hits_are_told_to_the_shard_that_has_the_entry(cache, namespace):
+    """P7: the last used stay, by each shard's own order."""
+    function = redis_cached(namespace=namespace, ttl=60, cache=cache, shards=2, maxsize=20, name="f")(lambda x: x)
+    for x in range(8):
+        function(x)
+    for x in range(8, 60):
+        for each in range(8):
+            function(each)
+        cache.touches.tell()
+        function(x)
+    before = function.cache_info().misses
+    for each in range(8):
+        function(each)
+    assert function.cache_info().misses == before
+
+
+def test_fewer_entries_than_shards_are_refused():
+    with pytest.raises(ConfigurationError, match="8 shards"):
+        redis_cached(namespace="n", ttl=60, shards=8, maxsize=7)(lambda x: x)
+
+
+def test_counters_are_summed_over_shards_and_processes(cache, cluster_site, namespace):
+    def plain(x):
+        return x
+
+    other = connect(cluster_site.url, secret=SECRET)
+    options = {"namespace": namespace, "ttl": 60, "shards": 4, "name": "f"}
+    here = redis_cached(cache=cache, **options)(plain)
+    there = redis_cached(cache=other, **options)(plain)
+    for function in (here, there):
+        for x in range(20):
+            function(x)
+    other.close()
+    whole = here.cache_info(everywhere=True)
+    assert (whole.hits, whole.misses, whole.currsize) == (20, 20, 20)
+    assert here.cache_clear() == 20
+    whole = here.cache_info(everywhere=True)
+    assert (whole.hits, whole.misses, whole.currsize) == (0, 0, 0)
+
+
+# ------------------------------------------------------------------------------------------------------ what is not so
+
+
+def test_a_mapping_of_shards_is_refused(cache, namespace):
+    function = redis_cached(namespace=namespace, ttl=60, cache=cache, shards=2)(lambda x: x)
+    with pytest.raises(ConfigurationError, match="shards"):
+        CacheDict.of(function)
+
+
+def test_mappings_and_managers_work_on_a_cluster(cache, namespace):
+    mapping: CacheDict[str, int] = CacheDict(namespace, ttl=60, cache=cache)
+    mapping["a"], mapping["b"] = 1, 2
+    assert (list(mapping), mapping.pop("a"), len(mapping)) == (["a", "b"], 1, 1)
+    manager = CacheManager(cache, namespace=f"{namespace}-manager")
+    assert manager.set("stock_data", 5, symbol="INFY")
+    assert manager.get("stock_data", symbol="INFY") == 5
+    assert manager.get_stats()["types"]["stock_data"]["hits"] == 1
+    assert near_of(mapping._memo.prefix) == []
+
+
+# ---------------------------------------------------------------------------------------------------- the command line
+
+
+@pytest.fixture
+def service(cluster_site, namespace, tmp_path, monkeypatch):
+    """A module with a function of four shards and twelve entries; the environment names the cluster."""
+    name = f"spread_{namespace.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(
+        "from redis_memo import redis_cached\n"
+        f"@redis_cached(namespace={namespace!r}, ttl=600, shards=4)\n"
+        "def fetch(x: int, y: int = 0):\n    return [x, y]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("REDIS_MEMO_URL", cluster_site.url)
+    monkeypatch.setenv("REDIS_MEMO_SECRET", SECRET)
+    module = importlib.import_module(name)
+    configure()
+    module.fetch.map(range(12))
+    yield name, module.fetch
+    default_cache().close()
+
+
+def told(capsys, *words) -> dict:
+    _cli.main([*words, "--json"])
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_function_of_a_cluster_is_shown_whole(service, capsys):
+    name, fetch = service
+    info = told(capsys, "info", f"{name}:fetch")
+    assert (info["entries"], info["being_computed"]) == (12, 0)
+    listed, cursor = [], ""
+    while True:
+        page = told(capsys, "ls", f"{name}:fetch", "--limit", "5", *(["--cursor", cursor] if cursor else []))
+        assert len(page["entries"]) <= 5
+        listed += [row["key"] for row in page["entries"]]
+        cursor = page["cursor"]
+        if not cursor:
+            break
+    assert sorted(listed) == sorted(fetch.cache_key(x) for x in range(12))
+    assert told(capsys, "get", f"{name}:fetch", "3")["value"] == [3, 0]
+    assert told(capsys, "invalidate", f"{name}:fetch", "x=3", "-y")["removed"] == 1
+    assert told(capsys, "invalidate", f"{name}:fetch", "x=4", "y=0", "-y")["removed"] == 1
+    assert told(capsys, "clear", f"{name}:fetch", "-y")["removed"] == 10
+    assert fetch.cache_info().currsize == 0
+
+
+def test_what_lies_on_all_nodes_says_how_to_ask(service, namespace, capsys):
+    assert _cli.main(["ls", namespace]) != 0
+    assert "is a cluster" in capsys.readouterr().err
+
+
+def test_shards_are_listed_as_one_function(valkey_server, namespace):
+    cache = connect(valkey_server.url, secret=SECRET)
+    function = redis_cached(namespace=namespace, ttl=60, cache=cache, shards=12, name="f")(lambda x: x)
+    function.map(range(50))
+    with asking(cache) as client:
+        (row,) = functions(client, namespace)
+    assert (row.name, row.entries, row.prefixes) == ("f", 50, function.__redis_memo__._memo.prefixes)
+    cache.close()
+
+
+def test_the_doctor_looks_at_each_master(cache):
+    found = list(examined(cache, {}))
+    assert sum(finding.check == "scripts" for finding in found) == 3
+    assert {finding.severity.name for finding in found if finding.check in ("scripts", "tracking", "clock")} == {"OK"}
+
+
+# ---------------------------------------------------------------------------------------------------- slots that move
+
+
+def test_p3_p7_lists_that_went_ahead_of_their_entries(cache, cluster_site, namespace):
+    """While a function's bounds are on the other side of a move, an invalidation holds, and no list is begun anew there."""
+    function = redis_cached(namespace=namespace, ttl=60, cache=cache, maxsize=5, name="f")(lambda x, y=0: [x, y])
+    for x in range(5):
+        function(x)
+    slot = slot_of(function.cache_key(0).encode())
+    target = next(each for each in cluster_site.masters() if each != cluster_site.owner(slot))
+    source = cluster_site.begin_move(slot, target)
+    try:
+        assert cluster_site.move_keys(slot, source, target, lambda key: key.endswith((b":uses", b":sizes"))) == 2
+        assert function.invalidate(x=1) == 1
+        assert function.peek(1) is MISSING
+        assert function(2) == [2, 0]
+        assert function(7) == [7, 0], "P5"
+    finally:
+        cluster_site.end_move(slot, source, target)
+    for x in range(10, 30):
+        until(lambda x=x: (function(x), function.peek(x))[1] == [x, 0])
+    assert function.cache_info().currsize <= 5
