@@ -48,6 +48,7 @@ class Breaker:
     def __init__(self, probe: Callable[[float], None], timeout: float, hook: Hook) -> None:
         self.reason: StoreError | None = None
         self.epoch = 0  # counts the changes
+        self.quiet = False  # whether the process is about to end
         self._probe = probe
         self._timeout = timeout
         self._hook = hook
@@ -88,7 +89,8 @@ class Breaker:
             self.reason = type(reason)(str(reason))
             self._hook.put(BreakerOpened(server, str(reason)))
             self._start()
-        log.warning("redis_memo: %s; calls compute their results until it answers", str(reason).rstrip("."))
+        if not self.quiet:
+            log.warning("redis_memo: %s; calls compute their results until it answers", str(reason).rstrip("."))
         self._hook.deliver()
         return True
 

@@ -32,7 +32,7 @@ from ._namespaces import WRITES, Namespaces, nothing_was_listed
 from ._near import CHANGES, changed
 from ._push import until, until_async
 from ._tags import some_tags
-from ._touches import Touches
+from ._touches import AT_EXIT, Touches
 from .errors import StoreError
 
 if TYPE_CHECKING:
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 __all__ = ["LOCAL", "WAITS", "Cache", "Waited"]
 
 _random = random.Random()  # noqa: S311 - spreads the refreshes; the module's own is the user's, who may have seeded it
-
-AT_EXIT = 1.0  # seconds that a process stays at its end, to tell what it counted
 
 
 class Waited(NamedTuple):
@@ -461,7 +459,7 @@ def _after_fork() -> None:
 @atexit.register
 def _at_exit() -> None:
     for cache in list(_all):
-        cache.touches.tell(AT_EXIT)
+        cache.touches.tell(AT_EXIT, last=True)
 
 
 if hasattr(os, "register_at_fork"):

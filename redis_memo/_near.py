@@ -1,8 +1,8 @@
 """What a process keeps of one function's entries, so that a hit needs no round trip: bounded, and coherent.
 
 Readers take no lock. `Near.table` is a chain of dicts, one for each argument (for one that is no string, two: by its
-type, then by its value), walked by the function that `_near_call` generates; what it leads to is a `Kept`. Everything
-that changes a store holds its lock.
+type, then by its value), walked by the function that `_near_call` generates; what it leads to is a `Kept`. `Near.brief`
+is another, for calls in which all that has a default is left out. Everything that changes a store holds its lock.
 
 Which entry makes room is SIEVE's choice (Zhang et al., "SIEVE is Simpler than LRU", NSDI '24): a hand moves from the
 oldest entry to the newest, spares what was hit since it last came by, and takes the first that was not. A hit moves
@@ -24,7 +24,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
 from . import _clock as clock
 from . import _ops as ops
@@ -33,7 +33,7 @@ from .errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CHANGES", "Gate", "Kept", "Near", "Room", "changed", "near_of", "room"]
+__all__ = ["CHANGES", "Gate", "Kept", "Near", "Paths", "Room", "changed", "near_of", "room"]
 
 ENTRIES: Final = 1024
 SIZE: Final = 64 << 20
@@ -74,6 +74,10 @@ def room(near: object) -> Room | None:
     raise ConfigurationError('near= takes True, a number of entries such as 10_000, or a size such as "64mb"')
 
 
+Paths: TypeAlias = tuple[tuple[Any, ...], tuple[Any, ...] | None]
+"""Where an entry stands in `Near.table`, and in `Near.brief` if it stands there, too: see `_near_call.paths`."""
+
+
 class Gate(Protocol):
     """The tracker's word on whether what is kept may be served.
 
@@ -112,7 +116,7 @@ class Kept:
         "make",
         "newer",
         "older",
-        "path",
+        "paths",
         "prefix",
         "seconds",
         "seen",
@@ -136,7 +140,7 @@ class Kept:
         self.hits = self.seen = self.told = 0.0
         self.gone: deque[tuple[float, float]] | None = None
         self.digest = self.prefix = ""
-        self.path: tuple[Any, ...] | None = None
+        self.paths: Paths | None = None
         self.newer: Kept | None = None
         self.older: Kept | None = None
 
@@ -171,11 +175,13 @@ class Near:
     Attributes:
         limit: The same.
         table: Where the generated function looks; see the module's docstring.
+        brief: Where it looks if all that has a default is left out.
     """
 
     def __init__(self, limit: Room) -> None:
         self.limit = limit
         self.table: dict[Any, Any] = {}
+        self.brief: dict[Any, Any] = {}
         self._prefixes: tuple[str, ...] = ("",)
         self._gate: Gate | None = None
         self._fresh_start()
@@ -184,7 +190,8 @@ class Near:
     def _fresh_start(self) -> None:
         self._lock = threading.Lock()
         self._entries: dict[str, Kept] = {}
-        self.table.clear()  # the generated function holds this very dict
+        self.table.clear()  # the generated function holds these very dicts
+        self.brief.clear()
         self._newest: Kept | None = None
         self._oldest: Kept | None = None
         self._hand: Kept | None = None
@@ -276,14 +283,14 @@ class Near:
         gate = self._gate
         return 0.0 if gate is None else gate.longest
 
-    def fill(self, entry: str, ticket: tuple[int, int], kept: Kept, path: tuple[Any, ...] | None) -> bool:
+    def fill(self, entry: str, ticket: tuple[int, int], kept: Kept, paths: Paths | None) -> bool:
         """Keep an entry unless something came between; False if it did, or it is too large.
 
         Args:
             entry: The key of the call's entry, which ends with the digest.
             ticket: Taken before it was read.
             kept: The entry.
-            path: Where the generated function looks for it, if it can.
+            paths: Where the generated function looks for it, if it can.
         """
         if kept.size > self.limit.size // LARGEST_SHARE:
             return False
@@ -301,7 +308,7 @@ class Near:
             ):
                 self._evict()
             kept.prefix = self._prefixes[0] if prefix == self._prefixes[0] else prefix
-            kept.digest, kept.path, kept.gone = digest, path, self._gone
+            kept.digest, kept.paths, kept.gone = digest, paths, self._gone
             kept.open(gate)
             kept.older = self._newest
             if self._newest is not None:
@@ -311,12 +318,18 @@ class Near:
                 self._oldest = kept
             self._size += kept.size
             self._entries[digest] = kept
-            if path is not None:
-                inner = self.table
+            for table, path in self._ways(paths):
+                inner = table
                 for step in path[:-1]:
                     inner = inner.setdefault(step, {})
                 inner[path[-1]] = kept
         return True
+
+    def _ways(self, paths: Paths | None) -> list[tuple[dict[Any, Any], tuple[Any, ...]]]:
+        if paths is None:
+            return []
+        whole, short = paths
+        return [(self.table, whole)] if short is None else [(self.table, whole), (self.brief, short)]
 
     def _evict(self) -> None:
         kept = self._hand or self._oldest
@@ -341,8 +354,8 @@ class Near:
         kept.newer = kept.older = None
         del self._entries[kept.digest]
         self._size -= kept.size
-        if kept.path is not None:
-            _prune(self.table, kept.path)
+        for table, path in self._ways(kept.paths):
+            _prune(table, path)
         self._sum_up()
 
     # Dropping. From the return of each of these on, nothing that was read before is found, nor kept.
@@ -374,6 +387,7 @@ class Near:
                 kept.newer = kept.older = None
             self._entries.clear()
             self.table.clear()
+            self.brief.clear()
             self._newest = self._oldest = self._hand = None
             self._size = 0
 

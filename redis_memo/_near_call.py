@@ -2,18 +2,25 @@
 
 CPython binds the arguments, fills in the defaults and refuses wrong calls, as it does for any function, so that nothing
 of that costs time of ours. The body walks `Near.table`, one step for an argument that is a string and two for another
-one (its type, then itself); where the chain ends, or what it finds is past its time, the call goes its usual way::
+one (its type, then itself); where the chain ends, or what it finds is past its time, the call goes its usual way. Where
+all that has a default was left out there is nothing to be walked for it, in `Near.brief`::
 
     def quote(symbol, exchange="NSE"):
         try:
-            if type(symbol) is str:
-                kept = table[symbol]
+            if exchange is default0:
+                if type(symbol) is str:
+                    kept = brief[symbol]
+                else:
+                    kept = brief[type(symbol)][symbol]
             else:
-                kept = table[type(symbol)][symbol]
-            if type(exchange) is str:
-                kept = kept[exchange]
-            else:
-                kept = kept[type(exchange)][exchange]
+                if type(symbol) is str:
+                    kept = table[symbol]
+                else:
+                    kept = table[type(symbol)][symbol]
+                if type(exchange) is str:
+                    kept = kept[exchange]
+                else:
+                    kept = kept[type(exchange)][exchange]
             if kept.until > clock():
                 kept.hits += 1.0
                 return kept.value
@@ -48,13 +55,14 @@ if TYPE_CHECKING:
     from types import FunctionType
 
     from ._call import CallKey
+    from ._near import Near, Paths
 
-__all__ = ["near_call", "path"]
+__all__ = ["near_call", "path", "paths"]
 
 MOST: Final = 12  # arguments; each is a step or two
 _EXACT: Final = frozenset({str, int, bool, type(None), bytes, dt.date, dt.timedelta, float})
 _TEMPLATE: Final = """
-def factory({clock}, {table}, {type}, {str}, {wrong}, {slow}):
+def factory({clock}, {table}, {brief}, {type}, {str}, {wrong}, {slow}, {defaults}):
     {define} call({parameters}):
         try:
 {walk}
@@ -69,7 +77,7 @@ def factory({clock}, {table}, {type}, {str}, {wrong}, {slow}):
         return {wait}{slow}({arguments})
     return call
 """
-_OURS: Final = ("clock", "table", "type", "str", "wrong", "slow", "kept")
+_OURS: Final = ("clock", "table", "brief", "type", "str", "wrong", "slow", "kept")
 
 
 def path(callkey: CallKey, values: Sequence[object]) -> tuple[Any, ...] | None:
@@ -89,12 +97,29 @@ def path(callkey: CallKey, values: Sequence[object]) -> tuple[Any, ...] | None:
     return tuple(steps) or (None,)
 
 
-def near_call(callkey: CallKey, table: dict[Any, Any], slow: Callable[..., Any], *, waits: bool) -> FunctionType | None:
+def paths(callkey: CallKey, values: Sequence[object]) -> Paths | None:
+    """The same in `Near.table` and in `Near.brief`: None for the latter where an argument is not its default."""
+    whole = path(callkey, values)
+    if whole is None:
+        return None
+    assert callkey.direct is not None
+    binder = callkey.binder
+    steps: list[Any] = []
+    for index in callkey.direct:
+        value, name = values[index], binder.names[index]
+        if name not in binder.defaults:
+            steps += [value] if type(value) is str else [type(value), value]
+        elif type(value) is not type(binder.defaults[name]) or value != binder.defaults[name]:
+            return whole, None
+    return whole, tuple(steps) or (None,)
+
+
+def near_call(callkey: CallKey, near: Near, slow: Callable[..., Any], *, waits: bool) -> FunctionType | None:
     """Generate the function; None where its calls cannot be told by exact arguments alone.
 
     Args:
         callkey: Of the function.
-        table: See `_near.Near`.
+        near: Where it looks.
         slow: Does what remains to be done; is called as the function was, with the defaults filled in.
         waits: Whether the function is an ``async def``, and ``slow`` to be awaited.
     """
@@ -106,28 +131,40 @@ def near_call(callkey: CallKey, table: dict[Any, Any], slow: Callable[..., Any],
         for name, kind in zip(binder.names, binder.kinds, strict=True)
     ]
     parameters, defaults, keyword_defaults = spelled(given, None)
+    names = [binder.names[index] for index in indexes]
+    defaulted = [name for name in names if name in binder.defaults]
+    own = (*_OURS, *(f"default{nth}" for nth in range(len(defaulted))))
     mark = "_"
-    while any(f"{mark}{own}" in binder.names for own in _OURS):
+    while any(f"{mark}{each}" in binder.names for each in own):
         mark += "_"
-    ours = {own: f"{mark}{own}" for own in _OURS}
+    ours = {each: f"{mark}{each}" for each in own}
+    marks = [ours[f"default{nth}"] for nth in range(len(defaulted))]
     arguments = ", ".join(f"{p.name}={p.name}" if p.kind is inspect.Parameter.KEYWORD_ONLY else p.name for p in given)
+    walk = _walk(names, "table", ours)
+    if defaulted:
+        left_out = " and ".join(f"{name} is {default}" for name, default in zip(defaulted, marks, strict=True))
+        short = _walk([name for name in names if name not in binder.defaults], "brief", ours)
+        walk = [f"if {left_out}:", *(f"    {line}" for line in short), "else:", *(f"    {line}" for line in walk)]
     text = _TEMPLATE.format(
         **ours,
+        defaults=", ".join(marks),
         define="async def" if waits else "def",
         wait="await " if waits else "",
         parameters=parameters,
         arguments=arguments,
-        walk="\n".join(" " * 12 + line for line in _walk([binder.names[index] for index in indexes], ours)),
+        walk="\n".join(" " * 12 + line for line in walk),
     )
     namespace: dict[str, Any] = {}
     exec(text, namespace)  # noqa: S102 - identifiers of a signature, and our own
-    made: FunctionType = namespace["factory"](time.time, table, type, str, Exception, slow)
+    made: FunctionType = namespace["factory"](
+        time.time, near.table, near.brief, type, str, Exception, slow, *(binder.defaults[name] for name in defaulted)
+    )
     made.__defaults__, made.__kwdefaults__ = defaults, keyword_defaults
     return made
 
 
-def _walk(names: Sequence[str], ours: dict[str, str]) -> list[str]:
-    at, kept, kind, string = ours["table"], ours["kept"], ours["type"], ours["str"]
+def _walk(names: Sequence[str], start: str, ours: dict[str, str]) -> list[str]:
+    at, kept, kind, string = ours[start], ours["kept"], ours["type"], ours["str"]
     if not names:
         return [f"{kept} = {at}[None]"]
     lines = []

@@ -8,7 +8,7 @@ from . import _clock as clock
 from . import _ops as ops
 from ._codecs import loads
 from ._invocation import Invocation
-from ._near_call import near_call, path
+from ._near_call import near_call, paths
 from ._near_values import NearFilling
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class NearInvocation(Invocation):
         if near is None or ticket is None:
             return None
         # A generated function does not ask whether it is called within `as_of`.
-        where = None if clock.moments_used() else path(memo.callkey, self.values)
+        where = None if clock.moments_used() else paths(memo.callkey, self.values)
         return NearFilling(near, self.entry, ticket, where, self._decoder(), ages=bool(self.ages), early=memo.early)
 
     def _decoder(self) -> Callable[[Bytes], Any]:
@@ -85,9 +85,7 @@ class NearInvocation(Invocation):
         return decode
 
 
-def call_of(
-    memo: Memo, args: tuple[Any, ...], kwargs: dict[str, Any], policy: TTLPolicy | None = None
-) -> Invocation:
+def call_of(memo: Memo, args: tuple[Any, ...], kwargs: dict[str, Any], policy: TTLPolicy | None = None) -> Invocation:
     """One call of a function; ``policy`` takes the place of its own."""
     return (Invocation if memo.near is None else NearInvocation)(memo, args, kwargs, policy)
 
@@ -135,7 +133,7 @@ def quick(memo: Memo, *, waits: bool) -> FunctionType | None:
     async def aplain(*args: Any, **kwargs: Any) -> Any:
         return await aslow(*args, **kwargs)
 
-    made: Any = near_call(memo.callkey, near.table, aslow if waits else slow, waits=waits)
+    made: Any = near_call(memo.callkey, near, aslow if waits else slow, waits=waits)
     if made is None:
         made = aplain if waits else plain
     shown = memo.callkey.binder.bind

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._large import Bytes, Envelope
-    from ._near import Near
+    from ._near import Near, Paths
 
 __all__ = ["NearFilling", "kept_as"]
 
@@ -56,7 +56,8 @@ def kept_as(value: Any) -> tuple[Callable[[], Any] | None, int] | None:
         return _flat(value)
     numpy = sys.modules.get("numpy")
     if numpy is not None and cls is numpy.ndarray:
-        if value.dtype.hasobject or not value.flags.writeable:
+        # Copies share a dtype, whose names of fields can be set.
+        if value.dtype.hasobject or value.dtype.names is not None or not value.flags.writeable:
             return None
         own = value.copy("K")
         return (lambda: own.copy("K")), own.nbytes
@@ -114,8 +115,28 @@ def _frame(value: Any, pandas: Any) -> tuple[Callable[[], Any], int] | None:
     if type(value) is pandas.Series and _shared_size(value.name) is None:
         return None
     own = value.copy(deep=True)
+    for number, axis in enumerate(own.axes):
+        own = own.set_axis(_unwritable(axis, pandas), axis=number)
     size = own.memory_usage(index=True, deep=True)
     return (lambda: own.copy(deep=True)), int(size if type(value) is pandas.Series else size.sum())
+
+
+def _unwritable(axis: Any, pandas: Any) -> Any:
+    """An index whose memory nobody can be given leave to write to: deep copies of a frame share it."""
+    import numpy as np  # noqa: PLC0415 - pandas is here, so it is, too
+
+    if (
+        type(axis) is pandas.RangeIndex
+        or not isinstance(axis.to_numpy().dtype, np.dtype)
+        or axis.dtype.kind not in "biufcmM"
+    ):
+        return axis
+    if type(axis) is not pandas.DatetimeIndex:
+        return pandas.Index(np.frombuffer(axis.to_numpy().tobytes(), axis.dtype), name=axis.name, copy=False)
+    moments = np.frombuffer(axis.asi8.tobytes(), "i8")  # since 1970, in UTC where there is a zone
+    made = pandas.DatetimeIndex(moments, dtype=axis.dtype, name=axis.name, copy=False)
+    made.freq = axis.freq
+    return made
 
 
 def _plain(dtype: Any, pandas: Any) -> bool:
@@ -132,26 +153,26 @@ class NearFilling:
         near: Where it is kept.
         entry: The key of the call's entry.
         ticket: Taken by now, see `Near.ticket`.
-        path: See `Near.fill`.
+        paths: See `Near.fill`.
         decode: Makes the value of an envelope once more.
         ages: Whether the entry has a soft expiry, or is computed anew before it.
         early: XFetch's beta.
     """
 
-    __slots__ = ("_ages", "_decode", "_early", "_entry", "_near", "_path", "_sent", "_ticket")
+    __slots__ = ("_ages", "_decode", "_early", "_entry", "_near", "_paths", "_sent", "_ticket")
 
     def __init__(
         self,
         near: Near,
         entry: str,
         ticket: tuple[int, int],
-        path: tuple[Any, ...] | None,
+        paths: Paths | None,
         decode: Callable[[Bytes], Any],
         *,
         ages: bool,
         early: float,
     ) -> None:
-        self._near, self._entry, self._ticket, self._path, self._decode = near, entry, ticket, path, decode
+        self._near, self._entry, self._ticket, self._paths, self._decode = near, entry, ticket, paths, decode
         self._ages, self._early = ages, early
         self._sent = time.time()
 
@@ -183,4 +204,4 @@ class NearFilling:
             make, size = (lambda: decode(own)), len(own)
         shared = value if make is None else None
         kept = Kept(shared, make, size, deadline=end, seconds=stamp.compute, tokens=tokens)
-        self._near.fill(self._entry, self._ticket, kept, self._path)
+        self._near.fill(self._entry, self._ticket, kept, self._paths)

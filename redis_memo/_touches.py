@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 import threading
 import time
 import weakref
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from ._bounds import Limits
     from ._events import Stats
 
-__all__ = ["Touches"]
+__all__ = ["AT_EXIT", "Touches"]
 
 FULL = 50, 1000  # uses that are noted before they are sent at once: a tenth of the entries, and no fewer and no more
 KEPT = 20_000  # uses that are kept while the server is slow; older ones are dropped
@@ -41,6 +42,7 @@ SENT = 500  # entries told of by one script, so that the server is not held up
 TOUCH_EVERY = 1.0  # seconds
 TELL_EVERY = 10.0  # seconds between the counters of functions without bounds
 SETTLE_AFTER = 100  # entries that this process stores in a namespace before its limits are looked after at once
+AT_EXIT = 1.0  # seconds that the end of a process waits for the server
 TURN = 5.0  # seconds after which who looked after a namespace has died
 ALWAYS = (1 << 53) - 1
 
@@ -54,6 +56,8 @@ class _Function:
         self.prefix = prefix
         self.bounds: Bounds = NO_BOUNDS
         self.full = 0  # uses that are told at once; 0 where none are noted
+        self.soon = False  # whether fewer are, as entries are evicted
+        self.fills = 0  # entries that this process stored since it told of uses
         self.noted: deque[str] = deque(maxlen=KEPT)
         self.stats: weakref.WeakSet[Stats] = weakref.WeakSet()
         self.told = time.monotonic()
@@ -73,6 +77,14 @@ class _Function:
         noted = self.noted
         noted.append(digest)
         if len(noted) >= self.full:
+            self.hurry.set()
+
+    def stored(self) -> None:
+        """Note that an entry was stored, for which another goes: what is used here and not told of may be the next."""
+        self.fills += 1
+        # Near hits are counted by their entries, so of them is known only when they are told.
+        if len(self.noted) + self.fills > self.full // 5:
+            self.soon = True
             self.hurry.set()
 
     def take(self, *, whole: bool) -> tuple[dict[str, int], bool]:
@@ -138,6 +150,7 @@ class Touches:
             if bounds.limits is not None:
                 self._limits[namespace] = bounds.limits
             if self._thread is None:
+                _tell_when_a_worker_ends(weakref.ref(self))
                 work = functools.partial(_work, weakref.ref(self), self._hurry)
                 self._thread = threading.Thread(target=work, name="redis_memo touches", daemon=True)
                 self._thread.start()
@@ -165,6 +178,8 @@ class Touches:
             return answer
         self._heed(op.place.prefix, op.place.bounds, answer)
         function = self._functions.get(op.place.prefix)
+        if function is not None and function.full:
+            function.stored()
         if function is not None and function.bounds.limits is not None:
             stored = self._stored[function.namespace] = self._stored.get(function.namespace, 0) + 1
             if stored >= SETTLE_AFTER:
@@ -213,8 +228,10 @@ class Touches:
             for stats, each in taken:
                 stats.give_back(each)
 
-    def tell(self, seconds: float | None = None) -> None:
-        """Tell the store all that there is, unless it does not answer or that takes too long."""
+    def tell(self, seconds: float | None = None, *, last: bool = False) -> None:
+        """Tell the store all that there is, unless it does not answer or that takes too long; ``last``: at the end."""
+        if last and self._functions:
+            self._backend.breaker.quiet = True  # nobody calls any more who would want to know
         deadline = None if seconds is None else time.monotonic() + seconds
         for prefix in list(self._functions):
             if self._away() or (deadline is not None and time.monotonic() > deadline):
@@ -248,8 +265,12 @@ class Touches:
         now = time.monotonic()
         for function in list(self._functions.values()):
             since = now - function.told
-            if len(function.noted) >= function.full or since >= (TOUCH_EVERY / 2 if function.bounds else TELL_EVERY):
-                whole = since >= TOUCH_EVERY / 2
+            if (
+                function.soon
+                or len(function.noted) >= function.full
+                or since >= (TOUCH_EVERY / 2 if function.bounds else TELL_EVERY)
+            ):
+                whole, function.soon, function.fills = since >= TOUCH_EVERY / 2, False, 0
                 with contextlib.suppress(StoreError):
                     drive(self.telling(function.prefix, whole=whole), self._backend.perform)
                 if not function.stats and not function.noted:
@@ -262,6 +283,19 @@ class Touches:
     def _count(self, prefix: str, evicted: int) -> None:
         if prefix in self._functions:
             self._functions[prefix].evicted(evicted)
+
+
+def _tell_when_a_worker_ends(found: weakref.ref[Touches]) -> None:
+    # A forked process of multiprocessing's runs its own finalizers at its end, and not the functions of atexit.
+    process, util = sys.modules.get("multiprocessing.process"), sys.modules.get("multiprocessing.util")
+    if process is not None and util is not None and process.parent_process() is not None:
+        util.Finalize(None, _tell_the_rest, (found,), exitpriority=0)
+
+
+def _tell_the_rest(found: weakref.ref[Touches]) -> None:
+    touches = found()
+    if touches is not None:
+        touches.tell(AT_EXIT, last=True)
 
 
 def _work(of: weakref.ref[Touches], hurry: threading.Event) -> None:

@@ -45,6 +45,8 @@ SAFE: Final = 3.0  # seconds from an answered question in which what is kept is 
 LONGEST: Final = 60.0  # seconds that an entry is kept at most while changes are heard of
 LONGEST_UNTRACKED: Final = 10.0  # and where they cannot be
 LEAST_PAUSE, MOST_PAUSE = 0.05, 1.0  # seconds between attempts to connect
+ASK_AGAIN: Final = 60.0  # seconds after which a server that refused is asked once more: the reason may be gone
+NOT_NOW: Final = ("BUSY ", "TRYAGAIN ")  # what the server answers for a while, whatever it is asked
 STEP: Final = 0.5  # seconds by which the machine's clock may differ from the time that passed
 DIGEST: Final = 40
 
@@ -74,6 +76,7 @@ class Tracker:
         self.until = 0.0
         self.longest = LONGEST
         self.refused = False
+        self._told = False  # of a refusal
         self._connect = connect
         self._where = where
         self._hook = hook
@@ -149,9 +152,10 @@ class Tracker:
             try:
                 self._session(closing)
             except ResponseError as error:
-                if not closing.is_set():
+                if not closing.is_set() and not str(error).startswith(NOT_NOW):
                     self._refuse(error)
-                return
+                    closing.wait(ASK_AGAIN)
+                    continue
             except (redis.RedisError, OSError, ValueError, StoreError):
                 pass  # the server is away, which those who call find out and report
             except Exception:
@@ -227,6 +231,9 @@ class Tracker:
         if isinstance(asked, str):
             self._covered |= {asked}
         elif asked is not None:
+            if self.refused:  # and is not any more; what was kept meanwhile was kept deaf
+                self.refused, self.longest = False, LONGEST
+                self._drop_all()
             self.until = time.time() - (time.monotonic() - asked) + SAFE
             return True
         return False
@@ -256,6 +263,9 @@ class Tracker:
 
     def _refuse(self, error: ResponseError) -> None:
         self.longest, self.refused, self.until = LONGEST_UNTRACKED, True, math.inf
+        if self._told:
+            return
+        self._told = True
         reason = str(error).partition("\n")[0][:200]
         log.warning(
             "redis_memo: near=: %s does not let a client hear of changes (%s); what this process keeps may be up to "

@@ -245,6 +245,42 @@ f(0)
     cache.close()
 
 
+def test_at_the_end_nobody_is_told_of_an_outage(namespace: str) -> None:
+    """Calls that "compute their results until it answers" are no more."""
+    server = start_server(valkey())
+    code = f"""
+import os, signal
+from redis_memo import connect, redis_cached
+@redis_cached(namespace={namespace!r}, name="counting", ttl=600, cache=connect({server.url!r}, secret={SECRET!r}))
+def f(number): return number
+f(0), f(0)
+os.kill({server.process.pid if server.process else 0}, signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    server.stop()
+    assert done.stderr == ""
+
+
+def _use(url: str, namespace: str) -> None:
+    global _used
+    cache = connect(url, secret=SECRET, timeout=10)
+    _used = counting(cache, namespace)  # lives to the end, as a function of a module does
+    _used(1), _used(1), _used(2)
+
+
+_used: Any = None
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_worker_that_was_forked_tells_the_rest(valkey_server: Server, cache: Cache, namespace: str) -> None:
+    """One of multiprocessing's ends without the functions of atexit."""
+    process = multiprocessing.get_context("forkserver").Process(target=_use, args=(valkey_server.url, namespace))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert counting(cache, namespace).cache_info(everywhere=True)[:2] == (1, 2)
+
+
 def test_a_full_list_is_told_at_once(cache: Cache, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("redis_memo._touches.TOUCH_EVERY", 3600.0)
     f = counting(cache, namespace, maxsize=3)
@@ -254,6 +290,32 @@ def test_a_full_list_is_told_at_once(cache: Cache, namespace: str, monkeypatch: 
         f(0)
     with client_of(cache) as client:
         until(lambda: client.zrange(f"{prefix_of(f)}uses", -1, -1)[0].decode() == f.cache_key(0)[-40:])
+
+
+@pytest.mark.parametrize("near", [None, True])
+def test_who_stores_tells_of_uses_sooner(
+    cache: Cache, namespace: str, near: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As what is used here could be what goes for the next one; near hits are told of, too."""
+    monkeypatch.setattr("redis_memo._touches.TOUCH_EVERY", 3600.0)
+    f = counting(cache, namespace, maxsize=100, near=near)
+    f(0), f(1)
+    if near:
+        until(lambda: (f(0), f.explain(0).near)[1])
+    with client_of(cache) as client:
+        place = f"{prefix_of(f)}uses"
+
+        def first() -> str:
+            return client.zrange(place, 0, 0)[0].decode()
+
+        told(f)
+        client.zadd(place, {f.cache_key(0)[-40:]: 1.0, f.cache_key(1)[-40:]: 2.0})
+        cache.touches._functions[prefix_of(f)].young.clear()
+        assert first() == f.cache_key(0)[-40:]
+        f(0)
+        for number in range(2, 13):
+            f(number)
+        until(lambda: first() == f.cache_key(1)[-40:])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")

@@ -9,6 +9,7 @@ import enum
 import functools
 import inspect
 import logging
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 import pytest
+import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,11 +29,11 @@ from redis_memo import _near, as_of, connect, redis_cached, testing
 from redis_memo import _tracking as tracking
 from redis_memo._call import CallKey
 from redis_memo._near import Kept, Near, Room
-from redis_memo._near_call import path
+from redis_memo._near_call import path, paths
 from redis_memo.errors import ConfigurationError, StoreError
 from redis_memo.events import NearUntracked
 
-from . import near_search
+from . import near_readers, near_search
 from .conftest import SECRET, start_server, until, valkey
 from .faults import Proxy
 
@@ -58,9 +60,9 @@ class Source:
 
     def __init__(self, cache, namespace, **options):
         self.runs = 0
-        self.fetch = redis_cached(namespace=namespace, **{"ttl": 60, "cache": cache, "near": True, "name": "fetch", **options})(
-            self._fetch
-        )
+        self.fetch = redis_cached(
+            namespace=namespace, **{"ttl": 60, "cache": cache, "near": True, "name": "fetch", **options}
+        )(self._fetch)
 
     def _fetch(self, x):
         self.runs += 1
@@ -93,7 +95,9 @@ def test_a_near_hit_asks_redis_nothing(memo, valkey_server):
     keep(quote, "INFY")
     before, hits = reads(valkey_server), quote.cache_info().hits
     for _ in range(50):
-        assert quote("INFY") == quote("INFY", "NSE") == quote(exchange="NSE", symbol="INFY", days=1) == ("INFY", "NSE", 1)
+        assert (
+            quote("INFY") == quote("INFY", "NSE") == quote(exchange="NSE", symbol="INFY", days=1) == ("INFY", "NSE", 1)
+        )
     assert reads(valkey_server) == before
     info = quote.cache_info()
     assert info.hits == hits + 150
@@ -260,6 +264,57 @@ def test_of_all_lookalikes_two_have_one_path_only_if_they_have_one_digest():
             assert (hash(one) == hash(other) and one == other) == (key.digest([x]) == key.digest([y])), (x, y)
 
 
+@pytest.mark.parametrize("default", ["NSE", 1, True, None, 1.0, 0.0, dt.date(2024, 1, 1), Level.ONE, np.int64(1)])
+def test_a_default_that_is_left_out_is_the_default_alone(default):
+    """P1: of all arguments, those are found as if it was left out whose digest is that of the default."""
+
+    def function(a, b=default):
+        """Nothing."""
+
+    key = CallKey(function)
+    for other in [*LOOKALIKES, "NSE"]:
+        both = paths(key, ["INFY", other])
+        if both is not None and both[1] is not None:
+            assert key.digest(["INFY", other]) == key.digest(["INFY", default])
+            assert both[1] == ("INFY",)
+
+
+def test_calls_meet_whether_defaults_are_left_out_or_not(memo, valkey_server):
+    """P1, P3: in one entry, which goes for all of them."""
+    ran = []
+
+    @memo()
+    def quote(symbol, exchange="NSE", *, days=365):
+        ran.append((symbol, exchange, days))
+        return len(ran)
+
+    calls = [
+        lambda: quote("INFY"), lambda: quote("INFY", str(b"NSE", "ascii")), lambda: quote("INFY", days=int("365")),
+        lambda: quote(symbol="INFY", exchange="NSE"),
+    ]  # fmt: skip
+    for _ in range(2):
+        first = keep(quote, "INFY")
+        before = reads(valkey_server)
+        assert {call() for call in calls} == {first}
+        assert reads(valkey_server) == before, "near, all of them"
+        assert keep(quote, "INFY", "BSE") != first
+        quote.invalidate(symbol="INFY", exchange="NSE")
+        assert not held(quote, "INFY")
+        assert {call() for call in calls} == {len(ran)}
+    assert len(ran) == 4
+
+
+def test_all_may_have_defaults(memo):
+    @memo()
+    def quote(symbol="INFY", flag=True):
+        return f"{symbol} {flag!r}"
+
+    assert keep(quote) == quote() == quote("INFY") == quote(flag=True) == "INFY True"
+    assert [quote("INFY", 1), quote("INFY", 1.0), quote("TCS"), quote(flag=False)] == [
+        "INFY 1", "INFY 1.0", "TCS True", "INFY False"
+    ]  # fmt: skip
+
+
 class Rude:
     """Says that it equals whatever it is compared with."""
 
@@ -311,7 +366,12 @@ def test_parameters_may_have_any_name(memo):
 
 def _frame():
     return pd.DataFrame(
-        {"close": [1.5, 2.5], "name": ["a", "b"], "kind": pd.Categorical(["x", "y"]), "n": pd.array([1, None], dtype="Int64")},
+        {
+            "close": [1.5, 2.5],
+            "name": ["a", "b"],
+            "kind": pd.Categorical(["x", "y"]),
+            "n": pd.array([1, None], dtype="Int64"),
+        },
         index=pd.date_range("2024-01-01", periods=2, tz="Asia/Kolkata", name="at"),
     )
 
@@ -343,6 +403,26 @@ def _spoil_array(array):
     array.flat[0] = 9
 
 
+def _spoil_names(array):
+    array.dtype.names = ("p", "q")
+
+
+def _spoil_index(series):
+    values = (
+        series.index.asi8 if isinstance(series.index, pd.DatetimeIndex) else series.index.values
+    )  # read-only, but whose memory it is may say otherwise
+    values.flags.writeable = True
+    values[0] = values[1]
+
+
+def _numbered():
+    return pd.Series([1.0, 2.0], index=pd.Index([5, 6], name="at"))
+
+
+def _dated():
+    return pd.Series([1.0, 2.0], index=pd.date_range("2024-01-01", periods=2, freq="h", tz="Asia/Kolkata", name="at"))
+
+
 def _spoil_objects(array):
     array[0].append(9)
 
@@ -356,6 +436,9 @@ MUTABLE = {
     "tuple of lists": (lambda: ([1], 2), lambda v: v[0].append(2)),
     "array": (lambda: np.arange(6.0).reshape(2, 3), _spoil_array),
     "array by column": (lambda: np.asfortranarray(np.arange(6).reshape(2, 3)), _spoil_array),
+    "array of records": (lambda: np.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")]), _spoil_names),
+    "index of numbers": (_numbered, _spoil_index),
+    "index of times": (_dated, _spoil_index),
     "array of objects": (lambda: np.array([[1], None], dtype=object), _spoil_objects),
     "plain frame": (_plain_frame, _spoil_frame),
     "frame": (_frame, _spoil_frame),
@@ -522,6 +605,31 @@ def test_another_process_s_change_is_heard_of(request, namespace, kind):
         writer.wait()
         writer.stdout.close()
         cache.close()
+
+
+def test_readers_in_other_processes_never_go_back(namespace, valkey_server):
+    """P3: through hundreds of changes; and the process that makes them sees each at once."""
+    context, last = multiprocessing.get_context("spawn"), 300
+    truth, found = context.Value("q", 0, lock=False), context.Queue()
+    readers = [
+        context.Process(
+            target=near_readers.follow, args=(valkey_server.url, namespace, truth, last, found), daemon=True
+        )
+        for _ in range(2)
+    ]
+    for reader in readers:
+        reader.start()
+    version = near_readers.versioned(valkey_server.url, namespace, truth)
+    keep(version, "INFY")
+    assert [found.get(timeout=60) for _ in readers] == ["ready", "ready"]
+    for number in range(1, last + 1):
+        truth.value = number
+        version.invalidate(symbol="INFY")
+        assert version("INFY") == version("INFY", "NSE") == number
+    back = [found.get(timeout=60) for _ in readers]
+    for reader in readers:
+        reader.join()
+    assert back == [0, 0]
 
 
 def test_a_lost_connection_drops_everything(cache, namespace, valkey_server):
@@ -697,7 +805,7 @@ PREFIX = "memo:{test:near:#0}:"
 def filled(near, number, size=0, value=None):
     digest = f"{number:040x}"
     kept = Kept(value, None, size, deadline=9e9, seconds=1.0, tokens=b"")
-    return near.fill(PREFIX + digest, near.ticket(digest), kept, (str(number),))
+    return near.fill(PREFIX + digest, near.ticket(digest), kept, ((str(number),), None))
 
 
 def store_of(entries, size=1 << 30):
@@ -720,7 +828,7 @@ def test_a_store_keeps_to_its_bounds():
     assert not filled(near, 1000, 30_000), "one that would cost too many others their place"
     for number in range(100):
         near.forget(f"{number:040x}")
-    assert (near._size, near.table, near._oldest, near._newest) == (0, {}, None, None)
+    assert (near._size, near.table, near.brief, near._oldest, near._newest) == (0, {}, {}, None, None)
 
 
 def test_a_scan_does_not_push_out_what_is_used():
@@ -756,7 +864,14 @@ def test_a_void_ticket_fills_nothing():
 
 @pytest.mark.parametrize(
     ("near", "limit"),
-    [(True, (1024, 64 << 20)), (500, (500, 64 << 20)), ("64mb", (None, 64 << 20)), ("2 GB", (None, 2 << 30)), (None, None), (False, None)],
+    [
+        (True, (1024, 64 << 20)),
+        (500, (500, 64 << 20)),
+        ("64mb", (None, 64 << 20)),
+        ("2 GB", (None, 2 << 30)),
+        (None, None),
+        (False, None),
+    ],
 )
 def test_near_says_how_much(memo, near, limit):
     function = memo(near=near)(lambda x: x)
@@ -810,6 +925,50 @@ def test_where_changes_cannot_be_heard_of_age_alone_counts(namespace, caplog):
     source.runs = 1
     source.fetch.invalidate(x="a")
     assert source.fetch("a") == "a:2", "one's own changes count at once all the same"
+    cache.close()
+    server.stop()
+
+
+def test_a_server_that_refuses_no_more_is_listened_to(namespace, monkeypatch):
+    """P3: what was kept while nothing was heard goes, and a change is heard of."""
+    monkeypatch.setattr(tracking, "ASK_AGAIN", 0.02)
+    server = start_server(valkey())
+    user = {"enabled": True, "passwords": ["+secret"], "keys": ["*"], "channels": ["*"]}
+    with server.client() as client:
+        client.acl_setuser("app", **user, commands=["+@all", "-client|tracking"])
+        events = []
+        cache = connect(server.url.replace("://", "://app:secret@"), secret=SECRET, on_event=events.append)
+        source = Source(cache, namespace)
+        keep(source.fetch, "a")
+        until(lambda: events)
+        client.acl_setuser("app", **user, commands=["+@all"])
+        until(lambda: not cache.backend.tracker.refused)
+        keep(source.fetch, "a")
+        client.delete(source.fetch.cache_key("a"))
+        until(lambda: not held(source.fetch, "a"))
+    assert [type(event) for event in events] == [NearUntracked]
+    cache.close()
+    server.stop()
+
+
+def test_a_server_that_is_busy_does_not_refuse(namespace, monkeypatch):
+    """P3: a script that runs for seconds is no reason to hear of nothing from then on."""
+    monkeypatch.setattr(tracking, "BEAT", 0.02)
+    server = start_server(valkey(), "--busy-reply-threshold", "1")
+    events = []
+    cache = connect(server.url, secret=SECRET, timeout=30, on_event=events.append)
+    source = Source(cache, namespace)
+    keep(source.fetch, "a")
+    tracker = cache.backend.tracker
+    with server.client() as client, server.client() as other, ThreadPoolExecutor() as pool:
+        running = pool.submit(client.eval, "while true do end", 0)
+        until(lambda: tracker.until == 0.0 or tracker.refused)
+        with contextlib.suppress(redis.ResponseError):
+            other.script_kill()
+        assert running.exception() is not None
+        assert not tracker.refused
+    keep(source.fetch, "a")
+    assert not [event for event in events if isinstance(event, NearUntracked)]
     cache.close()
     server.stop()
 
