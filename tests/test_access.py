@@ -19,7 +19,7 @@ import redis
 from redis_memo import MISSING, CacheDict, connect, invalidate_tags, redis_cached
 from redis_memo.errors import StoreRefused, StoreUnavailable
 
-from .conftest import SECRET, Server, debian_redis, free_port, leaked, start_server, until
+from .conftest import SECRET, UNCLOSED, Server, debian_redis, free_port, leaked, start_server, until
 from .sites import raw
 
 DOCS = Path(__file__).parents[1] / "docs" / "servers.md"
@@ -226,6 +226,8 @@ def test_tls_with_certificates_on_both_sides(tls_server, certificates, namespace
     cache.close()
 
 
+@UNCLOSED
+@pytest.mark.usefixtures("broken_handshakes")
 @pytest.mark.parametrize("what", ["another authority", "no certificate of the client", "no TLS"])
 def test_p5_p6_a_server_that_cannot_be_trusted_is_an_outage(tls_server, certificates, namespace, what):
     url = {

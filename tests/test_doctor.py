@@ -20,7 +20,7 @@ import redis
 from redis_memo import _cli, _doctor, _embedded, connect, redis_cached, testing
 from redis_memo._findings import Severity, judged
 
-from .conftest import SECRET, Server, free_port, start_server, until, valkey
+from .conftest import SECRET, UNCLOSED, Server, free_port, start_server, until, valkey
 
 GOOD = {
     "maxmemory": "256mb", "maxmemory-policy": "volatile-lru", "appendonly": "no", "save": "", "timeout": "0",
@@ -265,6 +265,8 @@ def test_a_server_that_is_not_there_says_why(capsys, tmp_path: Path) -> None:
     assert "pose as the server" in found["tls"]["said"]
 
 
+@UNCLOSED
+@pytest.mark.usefixtures("broken_handshakes")
 def test_another_protocol_is_told_from_an_outage(patient: Server, capsys, monkeypatch) -> None:
     monkeypatch.setattr(_doctor, "TIMEOUT", 1.0)  # a server waits for the end of a line that TLS never sends
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -305,6 +307,8 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path]]:
     server.stop()
 
 
+@UNCLOSED
+@pytest.mark.usefixtures("broken_handshakes")
 def test_tls_is_spoken_by_both_or_by_none(tls: tuple[int, Path], capsys) -> None:
     port, folder = tls
     assert "speaks TLS" in diagnosis(capsys, "--url", f"redis://127.0.0.1:{port}/0")["connection"]["said"]

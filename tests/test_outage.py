@@ -19,7 +19,7 @@ import pytest
 from redis_memo import MISSING, connect, invalidate, redis_cached
 from redis_memo.errors import ConfigurationError, StoreError, StoreRefused, StoreUnavailable
 
-from .conftest import SECRET, Server, debian_redis, free_port, start_server, until, valkey
+from .conftest import SECRET, UNCLOSED, Server, debian_redis, free_port, start_server, until, valkey
 from .faults import calls_through
 
 
@@ -642,6 +642,8 @@ def test_a_lease_that_could_not_be_given_back_is_given_back_later(server: Server
         cache.close()
 
 
+@UNCLOSED
+@pytest.mark.usefixtures("broken_handshakes")
 @BOTH
 def test_many_connect_at_once_over_tls(namespace: str, style: str, tmp_path) -> None:
     """P5: fifty handshakes at once would each outlast the limit; one that is refused opens the breaker."""
