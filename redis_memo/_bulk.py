@@ -54,6 +54,13 @@ class Pipeline(Batch):
         self.append(b"".join(small))
         self.replies = sum(command.replies if isinstance(command, Batch) else 1 for command in commands)
 
+    @classmethod
+    def of(cls, commands: Sequence[Piece]) -> Pipeline:
+        """Short commands of one piece and one reply each."""
+        made = cls([b"".join(commands)])
+        made.replies = len(commands)
+        return made
+
 
 def _memory(size: int) -> memoryview:
     numpy: Any = sys.modules.get("numpy")

@@ -24,6 +24,7 @@ from redis_memo.errors import UnreadableEntry
 
 __all__ = ["get_pairs", "put_pairs"]
 
+_SHORT_STR = ord("s")
 _INT64: Final = struct.Struct("<cq")
 _FLOAT: Final = struct.Struct("<cd")
 _DOUBLE: Final = struct.Struct("<d")
@@ -229,8 +230,18 @@ def _get_dict(dec: Decoder) -> dict[Any, Any]:
     data = dec.data
     count = dec.byte()
     for _ in range(count):
+        tag = data[dec.pos]
+        if tag == _SHORT_STR:  # what nearly every key is; as `_get_short_str`, without the call
+            start = dec.pos + 2
+            stop = start + data[start - 1]
+            if stop >= dec.end:
+                raise UnreadableEntry("the entry is shorter than it claims")
+            key: Any = data[start:stop].decode("utf-8", "surrogatepass")
+            dec.pos = stop + 1
+            value[key] = READ[data[stop]](dec)
+            continue
         dec.pos += 1
-        key = READ[data[dec.pos - 1]](dec)
+        key = READ[tag](dec)
         if type(key) not in FLAT:
             hashable(dec, (key,))
         dec.pos += 1

@@ -382,7 +382,7 @@ def put_labels(enc: Encoder, index: Any) -> None:
     if isinstance(dtype, pd.StringDtype):
         how: Any = (dtype.storage.removesuffix("_numpy"), dtype.na_value is not pd.NA)
     else:
-        how = None if dtype.kind == "O" else ()
+        how = None if dtype == np.dtype(object) else ()  # not its kind: Arrow's dictionaries of strings have it, too
     if type(index) is pd.Index and how in _LABELS and 0 < len(index) <= _MOST_LABELS:
         labels = index.tolist()
         if type(index.name) in (str, type(None)) and set(map(type, labels)) == {str} and "\0" not in "".join(labels):

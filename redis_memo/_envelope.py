@@ -313,9 +313,16 @@ class Sealer:
         trusted = bool(signed) or self._unsigned_pickle
         if flags & ~(SIGNED | PICKLED) or bool(signed) != bool(self._secrets) or (flags & PICKLED and not trusted):
             return None
-        head, rest = raw[:TAG_AT], (raw[HEAD.size :],)
+        head, rest = raw[:TAG_AT], raw[HEAD.size :]
         for secret, _ in self._secrets or _NO_SECRET:
-            if hmac.compare_digest(tag, _tag(key, head, rest, secret)):
+            # `_tag` of what is one part and needs no threads, at once.
+            name = key.encode()
+            found = (
+                _tag(key, head, (rest,), None)
+                if secret is None
+                else blake3(_LENGTH.pack(len(name)) + name + head + rest, key=secret).digest(16)
+            )
+            if hmac.compare_digest(tag, found):
                 return Entry(Stamp(*times), raw[at:], (), trusted, len(raw))
         return None
 

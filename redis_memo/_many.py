@@ -213,12 +213,17 @@ class Crowd:
     def _end(self, number: int, result: Any) -> None:
         self._flows.pop(number, None)
         self._calls.pop(number, None)
-        self._in_hand.discard(number)
-        self._launched.discard(number)
         self._results[number] = result
         self._done += 1
         if type(result) is ops.Raised and not isinstance(result.error, Exception):
             self._stopped = self._stopped or result.error
+        if number in self._entries or number in self._launched or number in self._in_hand:  # it was no hit
+            self._gone(number)
+
+    def _gone(self, number: int) -> None:
+        """A call that asked for a lease has ended."""
+        self._in_hand.discard(number)
+        self._launched.discard(number)
         entry = self._entries.pop(number, None)
         if entry is not None and self._ahead.get(entry) == number:
             del self._ahead[entry]
@@ -347,7 +352,9 @@ class Crowd:
         places = []
         for _, op in self._sent:
             at = len(several)
-            if type(op) in _READS:
+            if type(op) is ops.Read:
+                at = reads.setdefault(op.entry, at)
+            elif type(op) is ops.ReadLeft:
                 at = reads.setdefault(op, at)
             if at == len(several):
                 several.append(op)

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import pytz
 import scipy.sparse as sp
@@ -130,6 +131,14 @@ def test_comes_back_equal_through_segments(name: str) -> None:
         assert same([value] * 20, sealed_and_back([value] * 20, compress)) is True
 
     check()
+
+
+@pytest.mark.parametrize("kind", ["string", "large_string", "string_view", "dictionary"])
+def test_names_of_columns_that_are_strings_of_arrow_stay_that(kind: str) -> None:
+    """P2."""
+    arrow = pa.dictionary(pa.int32(), pa.string()) if kind == "dictionary" else getattr(pa, kind)()
+    frame = pd.DataFrame([[1, 2]], columns=pd.Index(pd.array(["a", "b"], dtype=pd.ArrowDtype(arrow))))
+    assert same(frame, there_and_back(frame)) is True
 
 
 TOKENS = st.integers(-(2**66), 2**66) | st.integers(0, 2**31) | st.booleans()
