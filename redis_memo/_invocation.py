@@ -38,8 +38,8 @@ class Invocation:
 
     first = FIRST
     __slots__ = (
-        "ages", "args", "digest", "kwargs", "lease", "limit", "max_wait", "memo", "moment", "patience", "plain",
-        "policy", "values",
+        "ages", "args", "cache", "digest", "kwargs", "lease", "limit", "max_wait", "memo", "moment", "patience",
+        "plain", "policy", "values",
     )  # fmt: skip
 
     def __init__(
@@ -54,7 +54,8 @@ class Invocation:
         self.moment = clock.moment()
         if self.moment is not None:
             self.digest = moment_digest(self.plain, self.moment)
-        settings = memo.cache.settings
+        self.cache = memo.cache
+        settings = self.cache.settings
         self.lease = settings.lease
         self.max_wait = settings.max_wait
         self.ages = memo.ages or clock.is_set()  # a test's clock goes ahead of the server's expiry
@@ -83,6 +84,13 @@ class Invocation:
         self._check()
         return core.read_through(self, self.entry, self.locate)
 
+    def plainly(self) -> str | None:
+        """The key of the entry where `hit` is all that there is to a hit."""
+        if self.ages:
+            return None
+        self._check()
+        return self.entry
+
     def looking_up(self, missing: object) -> ops.Flow:
         """The flow of a call that has no function to run."""
         self.memo.follow()
@@ -109,10 +117,12 @@ class Invocation:
 
     def hit(self, entry: str, envelope: Envelope) -> Any:
         """The value in an envelope."""
-        opened = self.memo.cache.sealer.open(entry, envelope)
+        memo = self.memo
+        opened = self.cache.sealer.open(entry, envelope)
         value = loads(opened.meta, opened.buffers, trusted=opened.trusted)
-        self.memo.stats.hit(opened.stamp.compute)
-        self.memo.note(self.digest, self.plain)
+        memo.stats.hit(opened.stamp.compute)
+        if memo.notes:
+            memo.note(self.digest, self.plain)
         return value
 
     def look(self, entry: str, envelope: Envelope, now: float, chance: float) -> Look:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from . import _ops as ops
 from ._large import Large
+from .errors import StoreError, UnreadableEntry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -41,6 +42,12 @@ AHEAD = 1.0  # seconds of work for which leases are taken, once it is known
 
 class OneCall(Protocol):
     """One of the calls."""
+
+    def plainly(self) -> str | None:
+        """The key of its entry, where that is an answer whenever it can be read; None where the flow has to say."""
+
+    def hit(self, entry: str, envelope: Any) -> Any:
+        """As of `_spec.Spec`; asked only if the call is answered plainly."""
 
     def flow(self) -> ops.Flow:
         """Its flow; one that returns without an operation has its answer from nearer than the store."""
@@ -166,7 +173,9 @@ class Crowd:
         """
         try:
             while True:
-                self._begin_more()
+                plain = self._begin_more()
+                if plain:
+                    yield from self._read(plain)
                 yield from self._advance()
                 if self._stopped is not None:
                     raise self._stopped  # noqa: TRY301 - to the end that an interrupt has
@@ -196,19 +205,61 @@ class Crowd:
     def _may_begin(self) -> bool:
         return self._begun < self._total and len(self._flows) < ALIVE
 
-    def _begin_more(self) -> None:
+    def _begin_more(self) -> list[tuple[int, OneCall, str]]:
+        """Begin some calls; those that may be answered without a flow are returned, with the keys of their entries."""
+        plain: list[tuple[int, OneCall, str]] = []
         if self._steps or not self._may_begin():
-            return
+            return plain
         for number in range(self._begun, min(self._begun + self._reads_at_once, self._total)):
             self._begun += 1
             try:
                 call = self._start(number)
+                entry = call.plainly()
+                if entry is not None:
+                    plain.append((number, call, entry))
+                    continue
                 self._flows[number] = call.flow()
             except Exception as error:  # noqa: BLE001 - as a single call would raise it
                 self._end(number, ops.Raised(error))
             else:
                 self._calls[number] = call
                 self._steps.append((number, None, False))
+        return plain
+
+    def _read(self, plain: list[tuple[int, OneCall, str]]) -> Generator[Any, Any, None]:
+        """What nearly every call of a map ends with, without a flow: `read_through` up to its first return.
+
+        Any other answer is told to the call's flow, whose first operation is this very read.
+        """
+        places: dict[str, int] = {}
+        for _, _, entry in plain:
+            places.setdefault(entry, len(places))
+        answers = yield Together([ops.Read(entry) for entry in places])
+        if len(places) < len(plain):
+            answers = [_settled(answer) for answer in answers]
+        self._adapt(answers)
+        for number, call, entry in plain:
+            answer = answers[places[entry]]
+            if type(answer) is bytes:
+                try:
+                    self._results[number] = call.hit(entry, answer)
+                except (StoreError, UnreadableEntry):
+                    pass  # the flow comes to the same, and says it
+                else:
+                    self._done += 1
+                    continue
+            try:
+                flow = call.flow()
+                flow.send(None)
+            except Exception as error:  # noqa: BLE001 - as a single call would raise it
+                self._end(number, ops.Raised(error))
+                continue
+            self._flows[number], self._calls[number] = flow, call
+            self._steps.append((number, answer, isinstance(answer, Exception)))
+
+    def _adapt(self, answers: list[Any]) -> None:
+        """Read as many entries at once as are not too many bytes, if they are like these."""
+        self._reads_at_once = max(1, min(AT_ONCE, BYTES * len(answers) // max(sum(map(_size, answers)), 1)))
 
     def _end(self, number: int, result: Any) -> None:
         self._flows.pop(number, None)
@@ -363,8 +414,7 @@ class Crowd:
         if len(reads) < len(places):
             answers = [_settled(answer) for answer in answers]
         if reads:
-            size = sum(map(_size, map(answers.__getitem__, reads.values())))
-            self._reads_at_once = max(1, min(AT_ONCE, BYTES * len(reads) // max(size, 1)))
+            self._adapt([answers[at] for at in reads.values()])
         for (number, op), at in zip(self._sent, places, strict=True):
             answer = answers[at]
             if type(answer) is ops.Leased and type(op) is ops.Acquire:

@@ -59,6 +59,10 @@ class NearInvocation(Invocation):
         value = self.near_value()
         return super().flow() if value is ELSEWHERE else _known(value)
 
+    def plainly(self) -> None:
+        """This process may have the answer, and may keep what it reads: both are the flow's."""
+        return
+
     def looking_up(self, missing: object) -> ops.Flow:
         """The same of a call that has no function to run."""
         value = self.near_value()

@@ -40,6 +40,7 @@ class World:
     runs: Counter[int] = field(default_factory=Counter)
     stored: bool = True
     flaky: bool = False
+    plain: bool = True
     processes: list[Process] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -57,6 +58,9 @@ class OneCall:
     def flow(self) -> ops.Flow:
         place = ops.Place(PREFIX, str(self.x), b"")
         return read_through(self, place.entry, lambda: place)
+
+    def plainly(self) -> str | None:
+        return f"{PREFIX}{self.x}" if self.world.plain else None
 
     def compute(self) -> Any:
         self.world.runs[self.x] += 1
@@ -229,7 +233,7 @@ def together(world: World, processes: list[Process], events: list[Any]) -> None:
 
 
 def programs(seed: int) -> tuple[World, list[Process]]:
-    world = World(random.Random(seed))
+    world = World(random.Random(seed), plain=seed % 3 != 0)
     chance = world.chance
     processes = []
     for _ in range(chance.randint(1, 3)):
