@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from ._calendar_file import Entry, File, read_file
 from ._clock import now, zone
-from ._console import Exit, note, say, say_json, table
+from ._console import Exit, note, save, say, say_json, table
 from ._exchanges import TABLES, calendar_of, canonical
 from ._facts import CLOSED, clock_time
-from .errors import ConfigurationError
 
 if TYPE_CHECKING:
     from ._sessions import Agenda, Calendar
@@ -192,7 +191,7 @@ def _import(args: argparse.Namespace) -> Exit:
     text = _as_toml(read, exchanges, covers, source)
     counts = {kind: sum(entry.fact.kind == kind for entry in read.entries) for kind in (CLOSED, "session", "uncertain")}
     if args.output is not None:
-        _write(Path(args.output).expanduser(), text, force=args.force)
+        save(Path(args.output).expanduser(), text, force=args.force)
     if args.json:
         days = [_row(entry) for entry in read.entries]
         say_json({"exchanges": exchanges, "covers": covers, "output": args.output, **counts, "days": days})
@@ -220,16 +219,6 @@ def _said(counts: dict[str, int]) -> str:
 
 def _row(entry: Entry) -> dict[str, Any]:
     return {"date": entry.day, "kind": entry.fact.kind, "name": entry.fact.name}
-
-
-def _write(path: Path, text: str, *, force: bool) -> None:
-    try:
-        with path.open("w" if force else "x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise ConfigurationError(f"{path} is there already; --force replaces it") from None
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _as_toml(read: File, exchanges: list[str], covers: tuple[date, date] | None, source: str) -> str:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ._console import Exit, note, say, say_json, table
+from ._console import Exit, note, save, say, say_json, table
 from ._durations import format_duration
 from ._migrate_calls import Target
 from ._migrate_infer import infer
@@ -289,7 +289,7 @@ def _infer(args: argparse.Namespace, target: Target, rules: Rules) -> Exit:
     proposal, source = infer(args.source, target, rules, kind=args.kind, trust=args.trust, check=args.check)
     code = Exit.OK if proposal.level in ("sure", "likely") else Exit.ATTENTION
     if args.output is not None:
-        _write(Path(args.output).expanduser(), proposal.text, force=args.force)
+        save(Path(args.output).expanduser(), proposal.text, force=args.force)
     if args.json:
         say_json({
             "function": target.shown, "source": source.kind, "level": proposal.level, "items": proposal.total,
@@ -312,13 +312,3 @@ def _say_proposal(args: argparse.Namespace, proposal: Proposal) -> None:
         note(f"the first that gets none: {proposal.obstacle}")
     if args.output is not None:
         note(f"look through {args.output}, then: redis-memo migrate {args.source} --map {args.output}")
-
-
-def _write(path: Path, text: str, *, force: bool) -> None:
-    try:
-        with path.open("w" if force else "x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise ConfigurationError(f"{path} is there already; --force replaces it") from None
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from error

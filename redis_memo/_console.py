@@ -8,12 +8,16 @@ from datetime import date, datetime
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
+from .errors import ConfigurationError
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
 __all__ = [
-    "Command", "Exit", "confirmed", "duration_text", "note", "say", "say_json", "shown", "size_text", "table", "usage",
+    "Command", "Exit", "confirmed", "duration_text", "note", "save", "say", "say_json", "shown", "size_text", "table",
+    "usage",
 ]  # fmt: skip
 
 
@@ -50,6 +54,21 @@ def say(text: str = "") -> None:
 def note(text: str) -> None:
     """Print a remark that is not part of the answer, so that the answer can go into a file or a pipe."""
     print(text, file=sys.stderr)  # noqa: T201
+
+
+def save(path: Path, text: str, *, force: bool) -> None:
+    """Write an answer into a file; one that is there already is replaced only where that was asked for.
+
+    Raises:
+        ConfigurationError: It is there, or cannot be written.
+    """
+    try:
+        with path.open("w" if force else "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise ConfigurationError(f"{path} is there already; --force replaces it") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def usage(text: str) -> NoReturn:

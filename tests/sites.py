@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -20,7 +21,7 @@ NODE_TIMEOUT = 1000  # ms without an answer from which a cluster's nodes take on
 
 
 @dataclass
-class Site:
+class Site(ABC):
     """Several servers that are one store.
 
     Attributes:
@@ -63,11 +64,13 @@ class Site:
                 self.revive(port)
         until(self.healthy, 60)
 
+    @abstractmethod
     def revive(self, port: int) -> None:
-        raise NotImplementedError
+        """Start a server that was killed."""
 
+    @abstractmethod
     def healthy(self) -> bool:
-        raise NotImplementedError
+        """Whether all follow whom they should."""
 
     def stop(self) -> None:
         for server in (*self.sentinels.values(), *self.servers.values()):

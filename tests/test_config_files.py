@@ -371,7 +371,7 @@ def test_no_secret_is_in_a_difference() -> None:
         f'    "url": "redis://:{secrets[2]}@h:6379/0",\n    "note": "{secrets[1]}",\n'
         f'    "login": os.getenv("DB_PASSWORD", "{secrets[0]}"),\n}}\nTOKEN: str = "{secrets[0]}"\n'
     )
-    toml = f'[project]\n# token = "{secrets[0]}"\n[[tool.uv.index]]\nurl = "https://me:{secrets[2]}@h/simple"\n'
+    toml = f'[project]\n# token = "{secrets[0]}"\n[tool.x]\nurl = "https://me:{secrets[2]}@h/files"\n'
     for kind, text in (("env", env), ("python", python), ("toml", toml)):
         for before, after in ((text, f"{text}\nREDIS_MEMO_URL=1\n"), ("", text), (text, ""), (text, text.replace("\n", "\r\n"))):
             said = "\n".join(difference("file", before, after, kind))
