@@ -1,10 +1,10 @@
 """Many calls of one function, side by side.
 
-Nothing of a call's logic is repeated here. Each call has its own flow (`_core.read_through`), which reads, asks for
-the lease, computes, stores and waits. A `Crowd` runs hundreds of them in one thread, as a scheduler of coroutines
-does: what flows ask of the store is gathered for one exchange, the runs of the function are handed to workers, and
-who waits does not hold up the others. So every schedule of a crowd is one of as many single calls in as many threads
-of this process, and what is proven of these holds.
+Nothing of a call's logic is repeated here but how a hit ends. Each call has its own flow (`_core.read_through`),
+which reads, asks for the lease, computes, stores and waits. A `Crowd` runs hundreds of them in one thread, as a
+scheduler of coroutines does: what flows ask of the store is gathered for one exchange, the runs of the function are
+handed to workers, and who waits does not hold up the others. So every schedule of a crowd is one of as many single
+calls in as many threads of this process, and what is proven of these holds.
 
 What a crowd adds is only the choice of what is asked when:
 
