@@ -119,6 +119,8 @@ def _judge_report(path: Path, text: str) -> None:
         report = {"error": lines[-1]}
     if not isinstance(report, dict) or "error" in report:
         reason = report.get("error") if isinstance(report, dict) else lines[-1]
+        if reason == "another keeper holds this folder":
+            return  # of a starter that was killed, come between our look and our own: the caller waits for its server
         raise StoreUnavailable(
             f"the embedded server in {path} did not start: {reason}. Its log is {path / _keeper.LOG}. {ELSEWHERE}"
         )
