@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -243,7 +242,7 @@ def _result(op: object, reply: Any) -> Any:
         case ops.Inspect(), [int(entry), int(lease), int(before), int(entries)]:
             return ops.Inspected(_left(entry), _left(lease), None if before < 0 else before, entries)
         case ops.Mend(), [bytes(cursor), bytes(since), int(evicted)]:
-            return ops.Mended(None if cursor == b"0" else replace(op, cursor=cursor, since=since), evicted)
+            return ops.Mended(None if cursor == b"0" else op._replace(cursor=cursor, since=since), evicted)
         case ops.Usage(), [int(current), int(entries), int(size), int(oldest)]:
             return ops.Used(current, None if entries < 0 else entries, max(size, 0), None if oldest < 0 else oldest)
         case ops.Trim(), [int(evicted), int(entries), int(size), int(oldest)]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
@@ -38,7 +37,7 @@ class Flight:
     def land(self, result: ops.Sealed | ops.Raised | None) -> None:
         """End it."""
         if isinstance(result, ops.Sealed) and isinstance(result.envelope, Large):
-            result = dataclasses.replace(result, envelope=result.envelope.settle()) if self._awaited else None
+            result = result._replace(envelope=result.envelope.settle()) if self._awaited else None
         with contextlib.suppress(InvalidStateError):
             self._future.set_result(result)
 

@@ -355,7 +355,7 @@ class Crowd:
         if behind:
             result = op.result
             if isinstance(result, ops.Sealed) and isinstance(result.envelope, Large):
-                result = dataclasses.replace(result, envelope=result.envelope.settle())
+                result = result._replace(envelope=result.envelope.settle())
             self._landed[op.token] = result, len(behind)
             self._steps += [(each, ops.Busy(op.token, 1.0), False) for each, _ in behind]
 

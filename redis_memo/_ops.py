@@ -7,8 +7,7 @@ others ask something of the process that drives the flow.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from ._bounds import NO_BOUNDS
 from ._upkeep import Enroll, Enrolled, Mend, Mended, Strike, Tidy, Told, Touch, Trim, Trimmed, Turn, Usage, Used
@@ -32,8 +31,7 @@ FAILED = b"failed:"  # and what the function raised, sealed like a value
 UNTAGGED = bytes(8)  # the token of a computation whose tags depend on its result
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where one call's entry lives, and by which tokens (of arguments and tags, 8 bytes each) it is found.
 
     What is stored there keeps the function within the bounds.
@@ -58,22 +56,19 @@ class Place:
 # Operations on the store. Each is one round trip; all keys of one operation share a hash tag, hence a slot.
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(NamedTuple):
     """Get the entry: `Envelope` or None."""
 
     entry: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReadLeft:
+class ReadLeft(NamedTuple):
     """Get the entry and the seconds that it has left: (`Envelope` or None, a number)."""
 
     entry: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReadParts:
+class ReadParts(NamedTuple):
     """Get parts of an entry: a list of as many strings; shorter ones where there is no more, empty where it is gone.
 
     Each is of the string at the entry's key (chunk None) or of a chunk beside it, which ``start`` names: the first
@@ -85,8 +80,7 @@ class ReadParts:
     spans: tuple[Any, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Acquire:
+class Acquire(NamedTuple):
     """Get the entry, or the right to compute it, or word of who has that right.
 
     ``known`` is an envelope that will not do: it cannot be read, or is past its soft expiry.
@@ -98,8 +92,7 @@ class Acquire:
     known: Envelope | None
 
 
-@dataclass(frozen=True, slots=True)
-class Seize:
+class Seize(NamedTuple):
     """Take the right to compute from whoever has it."""
 
     place: Place
@@ -107,8 +100,7 @@ class Seize:
     lease: float
 
 
-@dataclass(frozen=True, slots=True)
-class Renew:
+class Renew(NamedTuple):
     """Hold the lease for longer; False if it does not stand any more."""
 
     place: Place
@@ -116,8 +108,7 @@ class Renew:
     lease: float
 
 
-@dataclass(frozen=True, slots=True)
-class Fill:
+class Fill(NamedTuple):
     """Store what was computed if the token stands; True if it did, `Kept` where the place has bounds.
 
     ``tokens`` are those it is found by from now on. ``key`` is what a mapping returns for it when iterated over,
@@ -132,8 +123,7 @@ class Fill:
     key: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(NamedTuple):
     """Give the lease back with nothing stored.
 
     ``note`` says why to those who wait; for ``rest`` seconds nobody who still has an entry to serve gets the lease.
@@ -145,8 +135,7 @@ class Release:
     rest: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(NamedTuple):
     """Store a value unconditionally; what is being computed is superseded. True if nothing was listed, as `Leased`.
 
     `Kept` where the place has bounds.
@@ -159,16 +148,14 @@ class Put:
     key: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Drop:
+class Drop(NamedTuple):
     """Delete entry and lease of one call, or nothing if it is not the ``known`` one; returns how many entries went."""
 
     place: Place
     known: Envelope | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DropMatching:
+class DropMatching(NamedTuple):
     """Delete some of the entries and leases that have all the tokens; returns (how many went, whether more may be)."""
 
     prefix: str
@@ -176,8 +163,7 @@ class DropMatching:
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
-class Revoke:
+class Revoke(NamedTuple):
     """Delete leases only, of calls that have the token; returns (how many went, whether more may be)."""
 
     prefix: str
@@ -185,15 +171,13 @@ class Revoke:
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(NamedTuple):
     """Number of live entries."""
 
     prefix: str
 
 
-@dataclass(frozen=True, slots=True)
-class Keys:
+class Keys(NamedTuple):
     """Some of a mapping's keys, in the order of insertion: (where to go on or "", last place, [(digest, key), ...]).
 
     ``after`` and ``last`` are as answered before, empty at first. The keys are sealed.
@@ -206,23 +190,20 @@ class Keys:
     back: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class MoveKey:
+class MoveKey(NamedTuple):
     """Make a key the last or the first of its mapping; False if there is no such entry."""
 
     place: Place
     last: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Inspect:
+class Inspect(NamedTuple):
     """Where one entry stands, for `explain`."""
 
     place: Place
 
 
-@dataclass(frozen=True, slots=True)
-class Inspected:
+class Inspected(NamedTuple):
     """Answer to `Inspect`: seconds left of entry and lease (None: not there).
 
     ``before`` entries of ``entries`` are evicted sooner (None: nothing is bounded).
@@ -234,21 +215,18 @@ class Inspected:
     entries: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Info:
+class Info(NamedTuple):
     """What the server says of itself, by name."""
 
 
-@dataclass(frozen=True, slots=True)
-class NoteWait:
+class NoteWait(NamedTuple):
     """Say that who holds one token waits for the holder of another; forgotten within seconds if not repeated."""
 
     token: bytes
     awaited: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class FollowWait:
+class FollowWait(NamedTuple):
     """The token that the holder of this one waits for: bytes or None."""
 
     token: bytes
@@ -257,36 +235,30 @@ class FollowWait:
 # Operations on this process.
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
+class Clock(NamedTuple):
     """Seconds since 1970."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chance:
+class Chance(NamedTuple):
     """A random number, above 0 and up to 1."""
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(NamedTuple):
     """The tokens of the computations that this caller is inside of."""
 
 
-@dataclass(frozen=True, slots=True)
-class TakeToken:
+class TakeToken(NamedTuple):
     """A new token that no other computation has; opens the flight that others in this process can join."""
 
 
-@dataclass(frozen=True, slots=True)
-class Compute:
+class Compute(NamedTuple):
     """Run the function: `Computed` or `Raised`, never an exception. With a place and token, keep their lease alive."""
 
     place: Place | None = None
     token: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Join:
+class Join(NamedTuple):
     """Wait for a flight of this process.
 
     `Sealed` or `Raised` is how it ended, `Late` that it has not; None says that there is no such flight here, or that
@@ -297,31 +269,27 @@ class Join:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Listen:
+class Listen(NamedTuple):
     """Subscribe to what happens at a place; from its return on, nothing is missed."""
 
     place: Place
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(NamedTuple):
     """Wait until the subscription tells of something, at most so long: a list of what it told, perhaps empty."""
 
     subscription: Subscription
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Land:
+class Land(NamedTuple):
     """The flight of this token is over: tell those who joined it."""
 
     token: bytes
     result: Sealed | Raised | None
 
 
-@dataclass(frozen=True, slots=True)
-class Rally:
+class Rally(NamedTuple):
     """The token of who does a thing (computes, without a lease; reads) that began in this process after ours was taken.
 
     If there is none it is the given one, whose holder does it now. What began before this call did may be older than
@@ -332,8 +300,7 @@ class Rally:
     token: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Spawn:
+class Spawn(NamedTuple):
     """Drive a flow behind the caller: a handle for `Await`, or None where there is no room for it.
 
     With ``awaited`` the caller waits for it, so that it takes its turn where there is no room. What is behind the
@@ -346,8 +313,7 @@ class Spawn:
     token: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Await:
+class Await(NamedTuple):
     """Wait for what was spawned: `Finished`, or `Late`. What did not begin by then never will."""
 
     handle: Any
@@ -373,15 +339,13 @@ class Subscription(Protocol):
 # Results.
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """The entry is there."""
 
     envelope: Envelope
 
 
-@dataclass(frozen=True, slots=True)
-class Leased:
+class Leased(NamedTuple):
     """The right to compute is the caller's.
 
     ``first`` tells that nothing of the function was listed: it is new, or the server lost what it had.
@@ -390,8 +354,7 @@ class Leased:
     first: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(NamedTuple):
     """Answer to what stores within bounds: as without them, how many entries had to go, and whether to `Mend`.
 
     ``ever`` is how many any process evicted since the lists were made.
@@ -403,21 +366,18 @@ class Kept:
     ever: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Busy:
+class Busy(NamedTuple):
     """Somebody else computes."""
 
     holder: bytes
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Resting:
+class Resting(NamedTuple):
     """The last computation failed a moment ago: the entry that the caller has is to be served for now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Computed:
+class Computed(NamedTuple):
     """What the function returned, and how long it took.
 
     Where it ran for several calls at once ``seconds`` is this one's share, and ``ran`` how long it ran.
@@ -428,15 +388,13 @@ class Computed:
     ran: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Raised:
+class Raised(NamedTuple):
     """What the function raised. A flow returns it, the driver raises it: a generator could not raise StopIteration."""
 
     error: BaseException
 
 
-@dataclass(frozen=True, slots=True)
-class Sealed:
+class Sealed(NamedTuple):
     """An encoded value; not to be stored, but shared with who waits for it, when ``ttl`` is 0."""
 
     envelope: Envelope
@@ -445,15 +403,13 @@ class Sealed:
     key: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(NamedTuple):
     """What a spawned flow returned: the value, or `Raised`."""
 
     result: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Late:
+class Late(NamedTuple):
     """What was waited for took too long; it goes on, unless it had not begun."""
 
     begun: bool = True

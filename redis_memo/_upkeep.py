@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,8 +15,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Touch:
+class Touch(NamedTuple):
     """Tell of entries that were used, by how often, in the order of their last use; and of what was counted: `Kept`."""
 
     prefix: str
@@ -26,8 +24,7 @@ class Touch:
     counted: Mapping[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Mend:
+class Mend(NamedTuple):
     """Look for some of a function's entries that its index does not tell of: `Mended`."""
 
     prefix: str
@@ -36,23 +33,20 @@ class Mend:
     since: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Mended:
+class Mended(NamedTuple):
     """Where to go on (None: it was all), and how many entries had to go."""
 
     following: Mend | None
     evicted: int
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """What a function's entries take up: `Used`."""
 
     prefix: str
 
 
-@dataclass(frozen=True, slots=True)
-class Used:
+class Used(NamedTuple):
     """Answer to `Usage`.
 
     Attributes:
@@ -68,8 +62,7 @@ class Used:
     oldest: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Trim:
+class Trim(NamedTuple):
     """Evict some entries, as many or as large as told, none that was used after a moment: `Trimmed`."""
 
     prefix: str
@@ -78,8 +71,7 @@ class Trim:
     until: int
 
 
-@dataclass(frozen=True, slots=True)
-class Trimmed:
+class Trimmed(NamedTuple):
     """Answer to `Trim`: entries deleted, entries and bytes that count no more, and as of `Used`."""
 
     evicted: int
@@ -88,24 +80,21 @@ class Trimmed:
     oldest: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(NamedTuple):
     """Take the turn at what one process at a time does for a namespace; False if another has it. 0 s: give it back."""
 
     registry: str
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(NamedTuple):
     """What all processes have counted of a function: a dict. With ``forget`` it is set to nothing."""
 
     prefix: str
     forget: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Enroll:
+class Enroll(NamedTuple):
     """Note that a namespace has this function; returns (a moment, functions nobody noted for long, to be tidied).
 
     Not in the function's slot, hence an operation of its own, as the next two.
@@ -115,15 +104,13 @@ class Enroll:
     prefix: str
 
 
-@dataclass(frozen=True, slots=True)
-class Enrolled:
+class Enrolled(NamedTuple):
     """All prefixes noted for a namespace."""
 
     registry: str
 
 
-@dataclass(frozen=True, slots=True)
-class Strike:
+class Strike(NamedTuple):
     """Note no longer that a namespace has this function, unless it was noted since that moment."""
 
     registry: str
@@ -131,8 +118,7 @@ class Strike:
     moment: int
 
 
-@dataclass(frozen=True, slots=True)
-class Tidy:
+class Tidy(NamedTuple):
     """Unlist calls of a function whose entries have expired; returns how many are still listed."""
 
     prefix: str

@@ -232,7 +232,7 @@ class Careless(ModelStore):
 
     def perform(self, op: Any) -> Any:
         if isinstance(op, ops.Release) and op.place.entry in self.leases:
-            op = replace(op, token=self.leases[op.place.entry][0])
+            op = op._replace(token=self.leases[op.place.entry][0])
         return super().perform(op)
 
 

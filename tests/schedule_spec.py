@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from redis_memo import _core as core
@@ -106,7 +106,7 @@ class Program:
     def places(self) -> tuple[ops.Place, ...]:
         more = ops.UNTAGGED if self.terms.tagged else b""
         bounds = Bounds(self.terms.maxsize)
-        return tuple(replace(place, tokens=place.tokens + more, bounds=bounds) for place in PLACES)
+        return tuple(place._replace(tokens=place.tokens + more, bounds=bounds) for place in PLACES)
 
     def without(self) -> Iterator[Program]:
         """The same with one actor or one kind of fault less."""

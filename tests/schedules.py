@@ -9,7 +9,6 @@ promised is checked at every step (`schedule_checks`), and what was chosen is to
 from __future__ import annotations
 
 from asyncio import CancelledError
-from dataclasses import replace
 from typing import Any
 
 from redis_memo import _ops as ops
@@ -244,7 +243,7 @@ class World:
         if kind is ops.Read:
             return store.perform(op)
         if kind in (ops.DropMatching, ops.Revoke):
-            op = replace(op, limit=1)  # so that an invalidation of several calls takes several steps
+            op = op._replace(limit=1)  # so that an invalidation of several calls takes several steps
         now = self.clock.now
         before = {key: lease for key, lease in store.leases.items() if lease[1] > now} if kind in FORCIBLE else {}
         entries = {key for key, (_, until) in store.entries.items() if until > now} if kind in FORCIBLE else ()
