@@ -409,7 +409,7 @@ _paths = st.builds(
     lambda kind, parts: kind(*parts),
     st.sampled_from([pathlib.PurePosixPath, pathlib.PureWindowsPath, type(pathlib.Path())]),
     st.lists(st.text("abc/. ", max_size=4), max_size=3),
-)
+).filter(lambda path: type(path)(str(path)) == path)  # else, as of ("//", "a//") on Windows, it goes by pickle
 _hashables = st.one_of(
     st.none(),
     st.booleans(),
