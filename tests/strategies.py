@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import collections
+import contextlib
 import dataclasses
 import datetime as dt
 import enum
@@ -790,8 +791,9 @@ def _frames(draw: Any) -> Any:
     )
     made.index = draw(_indexes(size))
     made.attrs = draw(_attrs)
-    if isinstance(made.index, pd.RangeIndex) and made.columns.nunique() == len(made.columns):
-        made.flags.allows_duplicate_labels = False
+    if isinstance(made.index, pd.RangeIndex):
+        with contextlib.suppress(pd.errors.DuplicateLabelError, TypeError):  # labels that are not hashable
+            made.flags.allows_duplicate_labels = False
     return made
 
 
