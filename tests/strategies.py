@@ -791,8 +791,8 @@ def _frames(draw: Any) -> Any:
     )
     made.index = draw(_indexes(size))
     made.attrs = draw(_attrs)
-    if isinstance(made.index, pd.RangeIndex):
-        with contextlib.suppress(pd.errors.DuplicateLabelError, TypeError):  # labels that are not hashable
+    with contextlib.suppress(TypeError):  # labels that are not hashable
+        if isinstance(made.index, pd.RangeIndex) and made.columns.is_unique:
             made.flags.allows_duplicate_labels = False
     return made
 
