@@ -45,7 +45,7 @@ from redis_memo._codecs_rules import (
     refuse,
     type_name,
 )
-from redis_memo._codecs_stream import OUT_OF_BAND, PUT_PICKLE, Buffer, Decoder, Encoder, Needs, Source
+from redis_memo._codecs_stream import MOULDS, OUT_OF_BAND, PUT_PICKLE, Buffer, Decoder, Encoder, Needs, Source
 from redis_memo.errors import ConfigurationError, NoSuchColumn, UnreadableEntry, UnsupportedType
 
 if TYPE_CHECKING:
@@ -133,7 +133,11 @@ def loads(
     if columns is not None and bytes(meta[: len(_FRAME)]) != _FRAME:
         raise NoSuchColumn("what is stored is no frame of pandas' own class, and has no columns to be read alone")
     try:
-        dec = Decoder(bytes(meta), buffers, trusted=trusted, columns=columns)
+        data = bytes(meta)
+        make = MOULDS.get(data) if columns is None else None
+        if make is not None:
+            return make(buffers)
+        dec = Decoder(data, buffers, trusted=trusted, columns=columns)
         value = dec.get()
         dec.finish()
     except (UnreadableEntry, Needs, NoSuchColumn):

@@ -18,22 +18,27 @@ import pandas as pd
 
 from redis_memo._codecs_items import NAMED_ITEMS, PACKERS, SINGLETONS
 from redis_memo._codecs_numpy import fixed, get_array, get_dtype, numbers, put_array, put_dtype, raw, writable
-from redis_memo._codecs_pandas_arrays import as_numpy, get_name, get_zone, put_labels
+from redis_memo._codecs_pandas_arrays import as_numpy, get_name, get_zone, labels_like, moments_like, put_labels
 from redis_memo._codecs_rules import NotTyped, Rule, register
-from redis_memo._codecs_stream import OUT_OF_BAND, Decoder, Encoder
+from redis_memo._codecs_stream import OUT_OF_BAND, Decoder, Encoder, fill, mould
 from redis_memo.errors import NoSuchColumn, UnreadableEntry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 try:
-    _internals: Any = importlib.import_module("pandas.api.internals")
-except ImportError:  # pandas 2
-    _internals = None
+    # What the constructors come to when they have looked at everything; the same in pandas 2.2 and 3.
+    _Placement: Any = importlib.import_module("pandas._libs.internals").BlockPlacement
+    _blocks: Any = importlib.import_module("pandas.core.internals.blocks")
+    _Manager: Any = importlib.import_module("pandas.core.internals.managers").BlockManager
+    _of_manager: Any = pd.DataFrame._from_mgr  # type: ignore[attr-defined]
+except (ImportError, AttributeError):
+    _of_manager = None
 
 __all__ = ["some_columns"]
 
 _ROWS_AT_ONCE: Final = 4096
+_AT_ONCE: Final = 14  # where the parts of a frame begin that is not a part of anything
 _SHORT: Final = 32 * 1024  # bytes of a column below which it has no buffer of its own
 
 
@@ -53,9 +58,14 @@ def _put_short(enc: Encoder, dtype: Any, places: Any, matrix: Any) -> None:
     """Write short columns of one dtype as one buffer: what there is to say of each would cost more than it saves."""
     enc.out += b"m"
     put_dtype(enc, dtype)
-    at = _places([places])
-    enc.out.append(at.itemsize)
-    enc.blob(raw(at))
+    listed = places.tolist()
+    if max(listed, default=0) < 1 << 8:
+        enc.out.append(1)
+        enc.blob(bytes(listed))
+    else:
+        at = _places([places])
+        enc.out.append(at.itemsize)
+        enc.blob(raw(at))
     enc.size(matrix.shape[1])
     enc.blob(raw(np.ascontiguousarray(matrix)), numbers(dtype))
 
@@ -80,7 +90,9 @@ def _alike(matrix: Any) -> list[Any]:
     sample = matrix[:, :: max(1, matrix.shape[1] // 64)]
     with np.errstate(over="ignore", invalid="ignore"):
         cents = np.rint(sample * 100.0) / 100.0 == sample
-    prices = (cents | ~np.isfinite(sample)).all(axis=1)
+    prices = cents.all(axis=1)
+    if not prices.all():
+        prices = (cents | ~np.isfinite(sample)).all(axis=1)
     return [slice(None)] if prices.all() or not prices.any() else [prices, ~prices]
 
 
@@ -149,8 +161,9 @@ def _put_columns(enc: Encoder, frame: Any) -> None:
         if not OUT_OF_BAND <= rows * dtype.itemsize < _SHORT:
             plain.append((_put_group, dtype, all_places, blocks))
             continue
-        places = np.concatenate(all_places)
-        matrix = blocks[0] if len(blocks) == 1 else np.concatenate(blocks, dtype=dtype)
+        places, matrix = all_places[0], blocks[0]
+        if len(blocks) > 1:
+            places, matrix = np.concatenate(all_places), np.concatenate(blocks, dtype=dtype)
         plain += [(_put_short, dtype, places[which], matrix[which]) for which in _alike(matrix)]
     enc.size(len(plain) + len(others))
     for put, *parts in plain:
@@ -204,13 +217,16 @@ def _put_frame(enc: Encoder, frame: Any) -> None:
 
 
 def _get_frame(dec: Decoder) -> Any:
-    wanted, dec.columns = dec.columns, None
+    wanted, dec.columns, begin = dec.columns, None, dec.pos
     columns, index = dec.some(pd.Index), dec.some(pd.Index)
     if len(columns) > dec.room():  # labels that are a range would be spelled out to find one
         raise UnreadableEntry("a frame does not add up")
     if wanted is None:
         blocks = _get_columns(dec, len(index), len(columns), None)
-        return _get_extras(dec, _build(blocks, index, columns))
+        frame = _get_extras(dec, _build(blocks, index, columns))
+        if begin == _AT_ONCE and dec.pos == dec.end:
+            _keep_mould(dec, frame, blocks)
+        return frame
     asked = _chosen(columns, wanted)
     chosen = np.array(list(dict.fromkeys(asked.tolist())), np.intp)  # a column asked for twice is read once
     blocks = _get_columns(dec, len(index), len(columns), chosen)
@@ -220,6 +236,31 @@ def _get_frame(dec: Decoder) -> Any:
     if len(asked) > len(chosen):
         frame = frame.take(order[np.searchsorted(chosen[order], asked)], axis=1)
     return _get_extras(dec, frame)
+
+
+def _keep_mould(dec: Decoder, frame: Any, blocks: list[tuple[Any, Any]]) -> None:
+    """Remember how a frame is made of its buffers, if they are the numbers of its index and of its blocks."""
+    make_index, make_labels = moments_like(frame.index), labels_like(frame.columns)
+    if _of_manager is None or make_index is None or make_labels is None or frame.attrs:
+        return
+    arrays = [frame.index.asi8.view(f"M8[{frame.index.unit}]"), *(values for values, _ in blocks)]
+    plain = all(isinstance(values, np.ndarray) and values.dtype.kind in "fiubM" for values in arrays)
+    if not (plain and frame.flags.allows_duplicate_labels and dec.lengths() == [values.nbytes for values in arrays]):
+        return
+    forms = [(values.nbytes, values.shape, values.dtype) for values in arrays]
+    where = [_where(places) for _, places in blocks]
+
+    def make(buffers: Sequence[Any]) -> Any:
+        made = []
+        for (size, shape, dtype), buffer in zip(forms, buffers, strict=True):
+            memory = np.empty(size, np.uint8)
+            fill(memory.data, buffer)
+            made.append(np.ndarray(shape, dtype, memory))
+        index, *values = made
+        placed = zip(map(_as_block, values), where, strict=True)
+        return _put_together(list(placed), make_index(index), make_labels())
+
+    mould(dec.data, make)
 
 
 def _chosen(columns: Any, wanted: Sequence[object]) -> Any:
@@ -239,17 +280,35 @@ def some_columns(frame: Any, wanted: Sequence[object]) -> Any:
 
 
 def _build(blocks: list[tuple[Any, Any]], index: Any, columns: Any) -> Any:
-    if len(blocks) == 1 and isinstance(blocks[0][0], np.ndarray) and blocks[0][0].dtype != object:
-        ((matrix, places),) = blocks
-        if np.array_equal(places, np.arange(len(columns))):
-            return pd.DataFrame(matrix.T, index=index, columns=columns, copy=False)
-    if _internals is not None:
-        objects = [block for block in blocks if isinstance(block[0], np.ndarray) and block[0].dtype == object]
-        if len(objects) > 1:
-            joined = (np.concatenate([values for values, _ in objects]), np.concatenate([at for _, at in objects]))
-            blocks = [block for block in blocks if not any(block is other for other in objects)] + [joined]
-        placed = [(values, places.astype(np.intp)) for values, places in blocks]
-        return _internals.create_dataframe_from_blocks(placed, index=index, columns=columns)
+    if _of_manager is None:
+        return _build_by_column(blocks, index, columns)
+    objects = [block for block in blocks if isinstance(block[0], np.ndarray) and block[0].dtype == object]
+    if len(objects) > 1:
+        joined = (np.concatenate([values for values, _ in objects]), np.concatenate([at for _, at in objects]))
+        blocks = [block for block in blocks if not any(block is other for other in objects)] + [joined]
+    return _put_together([(_as_block(values), _where(at)) for values, at in blocks if len(at)], index, columns)
+
+
+def _put_together(blocks: list[tuple[Any, Any]], index: Any, columns: Any) -> Any:
+    made = tuple([_blocks.new_block(values, _Placement(where), ndim=2) for values, where in blocks])
+    axes = [columns, index]
+    return _of_manager(_Manager(made, axes, verify_integrity=False), axes)
+
+
+def _as_block(values: Any) -> Any:
+    if not isinstance(values, np.ndarray):
+        return _blocks.ensure_block_shape(values, ndim=2)
+    return values if values.dtype.kind in "fiubO" else _blocks.maybe_coerce_values(values)
+
+
+def _where(places: Any) -> Any:
+    """Where columns are, as a slice if they are side by side."""
+    first, stop = int(places[0]), int(places[0]) + len(places)
+    return slice(first, stop) if places.tolist() == list(range(first, stop)) else places.astype(np.intp)
+
+
+def _build_by_column(blocks: list[tuple[Any, Any]], index: Any, columns: Any) -> Any:
+    """The same by the public way alone."""
     series: dict[int, Any] = {}
     for values, places in blocks:
         for row, place in enumerate(places.tolist()):

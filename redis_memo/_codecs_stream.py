@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 __all__ = [
+    "MOULDS",
     "OUT_OF_BAND",
     "PUT_PICKLE",
     "Awaited",
@@ -42,6 +43,8 @@ __all__ = [
     "Encoder",
     "Needs",
     "Source",
+    "fill",
+    "mould",
     "put_other",
 ]
 
@@ -97,6 +100,31 @@ class Source(Protocol):
 
     def read_into(self, target: memoryview) -> None:
         """Fill ``target``, which is as long as it; once."""
+
+
+def fill(target: memoryview, buffer: Buffer | Source) -> None:
+    """Copy or decompress a buffer to where it is wanted, which is as long as it."""
+    if len(buffer) != len(target):
+        raise UnreadableEntry("a buffer is not as long as it should be")
+    if isinstance(buffer, (bytes, bytearray, memoryview)):
+        target[:] = memoryview(buffer).cast("B")
+    else:
+        buffer.read_into(target)
+
+
+# Streams that say nothing but how their buffers make up a value, and what makes it of those without reading the stream
+# again. Results of one function are often alike in all but their numbers.
+MOULDS: Final[dict[bytes, Callable[[Sequence[Buffer | Source]], Any]]] = {}
+_MOST_MOULDS: Final = 256
+_LONGEST_MOULD: Final = 4096
+
+
+def mould(data: bytes, make: Callable[[Sequence[Buffer | Source]], Any]) -> None:
+    """Let ``make`` make the values that have such a stream; all that it keeps is beyond the reach of their owners."""
+    if len(data) <= _LONGEST_MOULD:
+        if len(MOULDS) >= _MOST_MOULDS:
+            MOULDS.clear()
+        MOULDS[data] = make
 
 
 class Encoder:
@@ -366,11 +394,7 @@ class Decoder:
         self.pos += 9
         if length != len(target):
             raise UnreadableEntry("a buffer is not as long as it should be")
-        buffer = self._take(length)
-        if isinstance(buffer, (bytes, bytearray, memoryview)):
-            target[:] = memoryview(buffer).cast("B")
-        else:
-            buffer.read_into(target)
+        fill(target, self._take(length))
 
     def measure(self) -> int:
         """How long the blob is that follows, without reading it."""
@@ -388,6 +412,10 @@ class Decoder:
     def measure_buffers(self, count: int) -> list[int]:
         """How long the next buffers are."""
         return list(map(len, self._buffers[self._taken : self._taken + count]))
+
+    def lengths(self) -> list[int]:
+        """How long all buffers are."""
+        return list(map(len, self._buffers))
 
     def require(self, first: int, wanted: Sequence[int]) -> None:
         """See to it that some of the buffers from the next one on are there, in one go."""

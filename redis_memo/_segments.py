@@ -15,7 +15,7 @@ from ._zstd import Bytes, compress, decompress
 from .errors import UnreadableEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from ._config import Compression
 
@@ -156,17 +156,15 @@ class Packed:
     def __len__(self) -> int:
         return self.size
 
-    def _checked(self) -> Iterator[Part]:
-        """The segments; each is let go of when it was read, and with the last one the memory of its chunk."""
-        parts, self._parts = self._parts[::-1], []
-        while parts:
-            part = parts.pop()
-            if part.how != RAW and part.raw > SEGMENT:
-                # Decompressing takes several times a segment's size beside it, which is to be next to nothing.
-                raise UnreadableEntry("a segment is larger than one can be")
-            if part.digest and self._check(part.data) != part.digest:
-                raise UnreadableEntry("damaged")
-            yield part
+    def _taken(self, parts: list[Part]) -> Part:
+        """The last of these; it is let go of when it was read, and with the last one the memory of its chunk."""
+        part = parts.pop()
+        if part.how != RAW and part.raw > SEGMENT:
+            # Decompressing takes several times a segment's size beside it, which is to be next to nothing.
+            raise UnreadableEntry("a segment is larger than one can be")
+        if part.digest and self._check(part.data) != part.digest:
+            raise UnreadableEntry("damaged")
+        return part
 
     def read(self) -> Bytes:
         """The buffer's bytes; not to be written to.
@@ -175,7 +173,7 @@ class Packed:
             UnreadableEntry: They are damaged; so :meth:`read_into`.
         """
         if len(self._parts) == 1 and self._parts[0].how in (RAW, ZSTD):
-            (part,) = self._checked()
+            part = self._taken(self._parts)
             return part.data if part.how == RAW else decompress(part.data, part.raw)
         whole = bytearray(self.size)
         self.read_into(memoryview(whole))
@@ -183,8 +181,10 @@ class Packed:
 
     def read_into(self, target: memoryview) -> None:
         """Fill ``target``, which is as long as the buffer."""
+        parts, self._parts = self._parts[::-1], []
         at = 0
-        for part in self._checked():
+        while parts:
+            part = self._taken(parts)
             _unpack(part, target[at : at + part.raw])
             at += part.raw
 

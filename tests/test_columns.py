@@ -17,6 +17,7 @@ from hypothesis.extra import numpy as hnp
 from redis_memo import _planes, _segments
 from redis_memo._codecs import dumps, loads
 from redis_memo._segments import EXPANSION, GRID, PCO, RAW, ZSTD, Packed, Part, pack
+from redis_memo._zstd import compress, compress_apart, decompress
 from redis_memo.errors import UnreadableEntry
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "segments.json"
@@ -249,3 +250,14 @@ def _write_golden_segments() -> None:
 
 if __name__ == "__main__":
     _write_golden_segments()
+
+
+@pytest.mark.parametrize("level", [1, 6])
+def test_noise_in_one_plane_does_not_spoil_the_next(level: int) -> None:
+    """Prices move by more than a byte can say, at random: their lowest bytes are noise, the next ones are not."""
+    moves = np.random.default_rng(5).normal(0, 300, 9_000).astype("<i4") + 128 + 4096
+    planes = [(moves >> 8 * plane).astype(np.uint8) for plane in range(2)]
+    joined = b"".join(plane.tobytes() for plane in planes)
+    packed = b"".join(compress_apart(planes, level))
+    assert decompress(packed, len(joined)) == joined
+    assert len(packed) < 0.95 * len(compress(joined, level))
