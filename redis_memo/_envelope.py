@@ -399,7 +399,7 @@ class Sealer:
 
 def _meta(first: Bytes | Packed) -> Bytes:
     try:
-        return first.read() if isinstance(first, Packed) else first
+        return first.read_stream() if isinstance(first, Packed) else first
     except MemoryError:
         raise UnreadableEntry("there is not enough memory to read it") from None
 

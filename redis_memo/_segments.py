@@ -179,6 +179,12 @@ class Packed:
         self.read_into(memoryview(whole))
         return whole
 
+    def read_stream(self) -> Bytes:
+        """As `read`, of what is no column: one that claims to be a column was planted."""
+        if any(part.how not in (RAW, ZSTD) for part in self._parts):
+            raise UnreadableEntry("a stream is stored in a way that only columns are")
+        return self.read()
+
     def read_into(self, target: memoryview) -> None:
         """Fill ``target``, which is as long as the buffer."""
         parts, self._parts = self._parts[::-1], []

@@ -200,6 +200,9 @@ def test_claimed_lengths_are_not_believed() -> None:
         ([(1, 1000, zstandard.ZstdCompressor(write_content_size=False).compress(bytes(1000)))], None),
         ([(1, 999, zstandard.ZstdCompressor().compress(bytes(1000)))], None),
         ([(1, 4, zlib.compress(b"meta"))], None),
+        ([(2, 4, b"meta")], None),  # a column of prices where there is none
+        ([(3, 4, b"meta")], None),
+        ([(0, 4, b"meta"), (2, 4, b"meta")][::-1], None),
     ):
         with pytest.raises(UnreadableEntry):
             Sealer(()).open(KEY, forged(segments, count))
