@@ -282,7 +282,7 @@ class Near:
         return hits + sum(n for n, _ in live), seconds + sum(n * each for n, each in live)
 
     def _sum_up(self, kept: Kept) -> None:
-        """Add what one was hit that is no more. Nobody is about to count who found it before, see `_near_call`."""
+        """Add what one was hit that nobody finds any more, nor is about to count: see `_near_call`."""
         hits = kept.hits
         self._gone_hits += hits
         self._gone_seconds += hits * kept.seconds
@@ -412,10 +412,11 @@ class Near:
         """Drop everything."""
         with self._lock:
             self._generation += 1
-            for kept in self._entries.values():
+            gone = list(self._entries.values())
+            self._empty()
+            for kept in gone:
                 kept.newer = kept.older = None
                 self._sum_up(kept)
-            self._empty()
 
     def start_counting(self) -> None:
         """Count from zero."""

@@ -49,7 +49,7 @@ __all__ = ["Paths", "Tables", "near_call", "path", "paths"]
 MOST: Final = 12  # arguments; each is a step or two
 _EXACT: Final = frozenset({str, int, bool, type(None), bytes, dt.date, dt.timedelta, float})
 _TEMPLATE: Final = """
-def factory({clock}, {table}, {brief}, {until}, {type}, {next}, {wrong}, {slow}, {others}):
+def factory({cells}):
     {define} call({parameters}):
         try:
             if {until} > {clock}():
@@ -59,7 +59,6 @@ def factory({clock}, {table}, {brief}, {until}, {type}, {next}, {wrong}, {slow},
         return {wait}{slow}({arguments})
     return call
 """
-_OURS: Final = ("clock", "table", "brief", "until", "type", "next", "wrong", "slow")
 
 Paths: TypeAlias = tuple[tuple[Any, ...], tuple[int, ...] | None]
 """The arguments by which a call is found; and which of them it is found by where all that has a default is left out, if
@@ -181,26 +180,40 @@ def near_call(callkey: CallKey, tables: Tables, slow: Callable[..., Any], *, wai
         for name, kind in zip(binder.names, binder.kinds, strict=True)
     ]
     parameters, defaults, keyword_defaults = spelled(given, None)
-    names = [binder.names[index] for index in indexes]
-    defaulted = [name for name in names if name in binder.defaults]
-    own = (*_OURS, *(f"{each}{nth}" for each in ("default", "kind") for nth in range(len(names))))
-    mark = "_"
-    while any(f"{mark}{each}" in binder.names for each in own):
-        mark += "_"
-    ours = {each: f"{mark}{each}" for each in own}
-    kinds = {name: f"{mark}kind{nth}" for nth, name in enumerate(names)}
-    marks = {name: f"{mark}default{nth}" for nth, name in enumerate(defaulted)}
     arguments = ", ".join(f"{p.name}={p.name}" if p.kind is inspect.Parameter.KEYWORD_ONLY else p.name for p in given)
+    mark = "_"
+    while any(name.startswith(mark) for name in binder.names):
+        mark += "_"
+    # What takes part in a call is a constant of its code where it can be: a cell takes its time at each call.
+    constants: dict[str, object] = {"clock": time.time, "type": type, "next": next, "wrong": Exception}
+    cells = {
+        f"{mark}table": CellType(tables.table), f"{mark}brief": CellType(tables.brief), f"{mark}until": tables.moment,
+        f"{mark}slow": CellType(slow),
+    }  # fmt: skip
+    kinds, left_out = {}, {}
+    for nth, (index, kind) in enumerate(zip(indexes, tables.kinds_of(len(indexes)), strict=True)):
+        name = binder.names[index]
+        kinds[name] = f"{mark}kind{nth}"
+        cells[kinds[name]] = kind
+        if name not in binder.defaults:
+            continue
+        default, left_out[name] = binder.defaults[name], f"{mark}default{nth}"
+        if default is None:
+            left_out[name] = "None"
+        elif type(default) in _EXACT:
+            constants[f"default{nth}"] = default
+            left_out[name] = _constant(f"default{nth}")
+        else:
+            cells[left_out[name]] = CellType(default)
+    ours = {each: _constant(each) for each in constants} | {each.removeprefix(mark): each for each in cells}
     walk = _walk(kinds, "table", ours)
-    if defaulted:
-        left_out = " and ".join(
-            f"{name} is {'None' if binder.defaults[name] is None else default}" for name, default in marks.items()
-        )
-        short = _walk({name: kind for name, kind in kinds.items() if name not in marks}, "brief", ours)
-        walk = [f"if {left_out}:", *(f"    {line}" for line in short), *walk]
+    if left_out:
+        short = _walk({name: kind for name, kind in kinds.items() if name not in left_out}, "brief", ours)
+        condition = " and ".join(f"{name} is {default}" for name, default in left_out.items())
+        walk = [f"if {condition}:", *(f"    {line}" for line in short), *walk]
     text = _TEMPLATE.format(
         **ours,
-        others=", ".join([*kinds.values(), *marks.values()]),
+        cells=", ".join(cells),
         define="async def" if waits else "def",
         wait="await " if waits else "",
         parameters=parameters,
@@ -209,15 +222,19 @@ def near_call(callkey: CallKey, tables: Tables, slow: Callable[..., Any], *, wai
     )
     namespace: dict[str, Any] = {}
     exec(text, namespace)  # noqa: S102 - identifiers of a signature, and our own
-    bare: FunctionType = namespace["factory"](
-        time.time, tables.table, tables.brief, None, type, next, Exception, slow, *(None for _ in kinds),
-        *(binder.defaults[name] for name in defaulted),
-    )  # fmt: skip
-    shared = {ours["until"]: tables.moment, **dict(zip(kinds.values(), tables.kinds_of(len(names)), strict=True))}
-    cells = zip(bare.__code__.co_freevars, bare.__closure__ or (), strict=True)
-    made = FunctionType(bare.__code__, bare.__globals__, closure=tuple(shared.get(name, cell) for name, cell in cells))
+    code = namespace["factory"](*cells).__code__
+    code = code.replace(co_consts=tuple(constants.get(each, each) for each in code.co_consts))
+    made = FunctionType(code, namespace, closure=tuple(cells[name] for name in code.co_freevars))
     made.__defaults__, made.__kwdefaults__ = defaults, keyword_defaults
     return made
+
+
+def _constant(name: str) -> str:
+    """Code for a string that stands for a constant of any kind, until that is put in its place.
+
+    The condition, of which nothing is left, keeps the compiler from warning of a string that is called.
+    """
+    return f"({name!r} if 1 else 0)"
 
 
 def _walk(kinds: dict[str, str], start: str, ours: dict[str, str]) -> list[str]:
