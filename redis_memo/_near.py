@@ -43,7 +43,7 @@ __all__ = ["CHANGES", "ELSEWHERE", "Gate", "Kept", "Near", "Room", "changed", "n
 ENTRIES: Final = 1024
 SIZE: Final = 64 << 20
 LARGEST_SHARE: Final = 4  # an entry larger than this part of the bound would cost too many others their place
-OVERHEAD: Final = 400  # bytes of an entry beside its value
+OVERHEAD: Final = 520  # bytes of an entry beside its value
 BUCKETS: Final = 64
 DIGEST: Final = 40
 GRAIN: Final = 0.125  # seconds; a power of two, so that its multiples are exact
@@ -347,7 +347,10 @@ class Near:
                 self._oldest = kept
             self._size += kept.size
             self._entries[digest] = kept
-            self._ends.setdefault(kept.deadline, set()).add(kept)
+            ends = self._ends.get(kept.deadline)
+            if ends is None:
+                ends = self._ends[kept.deadline] = set()
+            ends.add(kept)
             if self.tables.until > now:
                 self.tables.until = min(self.tables.until, kept.deadline)
             else:

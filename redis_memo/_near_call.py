@@ -128,10 +128,10 @@ class Tables:
         return ways if short is None else [*ways, (self.brief, self._steps(arguments, short))]
 
     def _steps(self, arguments: Sequence[Any], positions: Sequence[int]) -> tuple[Any, ...]:
-        usual = all(type(arguments[at]) is self.kinds[at].cell_contents for at in positions)
-        if usual:
-            return tuple(arguments[at] for at in positions) or (None,)
-        return tuple(step for at in positions for step in (type(arguments[at]), arguments[at]))
+        given = [arguments[at] for at in positions]
+        if [type(each) for each in given] == [self.kinds[at].cell_contents for at in positions]:
+            return tuple(given) or (None,)
+        return tuple(step for each in given for step in (type(each), each))
 
 
 def path(callkey: CallKey, values: Sequence[object]) -> tuple[Any, ...] | None:
