@@ -84,7 +84,7 @@ GOALS = [
     Goal("map() over a link of 1 ms, of single hits", many.PART, many.FAR, many.QUANTITY, 1 / 50, many.SINGLE),
     *(
         Goal(f"near hit, {case}, of {against}", near.PART, case, near.QUANTITY, bound, against)
-        for case in near.CASES
+        for case in near.PLAIN
         for against, bound in ((near.LRU, 2.5), (near.CACHEBOX, 0.5))
     ),
     Goal("key of four scalars, of joblib.hash", keys.PART, "four scalars", keys.QUANTITY, 0.5, keys.JOBLIB),

@@ -126,7 +126,9 @@ _MANY = """`quote.map(symbols)` for 500 symbols, all of them stored, and the sam
 over a link that takes a millisecond each way. Multiples of redis_memo's `map`."""
 
 _NEAR = """With `near=True` a hit is answered from the process's own memory. The others here keep everything there: they share
-nothing with other processes, hear of no change, never look at a clock and give everybody the same object."""
+nothing with other processes, hear of no change, never look at a clock and give everybody the same object; so of `a small
+dict`, which is the caller's own with redis_memo. Each access of a method makes an object that has its `peek` and
+`invalidate`. By `lru_cache` the `async def` is one by hand around it."""
 
 _PROCESSES = """Each process calls again and again; all hit one entry. Multiples of redis_memo's wall time a hit, over all processes
 together: more than 1 is less throughput."""

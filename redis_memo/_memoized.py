@@ -39,8 +39,9 @@ class Memoized(Handle, Generic[F]):
     """A decorated function as type checkers see it, and as it is inside a class body."""
 
     def __call__(self: Memoized[Callable[P, R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        if self._quick is not None:
-            return self._quick(*self._bound, *args, **kwargs)  # type: ignore[no-any-return]
+        quick = self._quick
+        if quick is not None:
+            return quick(*self._bound, *args, **kwargs)  # type: ignore[no-any-return]
         call = self._call(args, kwargs)
         return self._memo.cache.run(call.flow(), call.compute, self._memo.namespace)  # type: ignore[no-any-return]
 

@@ -1,16 +1,16 @@
 """What a process keeps of one function's entries, so that a hit needs no round trip: bounded, and coherent.
 
-Readers take no lock. `Near.table` is a chain of dicts, one for each argument (for one that is no string, two: by its
-type, then by its value), walked by the function that `_near_call` generates; what it leads to is a `Kept`. `Near.brief`
-is another, for calls in which all that has a default is left out. Everything that changes a store holds its lock.
+Readers take no lock: the function that `_near_call` generates looks for itself, in tables that lead from a call's
+arguments to an iterator, whose next value is a hit's, and counts it. Everything that changes a store holds its lock.
 
 Which entry makes room is SIEVE's choice (Zhang et al., "SIEVE is Simpler than LRU", NSDI '24): a hand moves from the
 oldest entry to the newest, spares what was hit since it last came by, and takes the first that was not. A hit moves
 nothing, so it needs no lock; and a scan, whose entries are never hit, pushes out only itself.
 
-What may be read is decided twice. An entry must not be past its own end, and its store's `Gate` must be open: that is
-the tracker's word that no invalidation has been missed (`_tracking`). Both are moments by the clock of the machine,
-looked at by every hit: a process that was stopped for an hour wakes up with nothing to serve.
+What may be read is decided by one moment, `Tables.until`, at which the first of the entries ends or the store's `Gate`
+shuts: that is the tracker's word that no invalidation has been missed (`_tracking`). Every hit compares it with the
+clock of the machine: a process that was stopped for an hour wakes up with nothing to serve. The first call after it
+drops what has ended, and finds the next one. So that there are few of them, entries end at multiples of GRAIN.
 
 What may be kept is decided once: a ticket, taken before the entry is read, is void when anything came between that
 may have changed it (Facebook's leases, "Scaling Memcache at Facebook", NSDI '13, within one process).
@@ -18,29 +18,38 @@ may have changed it (Facebook's leases, "Scaling Memcache at Facebook", NSDI '13
 
 from __future__ import annotations
 
+import itertools
+import operator
 import os
 import re
+import sys
 import threading
 import time
 import weakref
-from collections import deque
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from . import _clock as clock
 from . import _ops as ops
+from ._near_call import Tables
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CHANGES", "Gate", "Kept", "Near", "Paths", "Room", "changed", "near_of", "room"]
+    from ._near_call import Paths
+
+__all__ = ["CHANGES", "ELSEWHERE", "Gate", "Kept", "Near", "Room", "changed", "near_of", "room"]
 
 ENTRIES: Final = 1024
 SIZE: Final = 64 << 20
 LARGEST_SHARE: Final = 4  # an entry larger than this part of the bound would cost too many others their place
-OVERHEAD: Final = 400  # bytes of an entry beside its value
+OVERHEAD: Final = 520  # bytes of an entry beside its value
 BUCKETS: Final = 64
 DIGEST: Final = 40
+GRAIN: Final = 0.125  # seconds; a power of two, so that its multiples are exact
+
+ELSEWHERE: Final = object()
+"""What `Near.find` returns where there is no value to serve."""
 
 CHANGES: Final = frozenset({ops.Drop, ops.DropMatching, ops.Put, ops.Fill, ops.Enrolled})
 """Operations after which `changed` is to be called, whether they succeeded or not."""
@@ -74,10 +83,6 @@ def room(near: object) -> Room | None:
     raise ConfigurationError('near= takes True, a number of entries such as 10_000, or a size such as "64mb"')
 
 
-Paths: TypeAlias = tuple[tuple[Any, ...], tuple[Any, ...] | None]
-"""Where an entry stands in `Near.table`, and in `Near.brief` if it stands there, too: see `_near_call.paths`."""
-
-
 class Gate(Protocol):
     """The tracker's word on whether what is kept may be served.
 
@@ -95,25 +100,43 @@ class Gate(Protocol):
         """Whether it would hear of a change below this prefix, or another shard's, from now on."""
 
 
+class _Again(itertools.repeat):  # type: ignore[type-arg]
+    """One value again and again, counting down."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> Any:
+        # cloudpickle takes functions by value, and with a generated one what its table holds: nothing for elsewhere.
+        return iter, ((),)
+
+
+class _Copies(map):  # type: ignore[type-arg]
+    """A copy of one value again and again."""
+
+    __slots__ = ()
+    __reduce__ = _Again.__reduce__
+
+
 class Kept:
     """One entry of a store.
 
+    Args:
+        value: The value, or what ``copy`` makes it of.
+        copy: Makes a value of its own for each caller; None where it cannot be changed and so is everybody's.
+        size: Bytes of the value.
+        deadline: Seconds since 1970 until when it may be served.
+        seconds: What computing it took.
+        tokens: As the entry has them.
+
     Attributes:
-        value: The value, where it cannot be changed and so is everybody's.
-        make: Makes a value of its own for each caller, where it can.
-        until: Seconds since 1970 until when ``value`` is served without asking the store; 0 where there is a ``make``.
-        lent: The same for ``make``.
-        deadline: When it ends, the gate aside.
-        hits: How often it was served; a float, see `_near_call`.
+        values: An iterator that never ends; what it yields is a hit's, which it counts.
     """
 
     __slots__ = (
+        "_count",
+        "_start",
         "deadline",
         "digest",
-        "gone",
-        "hits",
-        "lent",
-        "make",
         "newer",
         "older",
         "paths",
@@ -123,47 +146,46 @@ class Kept:
         "size",
         "tokens",
         "told",
-        "until",
-        "value",
+        "values",
     )  # fmt: skip
 
     def __init__(
-        self, value: Any, make: Callable[[], Any] | None, size: int, *, deadline: float, seconds: float, tokens: bytes
+        self,
+        value: Any,
+        copy: Callable[[Any], Any] | None,
+        size: int,
+        *,
+        deadline: float,
+        seconds: float,
+        tokens: bytes,
     ) -> None:
-        self.value = value
-        self.make = make
+        # Of all that counts and fetches a value, the `next` of a C iterator is what CPython does fastest; and nothing
+        # can come between the two.
+        self._count = _Again(value, sys.maxsize)
+        self.values: Any = self._count if copy is None else _Copies(copy, self._count)
         self.size = size + OVERHEAD
         self.deadline = deadline
         self.seconds = seconds
         self.tokens = tokens
-        self.until = self.lent = 0.0
-        self.hits = self.seen = self.told = 0.0
-        self.gone: deque[tuple[float, float]] | None = None
+        self._start = self.seen = self.told = self.left
         self.digest = self.prefix = ""
         self.paths: Paths | None = None
         self.newer: Kept | None = None
         self.older: Kept | None = None
 
-    def __del__(self) -> None:
-        # Not when it is dropped: another thread may hold it, and be about to count.
-        if self.gone is not None:
-            self.gone.append((self.hits, self.seconds))
+    @property
+    def left(self) -> int:
+        """How often it can still be served: less with every hit."""
+        return operator.length_hint(self._count)
 
-    def __reduce__(self) -> Any:
-        # cloudpickle takes functions by value, and with a generated one what its table holds: nothing for elsewhere.
-        return _ended, ()
+    @property
+    def hits(self) -> int:
+        """How often it was served since `start_counting`."""
+        return self._start - self.left
 
-    def open(self, gate: Gate) -> None:
-        """Let it be served for as long as the gate says by now."""
-        until = min(self.deadline, gate.until)
-        if self.make is None:
-            self.until = until
-        else:
-            self.lent = until
-
-
-def _ended() -> Kept:
-    return Kept(None, None, 0, deadline=0.0, seconds=0.0, tokens=b"")
+    def start_counting(self) -> None:
+        """Count from zero."""
+        self._start = self.seen = self.told = self.left
 
 
 class Near:
@@ -174,14 +196,12 @@ class Near:
 
     Attributes:
         limit: The same.
-        table: Where the generated function looks; see the module's docstring.
-        brief: Where it looks if all that has a default is left out.
+        tables: Where the generated function looks.
     """
 
     def __init__(self, limit: Room) -> None:
         self.limit = limit
-        self.table: dict[Any, Any] = {}
-        self.brief: dict[Any, Any] = {}
+        self.tables = Tables()
         self._prefixes: tuple[str, ...] = ("",)
         self._gate: Gate | None = None
         self._fresh_start()
@@ -190,17 +210,22 @@ class Near:
     def _fresh_start(self) -> None:
         self._lock = threading.Lock()
         self._entries: dict[str, Kept] = {}
-        self.table.clear()  # the generated function holds these very dicts
-        self.brief.clear()
+        self._ends: dict[float, set[Kept]] = {}
         self._newest: Kept | None = None
         self._oldest: Kept | None = None
         self._hand: Kept | None = None
-        self._size = 0
         self._generation = 0
         self._epochs = [0] * BUCKETS
-        self._gone: deque[tuple[float, float]] = deque()
-        self._gone_hits = self._gone_seconds = 0.0
+        self._gone_hits, self._gone_seconds = 0, 0.0
         self._gate = None
+        self._empty()
+
+    def _empty(self) -> None:
+        self._entries.clear()
+        self._ends.clear()
+        self.tables.clear()
+        self._newest = self._oldest = self._hand = None
+        self._size = 0
 
     def attach(self, prefixes: tuple[str, ...], gate: Gate) -> bool:
         """Serve what lies below these prefixes, one for each shard, while this gate is open; False if that was so.
@@ -221,23 +246,28 @@ class Near:
 
     # Reading.
 
-    def find(self, digest: str) -> Kept | None:
-        """The entry, if it may be served now; counted."""
-        now = time.time()
-        try:
-            kept = self._entries[digest]
-        except KeyError:
-            return None
-        gate = self._gate
-        if gate is not None and now < kept.deadline and now < gate.until:
-            kept.hits += 1.0
-            kept.open(gate)
-            return kept
-        if now >= kept.deadline:
+    def find(self, digest: str) -> Any:
+        """The caller's own value, counted; `ELSEWHERE` where none may be served now."""
+        now, gate, kept = time.time(), self._gate, self._entries.get(digest)
+        if kept is None or gate is None or now >= gate.until:
+            return ELSEWHERE
+        if now >= self.tables.until:
             with self._lock:
-                if self._entries.get(digest) is kept:
-                    self._unlink(kept)
-        return None
+                for end in [each for each in self._ends if each <= now]:
+                    for ended in list(self._ends[end]):
+                        self._unlink(ended)
+                self._let(gate)
+        if now >= kept.deadline:
+            return ELSEWHERE
+        try:
+            return next(kept.values)
+        except Exception:  # noqa: BLE001 - bytes that cannot be read any more, no memory: Redis has it too
+            self.forget(digest)
+            return ELSEWHERE
+
+    def _let(self, gate: Gate) -> None:
+        """Let what is in the tables be served for as long as the gate says by now, and all of it may be."""
+        self.tables.until = min(gate.until, min(self._ends, default=0.0))
 
     def holds(self, digest: str) -> bool:
         """Whether a call would be served from here; counts nothing."""
@@ -247,25 +277,23 @@ class Near:
     def totals(self) -> tuple[int, float]:
         """How many hits there were, and what computing their values took."""
         with self._lock:
-            self._sum_up()
             live = [(kept.hits, kept.seconds) for kept in self._entries.values()]
             hits, seconds = self._gone_hits, self._gone_seconds
-        return int(hits + sum(n for n, _ in live)), seconds + sum(n * each for n, each in live)
+        return hits + sum(n for n, _ in live), seconds + sum(n * each for n, each in live)
 
-    def _sum_up(self) -> None:
-        """Add what those that are gone were hit."""
-        while self._gone:
-            hits, seconds = self._gone.popleft()
-            self._gone_hits += hits
-            self._gone_seconds += hits * seconds
+    def _sum_up(self, kept: Kept) -> None:
+        """Add what one was hit that nobody finds any more, nor is about to count: see `_near_call`."""
+        hits = kept.hits
+        self._gone_hits += hits
+        self._gone_seconds += hits * kept.seconds
 
     def visited(self, prefix: str) -> list[str]:
         """The digests of the entries of one shard that were hit since this was last asked and are still kept."""
         found = []
         with self._lock:
             for kept in self._entries.values():
-                if kept.hits != kept.told and kept.prefix == prefix:
-                    kept.told = kept.hits
+                if kept.left != kept.told and kept.prefix == prefix:
+                    kept.told = kept.left
                     found.append(kept.digest)
         return found
 
@@ -284,7 +312,7 @@ class Near:
         return 0.0 if gate is None else gate.longest
 
     def fill(self, entry: str, ticket: tuple[int, int], kept: Kept, paths: Paths | None) -> bool:
-        """Keep an entry unless something came between; False if it did, or it is too large.
+        """Keep an entry unless something came between; False if it did, it is too large, or is about to end.
 
         Args:
             entry: The key of the call's entry, which ends with the digest.
@@ -292,7 +320,9 @@ class Near:
             kept: The entry.
             paths: Where the generated function looks for it, if it can.
         """
-        if kept.size > self.limit.size // LARGEST_SHARE:
+        now = time.time()
+        kept.deadline = kept.deadline // GRAIN * GRAIN
+        if kept.size > self.limit.size // LARGEST_SHARE or kept.deadline <= now:
             return False
         prefix, digest = entry[:-DIGEST], entry[-DIGEST:]
         with self._lock:
@@ -308,8 +338,7 @@ class Near:
             ):
                 self._evict()
             kept.prefix = self._prefixes[0] if prefix == self._prefixes[0] else prefix
-            kept.digest, kept.paths, kept.gone = digest, paths, self._gone
-            kept.open(gate)
+            kept.digest, kept.paths = digest, paths
             kept.older = self._newest
             if self._newest is not None:
                 self._newest.newer = kept
@@ -318,23 +347,22 @@ class Near:
                 self._oldest = kept
             self._size += kept.size
             self._entries[digest] = kept
-            for table, path in self._ways(paths):
-                inner = table
-                for step in path[:-1]:
-                    inner = inner.setdefault(step, {})
-                inner[path[-1]] = kept
+            ends = self._ends.get(kept.deadline)
+            if ends is None:
+                ends = self._ends[kept.deadline] = set()
+            ends.add(kept)
+            if self.tables.until > now:
+                self.tables.until = min(self.tables.until, kept.deadline)
+            else:
+                self._let(gate)
+            if paths is not None:
+                self.tables.put(paths, kept.values)
         return True
-
-    def _ways(self, paths: Paths | None) -> list[tuple[dict[Any, Any], tuple[Any, ...]]]:
-        if paths is None:
-            return []
-        whole, short = paths
-        return [(self.table, whole)] if short is None else [(self.table, whole), (self.brief, short)]
 
     def _evict(self) -> None:
         kept = self._hand or self._oldest
-        while kept is not None and kept.hits != kept.seen:
-            kept.seen = kept.hits
+        while kept is not None and kept.left != kept.seen:
+            kept.seen = kept.left
             kept = kept.newer or self._oldest
         if kept is not None:
             self._hand = kept
@@ -354,9 +382,13 @@ class Near:
         kept.newer = kept.older = None
         del self._entries[kept.digest]
         self._size -= kept.size
-        for table, path in self._ways(kept.paths):
-            _prune(table, path)
-        self._sum_up()
+        ends = self._ends[kept.deadline]
+        ends.remove(kept)
+        if not ends:
+            del self._ends[kept.deadline]
+        if kept.paths is not None:
+            self.tables.take(kept.paths)
+        self._sum_up(kept)
 
     # Dropping. From the return of each of these on, nothing that was read before is found, nor kept.
 
@@ -383,21 +415,18 @@ class Near:
         """Drop everything."""
         with self._lock:
             self._generation += 1
-            for kept in self._entries.values():
+            gone = list(self._entries.values())
+            self._empty()
+            for kept in gone:
                 kept.newer = kept.older = None
-            self._entries.clear()
-            self.table.clear()
-            self.brief.clear()
-            self._newest = self._oldest = self._hand = None
-            self._size = 0
+                self._sum_up(kept)
 
     def start_counting(self) -> None:
         """Count from zero."""
         with self._lock:
-            self._gone.clear()
-            self._gone_hits = self._gone_seconds = 0.0
+            self._gone_hits, self._gone_seconds = 0, 0.0
             for kept in self._entries.values():
-                kept.hits = kept.seen = kept.told = 0.0
+                kept.start_counting()
 
 
 def _bucket(digest: str) -> int:
@@ -406,17 +435,6 @@ def _bucket(digest: str) -> int:
 
 def _split(tokens: bytes) -> set[bytes]:
     return {tokens[at : at + 8] for at in range(0, len(tokens), 8)}
-
-
-def _prune(table: dict[Any, Any], path: tuple[Any, ...]) -> None:
-    """Take what a path leads to out of the table, and the dicts that are empty then."""
-    above = [table]
-    for step in path[:-1]:
-        above.append(above[-1][step])
-    for inner, step in zip(reversed(above), reversed(path), strict=True):
-        del inner[step]
-        if inner:
-            break
 
 
 # Whatever this process does to entries is heard by all of its stores at once, whichever connection it went over.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from . import _clock as clock
 from . import _ops as ops
 from ._codecs import loads
 from ._invocation import Invocation
+from ._near import ELSEWHERE
 from ._near_call import near_call, paths
 from ._near_values import NearFilling
 
@@ -20,10 +21,7 @@ if TYPE_CHECKING:
     from ._near import Near
     from ._policy import TTLPolicy
 
-__all__ = ["ELSEWHERE", "NearInvocation", "call_of", "quick"]
-
-ELSEWHERE: Final = object()
-"""What `NearInvocation.near_value` returns where this process has no value to serve."""
+__all__ = ["NearInvocation", "call_of", "quick"]
 
 
 class NearInvocation(Invocation):
@@ -43,16 +41,7 @@ class NearInvocation(Invocation):
     def near_value(self) -> Any:
         """The caller's own value from this process's memory, counted; or `ELSEWHERE`."""
         near = self._store()
-        kept = None if near is None else near.find(self.digest)
-        if near is None or kept is None:
-            return ELSEWHERE
-        if kept.make is None:
-            return kept.value
-        try:
-            return kept.make()
-        except Exception:  # noqa: BLE001 - bytes that cannot be read any more, no memory: Redis has it too
-            near.forget(self.digest)
-            return ELSEWHERE
+        return ELSEWHERE if near is None else near.find(self.digest)
 
     def flow(self) -> ops.Flow:
         """The flow of a plain call, which asks nothing where this process has the answer."""
@@ -99,7 +88,7 @@ def _known(value: Any) -> ops.Flow:
     return value
 
 
-# By name: cloudpickle takes what is made in `quick` by value, and finds these, and `ELSEWHERE`, where it unpickles.
+# By name: cloudpickle takes what is made in `quick` by value, and finds these where it unpickles.
 
 
 def _slow(memo: Memo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -137,7 +126,7 @@ def quick(memo: Memo, *, waits: bool) -> FunctionType | None:
     async def aplain(*args: Any, **kwargs: Any) -> Any:
         return await aslow(*args, **kwargs)
 
-    made: Any = near_call(memo.callkey, near, aslow if waits else slow, waits=waits)
+    made: Any = near_call(memo.callkey, near.tables, aslow if waits else slow, waits=waits)
     if made is None:
         made = aplain if waits else plain
     shown = memo.callkey.binder.bind

@@ -12,6 +12,7 @@ import datetime as dt
 import decimal
 import logging
 import math
+import operator
 import sys
 import time
 import uuid
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._large import Bytes, Envelope
-    from ._near import Near, Paths
+    from ._near import Near
+    from ._near_call import Paths
 
 __all__ = ["NearFilling", "kept_as"]
 
@@ -42,15 +44,16 @@ _FLAT: Final = frozenset({dict, list, set, bytearray})
 _UNLIKELY: Final = math.log(1000.0)  # XFetch draws more than this once in a thousand calls
 
 
-def kept_as(value: Any) -> tuple[Callable[[], Any] | None, int] | None:
-    """How to make a caller's own value of one that nobody else has: (None, bytes) where it can be shared.
+def kept_as(value: Any) -> tuple[Any, Callable[[Any], Any] | None, int] | None:
+    """How to keep a value that nobody else has, so that each caller's is its own.
 
     Returns:
-        The function, and the bytes that are kept; None where only decoding it again will do.
+        What is kept, what copies it, or None where it can be shared, and the bytes that it takes. None where only
+        decoding the value again will do.
     """
     size = _shared_size(value)
     if size is not None:
-        return None, size
+        return value, None, size
     cls = type(value)
     if cls in _FLAT:
         return _flat(value)
@@ -60,7 +63,7 @@ def kept_as(value: Any) -> tuple[Callable[[], Any] | None, int] | None:
         if value.dtype.hasobject or value.dtype.names is not None or not value.flags.writeable:
             return None
         own = value.copy("K")
-        return (lambda: own.copy("K")), own.nbytes
+        return own, operator.methodcaller("copy", "K"), own.nbytes
     pandas = sys.modules.get("pandas")
     if pandas is not None and cls in (pandas.DataFrame, pandas.Series):
         return _frame(value, pandas)
@@ -83,7 +86,7 @@ def _shared_size(value: Any) -> int | None:
     return None
 
 
-def _flat(value: Any) -> tuple[Callable[[], Any], int] | None:
+def _flat(value: Any) -> tuple[Any, Callable[[Any], Any], int] | None:
     size = sys.getsizeof(value)
     if type(value) is not bytearray:
         for each in value:
@@ -97,10 +100,10 @@ def _flat(value: Any) -> tuple[Callable[[], Any], int] | None:
             if own is None:
                 return None
             size += own
-    return value.copy().copy, size
+    return value.copy(), type(value).copy, size
 
 
-def _frame(value: Any, pandas: Any) -> tuple[Callable[[], Any], int] | None:
+def _frame(value: Any, pandas: Any) -> tuple[Any, Callable[[Any], Any], int] | None:
     # Before pandas 3 an index, which copies share, can be written to through its values.
     if int(pandas.__version__.partition(".")[0]) < 3 or value.attrs:
         return None
@@ -118,7 +121,8 @@ def _frame(value: Any, pandas: Any) -> tuple[Callable[[], Any], int] | None:
     for number, axis in enumerate(own.axes):
         own = own.set_axis(_unwritable(axis, pandas), axis=number)
     size = own.memory_usage(index=True, deep=True)
-    return (lambda: own.copy(deep=True)), int(size if type(value) is pandas.Series else size.sum())
+    size = int(size if type(value) is pandas.Series else size.sum())
+    return own, operator.methodcaller("copy", deep=True), size
 
 
 def _unwritable(axis: Any, pandas: Any) -> Any:
@@ -195,13 +199,10 @@ class NearFilling:
         if end <= time.time():
             return
         how = kept_as(value)
-        if how is not None:
-            make, size = how
-        elif isinstance(envelope, Large):
-            return  # emptied by who read it
-        else:
-            own, decode = bytes(envelope), self._decode
-            make, size = (lambda: decode(own)), len(own)
-        shared = value if make is None else None
-        kept = Kept(shared, make, size, deadline=end, seconds=stamp.compute, tokens=tokens)
+        if how is None:
+            if isinstance(envelope, Large):
+                return  # emptied by who read it
+            how = bytes(envelope), self._decode, len(envelope)
+        own, copy, size = how
+        kept = Kept(own, copy, size, deadline=end, seconds=stamp.compute, tokens=tokens)
         self._near.fill(self._entry, self._ticket, kept, self._paths)

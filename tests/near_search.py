@@ -19,7 +19,7 @@ from redis_memo import _core as core
 from redis_memo import _entries as entries
 from redis_memo import _near as near_module
 from redis_memo import _ops as ops
-from redis_memo._near import Kept, Near, Room
+from redis_memo._near import ELSEWHERE, Kept, Near, Room
 from redis_memo._tracking import Tracker, _stem
 
 from .model import FakeClock, ModelStore
@@ -150,9 +150,9 @@ class World:
     def start(self, actor: Actor) -> None:
         if actor.kind == "call":
             actor.least = self.least[actor.digest]
-            kept = self.near.find(actor.digest) if actor.own else None
-            if kept is not None:
-                self.returned(actor, kept.value)
+            value = self.near.find(actor.digest) if actor.own else ELSEWHERE
+            if value is not ELSEWHERE:
+                self.returned(actor, value)
                 return
             place = ops.Place(PREFIX, actor.digest, b"")
             spec = Spec(self, actor.digest)

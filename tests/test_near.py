@@ -8,6 +8,7 @@ import datetime as dt
 import enum
 import functools
 import inspect
+import itertools
 import logging
 import multiprocessing
 import os
@@ -28,8 +29,8 @@ from hypothesis import strategies as st
 from redis_memo import _near, as_of, connect, redis_cached, testing
 from redis_memo import _tracking as tracking
 from redis_memo._call import CallKey
-from redis_memo._near import Kept, Near, Room
-from redis_memo._near_call import path, paths
+from redis_memo._near import ELSEWHERE, Kept, Near, Room
+from redis_memo._near_call import near_call, path, paths
 from redis_memo.errors import ConfigurationError, StoreError
 from redis_memo.events import NearUntracked
 
@@ -212,8 +213,9 @@ LOOKALIKES = [
 ]  # fmt: skip
 
 
-def test_lookalikes_do_not_share_a_near_hit(memo):
-    """P1: each gets its own, whichever is kept."""
+@pytest.mark.parametrize("earliest", ["1", 1, 0.5, True, None, b"1", dt.date(2024, 1, 1)])
+def test_lookalikes_do_not_share_a_near_hit(memo, earliest):
+    """P1: each gets its own, whichever is kept, and first."""
     ran = []
 
     @memo()
@@ -223,6 +225,7 @@ def test_lookalikes_do_not_share_a_near_hit(memo):
 
     first = [number(x) for x in LOOKALIKES]
     assert len(set(first)) == len(LOOKALIKES)
+    keep(number, earliest)
     keep(number, "1")
     keep(number, 1)
     keep(number, 0.5)
@@ -230,10 +233,49 @@ def test_lookalikes_do_not_share_a_near_hit(memo):
         assert [number(x) for x in LOOKALIKES] == first
 
 
+def test_arguments_of_any_kind_find_their_own(memo, valkey_server):
+    """P1, near: also where others were kept first."""
+    ran = []
+
+    @memo()
+    def number(x, y, z="a"):
+        ran.append((x, y, z))
+        return len(ran)
+
+    some = ["1", 1, True, 0.5, None, b"1"]
+    calls = [(x, y, *z) for x in some for y in some for z in ((), ("b",), (1,))]
+    first = [keep(number, *call) for call in calls]
+    before, near = reads(valkey_server), number.cache_info().near_hits
+    assert [number(*call) for call in calls] == first
+    assert number.cache_info().near_hits == near + len(calls)
+    assert reads(valkey_server) == before
+    assert len(set(first)) == len(calls)
+
+
+@pytest.mark.parametrize(
+    "default", [[1], {}, "NSE", None, 1, True, 0.0, float("nan"), Level.ONE, Decimal(1), Text("1")]
+)
+def test_a_default_may_be_anything(memo, default):
+    """P8: it is filled in as it stands, and the function is as hashable as any."""
+
+    @memo(ignore=("self",))
+    def shown(x, exchange=default, *, self=default):
+        return repr(exchange), type(exchange).__name__
+
+    for _ in range(3):
+        assert shown("a") == shown("a", default) == shown("a", self=1) == (repr(default), type(default).__name__)
+    assert shown.__defaults__[0] is default
+    assert hash(shown.__code__) == hash(shown.__code__)
+
+
 values = st.one_of(
     st.sampled_from(LOOKALIKES), st.integers(-2, 2), st.floats(-2, 2), st.text(max_size=2), st.binary(max_size=2),
     st.booleans(), st.none(), st.dates(), st.timedeltas(),
 )  # fmt: skip
+
+
+def typed(arguments):
+    return [(type(x), x) for x in arguments]
 
 
 @settings(max_examples=300, deadline=None)
@@ -247,7 +289,7 @@ def test_two_calls_have_one_path_only_if_they_have_one_digest(calls):
     key = CallKey(function)
     one, other = (path(key, call) for call in calls)
     if one is not None and other is not None:
-        same = [(type(x), x) for x in one] == [(type(x), x) for x in other]
+        same = typed(one) == typed(other)
         assert same == (key.digest(calls[0]) == key.digest(calls[1]))
 
 
@@ -261,7 +303,7 @@ def test_of_all_lookalikes_two_have_one_path_only_if_they_have_one_digest():
     assert len(let_in) >= 10
     for x, one in let_in:
         for y, other in let_in:
-            assert (hash(one) == hash(other) and one == other) == (key.digest([x]) == key.digest([y])), (x, y)
+            assert (typed(one) == typed(other)) == (key.digest([x]) == key.digest([y])), (x, y)
 
 
 @pytest.mark.parametrize("default", ["NSE", 1, True, None, 1.0, 0.0, dt.date(2024, 1, 1), Level.ONE, np.int64(1)])
@@ -276,7 +318,7 @@ def test_a_default_that_is_left_out_is_the_default_alone(default):
         both = paths(key, ["INFY", other])
         if both is not None and both[1] is not None:
             assert key.digest(["INFY", other]) == key.digest(["INFY", default])
-            assert both[1] == ("INFY",)
+            assert both[1] == (0,), "by the symbol alone"
 
 
 def test_calls_meet_whether_defaults_are_left_out_or_not(memo, valkey_server):
@@ -741,6 +783,68 @@ def test_an_entry_is_not_served_past_its_expiry(cache, namespace, valkey_server)
     assert source.fetch("a") == f"a:{runs + 1}"
 
 
+class Shop:
+    """A store on a clock of its own, and the function that looks into it; what is elsewhere it finds by digest."""
+
+    def __init__(self, monkeypatch):
+        self.now, self.asked, self.near = 1000.0, 0, store_of(10)
+        self.near._gate.until = 2000.0
+        monkeypatch.setattr(time, "time", lambda: self.now)
+        self.call = near_call(CallKey(lambda x: None), self.near.tables, self.elsewhere, waits=False)
+
+    def elsewhere(self, x):
+        self.asked += 1
+        return self.near.find(f"{int(x):040x}")
+
+
+def test_each_entry_is_served_until_its_own_end(monkeypatch):
+    """P3, P7: one that ends takes no other along, and the others go on without a detour."""
+    shop = Shop(monkeypatch)
+    for number, deadline in ((1, 1001.0), (2, 1010.0), (3, 1002.0)):
+        assert filled(shop.near, number, deadline=deadline)
+    assert [shop.call("1"), shop.call("2"), shop.call("3"), shop.asked] == [1, 2, 3, 0]
+    shop.now = 1001.0
+    assert [shop.call(each) for each in "123123"] == [ELSEWHERE, 2, 3, ELSEWHERE, 2, 3]
+    shop.asked = 0
+    assert [shop.call(each) for each in "2323"] == [2, 3, 2, 3]
+    assert shop.asked == 0
+    shop.now = 1009.9
+    assert [shop.call(each) for each in "123"] == [ELSEWHERE, 2, ELSEWHERE]
+    assert len(shop.near._entries) == 1
+    shop.now = 1010.0
+    assert [shop.call(each) for each in "123"] == [ELSEWHERE] * 3
+    assert not filled(shop.near, 4, deadline=1010.1), "it ends before it could be looked at"
+
+
+def test_what_comes_later_may_end_earlier(monkeypatch):
+    """P3: it is not served for as long as what was there before it."""
+    shop = Shop(monkeypatch)
+    filled(shop.near, 1, deadline=1010.0)
+    assert shop.call("1") == 1
+    filled(shop.near, 2, deadline=1001.0)
+    shop.now = 1001.0
+    assert [shop.call("2"), shop.call("1")] == [ELSEWHERE, 1]
+
+
+def test_nothing_is_served_while_the_gate_is_shut(monkeypatch):
+    """P3: by the function itself, and by digest."""
+    shop = Shop(monkeypatch)
+    gate = shop.near._gate
+    gate.until = 1003.0
+    filled(shop.near, 1, deadline=1010.0)
+    shop.now = 1002.9
+    assert [shop.call("1"), shop.asked] == [1, 0]
+    shop.now = 1003.0
+    assert shop.call("1") is ELSEWHERE
+    gate.until = 1006.0
+    assert [shop.call("1"), shop.call("1"), shop.asked] == [1, 1, 2], "the first one sees that it is open again"
+    shop.now = 1006.0
+    assert shop.call("1") is ELSEWHERE
+    gate.until = 1020.0
+    shop.near.clear()
+    assert shop.call("1") is ELSEWHERE
+
+
 def test_what_is_stale_or_due_goes_to_redis(cache, namespace):
     for options in ({"stale": 60}, {"stale_if_error": 60}, {"early": True}):
         source = Source(cache, f"{namespace}-{next(iter(options))}", ttl=5, **options)
@@ -802,9 +906,9 @@ class Open:
 PREFIX = "memo:{test:near:#0}:"
 
 
-def filled(near, number, size=0, value=None):
+def filled(near, number, size=0, deadline=9e9):
     digest = f"{number:040x}"
-    kept = Kept(value, None, size, deadline=9e9, seconds=1.0, tokens=b"")
+    kept = Kept(number, None, size, deadline=deadline, seconds=1.0, tokens=b"")
     return near.fill(PREFIX + digest, near.ticket(digest), kept, ((str(number),), None))
 
 
@@ -819,7 +923,7 @@ def test_a_store_keeps_to_its_bounds():
     near = store_of(10)
     for number in range(100):
         assert filled(near, number)
-    assert len(near._entries) == len(near.table) == 10
+    assert len(near._entries) == len(near.tables.table) == 10
     near = store_of(None, 100_000)
     for number in range(100):
         assert filled(near, number, 10_000)
@@ -828,7 +932,7 @@ def test_a_store_keeps_to_its_bounds():
     assert not filled(near, 1000, 30_000), "one that would cost too many others their place"
     for number in range(100):
         near.forget(f"{number:040x}")
-    assert (near._size, near.table, near.brief, near._oldest, near._newest) == (0, {}, {}, None, None)
+    assert (near._size, near.tables.table, near._ends, near._oldest, near._newest) == (0, {}, {}, None, None)
 
 
 def test_a_scan_does_not_push_out_what_is_used():
@@ -840,8 +944,32 @@ def test_a_scan_does_not_push_out_what_is_used():
         filled(near, scanned)
         if scanned % 20 == 0:
             for number in range(50):
-                assert near.find(f"{number:040x}") is not None
+                assert near.find(f"{number:040x}") == number
     assert near.totals() == (5000, 5000.0)
+
+
+def test_no_hit_is_lost_while_entries_come_and_go():
+    """P7: each is counted, whenever what it found is dropped."""
+    near, served = store_of(10), []
+    call = near_call(CallKey(lambda x: None), near.tables, lambda x: None, waits=False)
+
+    def calls():
+        served.append(sum(call("1") == 1 for _ in range(5_000)))
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=calls) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        drop = itertools.cycle([near.clear, lambda: near.forget(f"{1:040x}"), lambda: None])
+        while any(thread.is_alive() for thread in threads):
+            filled(near, 1)
+            next(drop)()
+    finally:
+        sys.setswitchinterval(interval)
+    assert near.totals() == (sum(served), sum(served))
+    assert sum(served) > 0
 
 
 def test_what_was_visited_is_told_once():
@@ -917,7 +1045,7 @@ def test_where_changes_cannot_be_heard_of_age_alone_counts(namespace, caplog):
     source = Source(cache, namespace)
     keep(source.fetch, "a")
     (kept,) = source.fetch.__redis_memo__._memo.near._entries.values()
-    assert kept.until <= time.time() + tracking.LONGEST_UNTRACKED
+    assert kept.deadline <= time.time() + tracking.LONGEST_UNTRACKED
     (event,) = events
     assert isinstance(event, NearUntracked)
     assert event.seconds == tracking.LONGEST_UNTRACKED
