@@ -1,5 +1,5 @@
 """One contract over every server: fakeredis, the embedded Valkey, Valkey by TCP, Debian's Redis, 6.2 and 8,
-a cluster and a sentinel set-up; sync and async."""
+clusters of Valkey, Redis 6.2 and 8, and a sentinel set-up; sync and async."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from redis_memo import MISSING, Cache, cache_info, clear, connect, invalidate, r
 from .conftest import SECRET, Server, leaked, until
 
 
-@pytest.fixture(params=["fake_server", "embedded_server", "valkey_server", "redis_server", "redis_6_server", "redis_8_server", "cluster_site", "sentinel_site"])
+@pytest.fixture(params=["fake_server", "embedded_server", "valkey_server", "redis_server", "redis_6_server", "redis_8_server", "cluster_site", "cluster_6_site", "cluster_8_site", "sentinel_site"])
 def server(request: pytest.FixtureRequest) -> Server:
     return request.getfixturevalue(request.param)
 
