@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import socket
 import subprocess
 import tempfile
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -99,6 +101,10 @@ class _Everywhere:
 
     def ttl(self, key: bytes) -> int:
         return self.holder.ttl(key)
+
+    def ping(self) -> None:
+        for node in self.nodes:
+            node.ping()
 
     def script_flush(self) -> None:
         for node in self.nodes:
@@ -244,10 +250,19 @@ def start_cluster(binary: str, masters: int = 3, *, own_bus: bool = True) -> Clu
                 slots = range(16384 * number // masters, 16384 * (number + 1) // masters)
                 raw(node, "CLUSTER", "ADDSLOTS", *slots)
                 raw(node, "CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-        with site.node(ports[0]) as first:
-            for port in ports[1:]:
-                raw(first, "CLUSTER", "MEET", "127.0.0.1", port, buses[port] or port + 10_000)
-        until(lambda: all(_knows(site, port, ports) for port in ports), 30)
+        asked = -math.inf
+
+        def met() -> bool:
+            nonlocal asked
+            # A handshake that takes longer than the nodes' time limit is given up, and nobody begins another.
+            if time.monotonic() - asked > 3 * NODE_TIMEOUT / 1000:
+                asked = time.monotonic()
+                with site.node(ports[0]) as first:
+                    for port in ports[1:]:
+                        raw(first, "CLUSTER", "MEET", "127.0.0.1", port, buses[port] or port + 10_000)
+            return all(_knows(site, port, ports) for port in ports)
+
+        until(met, 60)
         for master, port in zip(ports[:masters], ports[masters:], strict=True):
             with site.node(port) as node:
                 raw(node, "CLUSTER", "REPLICATE", site.identity(master))
