@@ -25,6 +25,7 @@ from redis.exceptions import ResponseError
 from redis.retry import Retry
 
 from . import _ops as ops
+from ._address import named
 from ._clock import now
 from ._config import redacted
 from ._dotenv import assignments
@@ -163,7 +164,7 @@ def _scratch(cache: Cache, address: str) -> str:
 
 
 def _about_url(url: str, environ: Mapping[str, str]) -> Iterator[Finding]:
-    parts = urlsplit(url)
+    parts = urlsplit(named(url).url if "+" in url.partition("://")[0] else url)  # a cluster's, by its first host
     ours, theirs = environ.get("REDIS_MEMO_URL"), environ.get("REDIS_URL")
     if ours and theirs and redacted(ours) != redacted(theirs):
         yield Finding("url", Severity.INFO, f"REDIS_MEMO_URL and REDIS_URL differ; the first counts: {redacted(ours)}")
@@ -172,7 +173,7 @@ def _about_url(url: str, environ: Mapping[str, str]) -> Iterator[Finding]:
     if parts.scheme == "redis":
         yield Finding(
             "tls", Severity.WARNING, f"{redacted(url)} goes over the network in clear text, credentials and values too",
-            "use a rediss:// URL, or a private network or tunnel that encrypts",
+            "use TLS (rediss:// in the place of redis://), or a private network or tunnel that encrypts",
         )  # fmt: skip
     if parts.scheme == "rediss" and parse_qs(parts.query).get("ssl_cert_reqs", [""])[0] in ("none", "CERT_NONE"):
         yield Finding(

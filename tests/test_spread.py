@@ -399,6 +399,24 @@ def test_mappings_and_managers_work_on_a_cluster(cache, namespace):
     assert near_of(mapping._memo.prefix) == []
 
 
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+def test_a_manager_tells_of_all_shards_and_of_all_masters(cache, cluster_site, namespace, asynchronous):
+    manager = CacheManager(cache, namespace=namespace, shards=4)
+    for number in range(20):
+        manager.set("quotes", number, symbol=f"S{number}")
+    stats = asyncio.run(manager.aget_stats()) if asynchronous else manager.get_stats()
+    assert (stats["entries"], stats["types"]["quotes"]["entries"]) == (20, 20)
+    facts = stats["server"]
+    used = []
+    for port in cluster_site.masters():
+        with cluster_site.node(port) as node:
+            used.append(node.info("memory")["used_memory"])
+    assert (facts["masters"], facts["name"]) == (3, "valkey")
+    assert facts["used_memory"] > max(used) * 1.5, "of all of them together"
+    assert manager.clear() == 20
+    assert manager.get_stats()["entries"] == 0
+
+
 # ---------------------------------------------------------------------------------------------------- the command line
 
 
