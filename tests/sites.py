@@ -168,9 +168,11 @@ class ClusterSite(Site):
         identity = self.identity(target)
         while self.move_keys(slot, source, target):
             pass
-        with self.node(source) as old, self.node(target) as new:
-            raw(new, "CLUSTER", "SETSLOT", slot, "NODE", identity)
-            raw(old, "CLUSTER", "SETSLOT", slot, "NODE", identity)
+        # The others need not wait until they hear of it.
+        for port in (target, source, *(port for port in self.masters() if port not in (source, target))):
+            with self.node(port) as node:
+                raw(node, "CLUSTER", "SETSLOT", slot, "NODE", identity)
+        until(lambda: self.owner(slot) == target, 30)
 
     def revive(self, port: int) -> None:
         """Start a server that was killed."""

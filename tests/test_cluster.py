@@ -235,20 +235,30 @@ def test_p3_a_sweep_on_one_side_of_a_move_unlists_nothing_that_lives_on_the_othe
     assert backend.perform(ops.Fill(places[1], b"second", envelope, 60.0, b"")) is False
 
 
-def test_resharding_under_load(cluster_site, namespace):
-    """P3 and P5 while the slot of a function goes from master to master: no wrong answer, no error, no lost invalidation."""
-    caches = [opened(cluster_site) for _ in range(2)]
-    with Traffic(caches, namespace) as traffic:
-        slot = slot_of(traffic.functions[0].cache_key(0, 0).encode())
-        for _ in range(6):
-            source = cluster_site.owner(slot)
-            target = other(cluster_site, source)
-            cluster_site.begin_move(slot, target)
+@pytest.mark.parametrize(
+    ("which", "moves", "options"),
+    [
+        ("cluster_site", 6, {}),
+        ("cluster_6_site", 3, {"shards": 4, "maxsize": 40, "tags": "t"}),
+        ("cluster_8_site", 3, {"shards": 4, "maxsize": 40, "tags": "t"}),
+    ],
+)
+def test_resharding_under_load(which, moves, options, request, namespace):
+    """P3 and P5 while a function's slots go from master to master: no wrong answer, no error, no lost invalidation."""
+    site = request.getfixturevalue(which)
+    caches = [opened(site) for _ in range(2)]
+    with Traffic(caches, namespace, **options) as traffic:
+        slots = [slot_of(prefix.encode()) for prefix in traffic.functions[0].__redis_memo__._memo.prefixes]
+        for number in range(moves):
+            slot = slots[number % len(slots)]
+            source = site.owner(slot)
+            target = other(site, source)
+            site.begin_move(slot, target)
             for suffix in (b"0", b"index", b"args", b"lease", b"5"):
                 reached = traffic.counts["invalidated"] + 4
                 until(lambda reached=reached: traffic.counts["invalidated"] >= reached, 30)
-                cluster_site.move_keys(slot, source, target, lambda key, suffix=suffix: key.endswith(suffix))
-            cluster_site.end_move(slot, source, target)
+                site.move_keys(slot, source, target, lambda key, suffix=suffix: key.endswith(suffix))
+            site.end_move(slot, source, target)
             hits = traffic.hits()
             until(lambda hits=hits: traffic.hits() > hits, 30)
     traffic.check()
