@@ -86,7 +86,7 @@ def _namespaces(cache: Cache, args: argparse.Namespace) -> Exit:
 
 def _functions(cache: Cache, args: argparse.Namespace) -> Exit:
     with asking(cache) as look:
-        rows = functions(look, args.what)
+        rows = sorted(functions(look, args.what), key=_name_of)
     after = [row for row in rows if _name_of(row) > args.cursor] if args.cursor else rows
     page = after[: args.limit]
     more = _name_of(page[-1]) if len(after) > len(page) else ""

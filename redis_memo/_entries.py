@@ -250,16 +250,17 @@ def drop_matching(prefixes: Sequence[str], tokens: bytes) -> Flow:
     answers = yield from _tried([DropMatching(prefix, tokens, few) for prefix in prefixes])
     failed: StoreError | None = None
     total = 0
-    for prefix, answer in zip(prefixes, answers, strict=True):
-        if isinstance(answer, StoreError):
-            failed = failed or answer
-            continue
-        gone, more = answer
-        total += gone
+    for prefix, first in zip(prefixes, answers, strict=True):
+        answer = first
         # One after the other: a script for many costs more than the way to it, and all at once would hold up a server.
-        while more:
-            gone, more = yield DropMatching(prefix, tokens, DROP_AT_ONCE)
+        while not isinstance(answer, StoreError):
+            gone, more = answer
             total += gone
+            if not more:
+                break
+            (answer,) = yield from _tried([DropMatching(prefix, tokens, DROP_AT_ONCE)])
+        else:
+            failed = failed or answer
     if failed is not None:
         raise failed
     return total
@@ -302,14 +303,25 @@ def drop_tagged(prefixes: Sequence[str], tags: Iterable[bytes]) -> Flow:
     """Delete entries and leases of all calls with any of these tags, as tokens, in every shard.
 
     Raises:
-        StoreError: A shard could not be asked.
+        StoreError: A shard could not be asked; what the others had is gone.
     """
+    failed: StoreError | None = None
     computing = list(prefixes)
     while computing:
         # What is being computed may turn out to have the tag. Nobody can tell before it is done, so it is not stored.
-        answers = yield from together([Revoke(prefix, UNTAGGED, DROP_AT_ONCE) for prefix in computing])
-        computing = [prefix for prefix, (_, more) in zip(computing, answers, strict=True) if more]
+        answers = yield from _tried([Revoke(prefix, UNTAGGED, DROP_AT_ONCE) for prefix in computing])
+        asked, computing = computing, []
+        for prefix, answer in zip(asked, answers, strict=True):
+            if isinstance(answer, StoreError):
+                failed = failed or answer
+            elif answer[1]:
+                computing.append(prefix)
     total = 0
     for tag in tags:
-        total += yield from drop_matching(prefixes, tag)
+        try:
+            total += yield from drop_matching(prefixes, tag)
+        except StoreError as error:
+            failed = failed or error
+    if failed is not None:
+        raise failed
     return total
