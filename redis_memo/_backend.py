@@ -15,7 +15,7 @@ from redis.exceptions import NoScriptError
 
 from . import _ops as ops
 from ._cluster import Ask, slot_of
-from ._commands import confirmed, dialogue, routed_by
+from ._commands import CONFIRMED, all_confirmed, confirmed, dialogue, routed_by
 from ._drive import adrive, drive
 from ._failures import translated
 from ._piecewise import divisible, piecewise
@@ -46,9 +46,7 @@ _LONE = frozenset(
 )  # fmt: skip
 # What a replica may answer. Not `ReadLeft`: what a process keeps of it would be old for longer than the replica lags.
 _READS = frozenset({ops.Read, ops.ReadParts})
-# What nobody would see if it were lost, unlike what these do: a value from before them would be served again (P3).
 _ALONE: Final = object()  # stands for an answer that is still to come, to an operation that goes alone
-_CONFIRMED = frozenset({ops.Drop, ops.DropMatching, ops.Revoke, ops.Put})
 
 
 class Backend(Servers):
@@ -182,8 +180,6 @@ class Backend(Servers):
             return [(self._only, range(len(several)))]
         groups: dict[Node, list[int]] = {}
         for number, op in enumerate(several):
-            if type(op) in _CONFIRMED and self._settings.wait:
-                continue
             try:
                 groups.setdefault(self._reader(op), []).append(number)
             except StoreError as error:
@@ -200,36 +196,32 @@ class Backend(Servers):
         return self.node_for(op)
 
     def _together(self, node: Node, some: list[Any]) -> list[Any]:
-        breaker = node.breaker
+        urgent, talk = self._talk_of(some)
         try:
-            if breaker.reason is not None:
-                breaker.refuse()
-            epoch = breaker.epoch
-            try:
-                return drive(dialogue(some), node.exchange)  # type: ignore[no-any-return]
-            except Exception as error:  # noqa: BLE001 - translated, or raised again
-                node.failed(error, epoch, urgent=False)
-        except StoreError as error:
+            return drive(talk, lambda pieces: self._step(urgent, Ask(node, pieces)))  # type: ignore[no-any-return]
+        except (StoreError, Elsewhere) as error:
             return self._in_vain(node, some, error)
 
     async def _atogether(self, group: tuple[Node, Sequence[int]], several: list[Any], answers: list[Any]) -> None:
         node, numbers = group
         some = [several[number] for number in numbers]
-        breaker = node.breaker
+        urgent, talk = self._talk_of(some)
         try:
-            if breaker.reason is not None:
-                breaker.refuse()
-            epoch = breaker.epoch
-            try:
-                got = await adrive(dialogue(some), functools.partial(node.aexchange, urgent=False))
-            except Exception as error:  # noqa: BLE001 - translated, or raised again
-                node.failed(error, epoch, urgent=False)
-        except StoreError as error:
+            got = await adrive(talk, lambda pieces: self._astep(urgent, Ask(node, pieces)))
+        except (StoreError, Elsewhere) as error:
             got = self._in_vain(node, some, error)
         _place(answers, numbers, got)
 
-    def _in_vain(self, node: Node, some: list[Any], error: StoreError) -> list[Any]:
-        if any(type(op) in _READS and self._reader_is_another(node, op) for op in some[:1]):
+    def _talk_of(self, some: list[Any]) -> tuple[bool, Dialogue]:
+        """Whether an open breaker is no reason not to try, and what is said."""
+        kinds = set(map(type, some))
+        wait = self._settings.wait if kinds & CONFIRMED else 0
+        return bool(kinds & _URGENT), all_confirmed(some, wait, self._timeout / 2) if wait else dialogue(some)
+
+    def _in_vain(self, node: Node, some: list[Any], error: StoreError | Elsewhere) -> list[Any]:
+        if isinstance(error, Elsewhere) or any(
+            type(op) in _READS and self._reader_is_another(node, op) for op in some[:1]
+        ):
             return [_ALONE] * len(some)  # a replica: the master has it, too
         return [type(error)(*error.args) for _ in some]
 
@@ -258,7 +250,7 @@ class Backend(Servers):
     # The long way: a cluster, replicas, or confirmed writes.
 
     def _steps(self, op: Any) -> Steps:
-        wait = self._settings.wait if type(op) in _CONFIRMED else 0
+        wait = self._settings.wait if type(op) in CONFIRMED else 0
         talk = confirmed(op, wait, self._timeout / 2) if wait else dialogue(op)
         try:
             return (yield from self._talk(talk, op, lone=type(op) in _LONE))

@@ -122,6 +122,8 @@ class Cache:
                 return self._compute(compute, op)
             if kind in LOCAL:
                 return self.local(op)
+            if kind is ops.Together:
+                return self.exchange(op.ops, namespace)
             if kind in WAITS:
                 waited = self.waited(op)
                 return None if waited is None else waited.outcome(until(waited.future, waited.seconds))
@@ -167,6 +169,8 @@ class Cache:
                 return await self._acompute(compute, op)
             if kind in LOCAL:
                 return self.local(op)
+            if kind is ops.Together:
+                return await self.aexchange(op.ops, namespace)
             if kind in WAITS:
                 waited = self.waited(op)
                 return None if waited is None else waited.outcome(await until_async(waited.future, waited.seconds))
@@ -384,10 +388,8 @@ class Cache:
         return int(await self.arun(self._clearing(namespace)))
 
     def _clearing(self, namespace: str) -> ops.Flow:
-        total = 0
-        for prefix in self._namespaces.functions(namespace, (yield ops.Enrolled(registry(namespace)))):
-            total += yield from entries.drop_matching(prefix, b"")
-        return total
+        listed = yield ops.Enrolled(registry(namespace))
+        return (yield from entries.drop_matching(self._namespaces.functions(namespace, listed), b""))
 
     def invalidate_tags(self, namespace: str, *tags: str) -> int:
         """Delete every entry in a namespace that has any of the tags, and revoke what may turn out to have one.
@@ -411,10 +413,8 @@ class Cache:
         return int(await self.arun(self._untagging(namespace, some_tags(tags))))
 
     def _untagging(self, namespace: str, tokens: tuple[bytes, ...]) -> ops.Flow:
-        total = 0
-        for prefix in self._namespaces.functions(namespace, (yield ops.Enrolled(registry(namespace)))):
-            total += yield from entries.drop_tagged(prefix, tokens)
-        return total
+        listed = yield ops.Enrolled(registry(namespace))
+        return (yield from entries.drop_tagged(self._namespaces.functions(namespace, listed), tokens))
 
     def close(self) -> None:
         """Tell the store what was used and counted, and close the connections; a later call opens new ones."""

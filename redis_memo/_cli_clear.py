@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+import itertools
 
 from . import _entries as entries
 from . import _ops as ops
 from ._cli_target import add_server, cache_of, find_function
 from ._console import Exit, confirmed, say, say_json, shown
-from ._listing import asking, count_matching, prefixes, unlisted
-
-if TYPE_CHECKING:
-    from ._cache import Cache
+from ._listing import asking, count_matching, of_one_function, place_of, prefixes, unlisted
 
 __all__ = ["NAME", "SUMMARY", "add_arguments", "run"]
 
@@ -44,31 +41,39 @@ def run(args: argparse.Namespace) -> Exit:
     """Count, ask, delete."""
     if ":" in args.what:
         target = find_function(args, args.what)
-        cache, found = target.cache, list(target.memo.prefixes)
+        cache, memo = target.cache, target.memo
+        with asking(cache) as look:
+            # Also what was stored while it stated another number of shards: nothing else would ever look for that.
+            others = of_one_function(memo.prefix, prefixes(look, memo.namespace, scan=args.scan))
+        listed = {*memo.prefixes, *others}
     else:
         cache = cache_of(args)
-        with asking(cache) as client:
-            found = sorted(prefixes(client, args.what, scan=args.scan))
-    counts, lost = {}, {}
-    for prefix in found:
-        with asking(cache, prefix) as client:
-            counts[prefix] = count_matching(client, prefix, ())
-            lost[prefix] = list(unlisted(client, prefix)) if args.scan else []
+        with asking(cache) as look:
+            listed = {*prefixes(look, args.what, scan=args.scan)}
+    found = sorted(listed, key=lambda prefix: (prefix.rpartition("#")[0], place_of(prefix)))
+    with asking(cache) as look:
+        counts = {prefix: count_matching(look, prefix, ()) for prefix in found}
+        lost = unlisted(look, found) if args.scan else {prefix: set() for prefix in found}
     count = sum(counts.values()) + sum(map(len, lost.values()))
     said = "1 entry" if count == 1 else f"{count:,} entries"
-    facts = {"what": args.what, "server": cache.backend.where, "functions": len(found)}
+    functions = [list(own) for _, own in itertools.groupby(found, lambda prefix: prefix.rpartition("#")[0])]
+    facts = {"what": args.what, "server": cache.backend.where, "functions": len(functions)}
     if args.dry_run:
+        rows = [(own, sum(counts[each] for each in own), sum(len(lost[each]) for each in own)) for own in functions]
         if args.json:
-            listed = [{"prefix": prefix, "entries": counts[prefix], "unlisted": len(lost[prefix])} for prefix in found]
-            say_json({**facts, "would_remove": count, "by_function": listed})
+            by_function = [
+                {"prefix": own[0], "shards": len(own), "entries": known, "unlisted": strays}
+                for own, known, strays in rows
+            ]
+            say_json({**facts, "would_remove": count, "by_function": by_function})
         else:
-            for prefix in found:
-                say(f"  {counts[prefix] + len(lost[prefix]):>10,}  {shown(prefix)}")
+            for own, known, strays in rows:
+                say(f"  {known + strays:>10,}  {shown(own[0])}" + (f" and {len(own) - 1:,} more" if own[1:] else ""))
             say(f"would remove {said} in {cache.backend.where}")
         return Exit.OK
     if count and not confirmed(f"Remove {said} of {args.what} in {cache.backend.where}?", yes=args.yes):
         return Exit.FAILED
-    gone = sum(_cleared(cache, prefix, lost[prefix]) for prefix in found)
+    gone = int(cache.run(_clearing(found, lost)))
     if args.json:
         say_json({**facts, "removed": gone})
     else:
@@ -76,11 +81,7 @@ def run(args: argparse.Namespace) -> Exit:
     return Exit.OK
 
 
-def _cleared(cache: Cache, prefix: str, lost: list[str]) -> int:
-    def flow() -> ops.Flow:
-        total = yield from entries.drop_matching(prefix, b"")
-        for digest in lost:
-            total += yield ops.Drop(ops.Place(prefix, digest, b""))
-        return total
-
-    return int(cache.run(flow()))
+def _clearing(found: list[str], lost: dict[str, set[str]]) -> ops.Flow:
+    drops = [ops.Drop(ops.Place(prefix, digest, b"")) for prefix in found for digest in sorted(lost[prefix])]
+    total = yield from entries.drop_matching(found, b"")
+    return total + sum((yield from entries.together(drops)))

@@ -61,11 +61,12 @@ def diagnose(args: argparse.Namespace) -> Iterator[Finding]:
     origins = read_environment(args)
     environ = dict(os.environ)
     if args.function is not None:
-        cache = find_function(args, args.function).cache
+        target = find_function(args, args.function)
+        cache = target.cache
         yield Finding("settings", Severity.OK, f"of {args.function}: {cache.backend.where}")
         secret = b",".join(cache.settings.secrets).decode("utf-8", "replace")
         yield from _doctor.about_secret(secret, cache.settings.url, Path.cwd(), "")
-        yield from _doctor.examined(cache, environ)
+        yield from _doctor.examined(cache, environ, target.memo)
         return
     secret = environ.pop("REDIS_MEMO_SECRET", "")
     try:

@@ -59,25 +59,30 @@ def _said(name: str, value: Any) -> str:
 
 
 def _server(cache: Cache, origins: dict[str, str]) -> dict[str, Any]:
-    with asking(cache) as client:
-        info = client.info()
-        found, cursor = namespaces(client, limit=_NAMESPACES)
-        keys = client.dbsize()
-    hits, misses = int(info.get("keyspace_hits", 0)), int(info.get("keyspace_misses", 0))
+    with asking(cache) as look:
+        infos = [client.info() for client in look.each().values()]
+        found, cursor = namespaces(look, limit=_NAMESPACES)
+        keys = sum(client.dbsize() for client in look.each().values())
+
+    def all_of(name: str) -> int:
+        return sum(int(info.get(name, 0)) for info in infos)
+
+    limits = [int(info.get("maxmemory", 0)) for info in infos]
     return {
         "server": cache.backend.where,
         "named_by": origins.get("REDIS_MEMO_URL") or origins.get("REDIS_URL") or "the command line or the default",
-        "software": " ".join(software(info)),
-        "used_memory": int(info.get("used_memory", 0)),
-        "maxmemory": int(info.get("maxmemory", 0)),
-        "policy": info.get("maxmemory_policy", "?"),
+        "software": ", ".join(dict.fromkeys(" ".join(software(info)) for info in infos)),
+        **({"masters": len(infos)} if cache.backend.spread else {}),
+        "used_memory": all_of("used_memory"),
+        "maxmemory": sum(limits) if all(limits) else 0,
+        "policy": ", ".join(dict.fromkeys(str(info.get("maxmemory_policy", "?")) for info in infos)),
         "keys": keys,
         "namespaces": len(found),
-        "namespaces_complete": cursor == 0,
+        "namespaces_complete": not cursor,
         "functions": sum(found.values()),
-        "server_hits": hits,
-        "server_misses": misses,
-        "evicted": int(info.get("evicted_keys", 0)),
+        "server_hits": all_of("keyspace_hits"),
+        "server_misses": all_of("keyspace_misses"),
+        "evicted": all_of("evicted_keys"),
         "secret": bool(cache.settings.secrets or cache.backend.embedded_secret),
     }
 
@@ -87,10 +92,11 @@ def _function(target: Target) -> dict[str, Any]:
     totals: list[Total] = []
     firsts: list[float] = []
     lasts: list[float] = []
-    for prefix in memo.prefixes:
-        with asking(cache, prefix) as client:
-            totals.append(total(client, prefix))
-            firsts += [row.ttl for row in entry_rows(client, prefix, limit=1)[0]]
+    with asking(cache) as look:
+        for prefix in memo.prefixes:
+            client = look.at(prefix)
+            totals.append(total(look, prefix))
+            firsts += [row.ttl for row in entry_rows(look, prefix, limit=1)[0]]
             last = client.zrevrange(f"{prefix}index", 0, 0)
             lasts += [client.pttl(prefix + each.decode()) / 1000 for each in last]
     info = memo.info(*cache.run(entries.usage(memo.prefixes, cache.touches.telling)))
@@ -101,6 +107,7 @@ def _function(target: Target) -> dict[str, Any]:
         "prefix": memo.prefix,
         "namespace": memo.namespace,
         "version": memo.version or "",
+        "shards": memo.shards,
         "ttl": str(parameters["ttl"]) if parameters["ttl"] is not None else None,
         "ignore": ", ".join(memo.ignore),
         "entries": sum(each.entries for each in totals),

@@ -44,15 +44,12 @@ def run(args: argparse.Namespace) -> Exit:
         match = target.memo.callkey.match(target.bound_arguments(given))
     except TypeError as error:
         usage(str(error))
-    if match.digest is not None:
-        key = target.memo.prefix_of(match.digest) + match.digest
-        with asking(target.cache, key) as client:
-            count = int(client.exists(key))
-    else:
-        count = 0
-        for prefix in target.memo.prefixes:
-            with asking(target.cache, prefix) as client:
-                count += count_matching(client, prefix, match.tokens)
+    with asking(target.cache) as look:
+        if match.digest is not None:
+            key = target.memo.prefix_of(match.digest) + match.digest
+            count = int(look.at(key).exists(key))
+        else:
+            count = sum(count_matching(look, prefix, match.tokens) for prefix in target.memo.prefixes)
     facts = {"function": target.memo.shown, "server": target.cache.backend.where, "arguments": sorted(given)}
     entries = "1 entry" if count == 1 else f"{count:,} entries"
     if args.dry_run:

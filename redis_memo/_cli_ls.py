@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import TYPE_CHECKING, Any
 
 from ._cli_target import add_server, cache_of, find_function
 from ._clock import now
 from ._console import Exit, duration_text, note, say, say_json, shown, size_text, table, usage
-from ._listing import Row, asking, entry_rows, functions, namespaces
+from ._listing import FunctionRow, Row, asking, entry_rows, functions, namespaces, place_of
 
 if TYPE_CHECKING:
     from ._cache import Cache
@@ -56,25 +57,23 @@ def run(args: argparse.Namespace) -> Exit:
 
 
 def _prefixes(cache: Cache, args: argparse.Namespace) -> tuple[str, ...]:
-    with asking(cache) as client:
-        rows = functions(client, args.what)
+    with asking(cache) as look:
+        rows = functions(look, args.what)
     found = [r for r in rows if r.name == args.function and args.version in (None, r.version)]
-    if len(found) == 1:
-        return found[0].prefixes
+    versions = sorted({row.version for row in found})
+    if len(versions) == 1:  # stored under whatever numbers of shards
+        return tuple(sorted((prefix for row in found for prefix in row.prefixes), key=place_of))
     if found:
-        versions = " or ".join(shown(row.version) or "''" for row in found)
-        usage(f"{args.function} has several versions: --version {versions}")
-    known = ", ".join(shown(row.name) for row in rows[:20])
+        known = " or ".join(shown(version) or "''" for version in versions)
+        usage(f"{args.function} has several versions: --version {known}")
+    known = ", ".join(dict.fromkeys(shown(row.name) for row in rows[:20]))
     return usage(f"the namespace has no function of that name; it has {known or 'none'}")
 
 
 def _namespaces(cache: Cache, args: argparse.Namespace) -> Exit:
-    if args.cursor and not args.cursor.isdigit():
-        usage("the cursor is not one that this listing gave out")
-    with asking(cache) as client:
-        found, cursor = namespaces(client, int(args.cursor or 0), args.limit)
+    with asking(cache) as look:
+        found, more = namespaces(look, args.cursor, args.limit)
     rows = sorted(found.items())
-    more = str(cursor) if cursor else ""
     if args.json:
         listed = [{"namespace": name, "functions": count} for name, count in rows]
         say_json({"server": cache.backend.where, "namespaces": listed, "cursor": more})
@@ -86,16 +85,16 @@ def _namespaces(cache: Cache, args: argparse.Namespace) -> Exit:
 
 
 def _functions(cache: Cache, args: argparse.Namespace) -> Exit:
-    with asking(cache) as client:
-        rows = functions(client, args.what)
-    after = [row for row in rows if f"{row.name}:{row.version}" > args.cursor] if args.cursor else rows
+    with asking(cache) as look:
+        rows = sorted(functions(look, args.what), key=_name_of)
+    after = [row for row in rows if _name_of(row) > args.cursor] if args.cursor else rows
     page = after[: args.limit]
-    more = f"{page[-1].name}:{page[-1].version}" if len(after) > len(page) else ""
+    more = _name_of(page[-1]) if len(after) > len(page) else ""
     if args.json:
         listed = [
             {
                 "function": row.name, "version": row.version, "entries": row.entries, "written": row.written,
-                "prefix": row.prefixes[0], "shards": len(row.prefixes),
+                "prefix": row.prefixes[0], "shards": row.shards,
             }
             for row in page
         ]  # fmt: skip
@@ -105,12 +104,20 @@ def _functions(cache: Cache, args: argparse.Namespace) -> Exit:
     if not rows:
         note("it has no functions")
         return Exit.ATTENTION
+    spread = any(row.shards > 1 for row in rows)
     table(
-        ("function", "version", "entries", "last noted"),
-        [(shown(r.name), shown(r.version), f"{r.entries:,}", _ago(r.written)) for r in page],
+        ("function", "version", *(["shards"] if spread else []), "entries", "last noted"),
+        [
+            (shown(r.name), shown(r.version), *([f"{r.shards:,}"] if spread else []), f"{r.entries:,}", _ago(r.written))
+            for r in page
+        ],
     )
     _more(args, more)
     return Exit.OK
+
+
+def _name_of(row: FunctionRow) -> str:
+    return f"{row.name}:{row.version}" + (f":{row.shards:04}" if row.shards > 1 else "")
 
 
 def _ago(written: float | None) -> str:
@@ -118,20 +125,25 @@ def _ago(written: float | None) -> str:
 
 
 def _entries(cache: Cache, prefixes: tuple[str, ...], args: argparse.Namespace) -> Exit:
-    # Shard by shard, each by expiry; of several the cursor says which one it is in.
-    given, _, cursor = args.cursor.partition("/") if len(prefixes) > 1 and args.cursor else ("0", "", args.cursor)
-    if not given.isdigit() or int(given) >= len(prefixes):
+    # Shard by shard, each by expiry; the cursor names the one that it is in.
+    places = {place_of(prefix): prefix for prefix in prefixes}
+    label, _, within = args.cursor.rpartition("/")
+    named = re.fullmatch(r"([0-9]+)\.([0-9]+)", label or "0.1")
+    place = (int(named[2]), int(named[1])) if named is not None else (0, 0)
+    if args.cursor and place not in places:
         usage("the cursor is not one that this listing gave out")
     rows: list[Row] = []
-    more, shard = "", int(given)
-    while shard < len(prefixes) and len(rows) < args.limit:
-        with asking(cache, prefixes[shard]) as client:
-            some, more = entry_rows(client, prefixes[shard], cursor, args.limit - len(rows))
-        rows += some
-        cursor = more
-        shard += not more
-    if len(prefixes) > 1:
-        more = f"{shard}/{more}" if shard < len(prefixes) else ""
+    more = ""
+    with asking(cache) as look:
+        for each in sorted(each for each in places if not args.cursor or each >= place):
+            more = "" if each == (1, 0) else f"{each[1]}.{each[0]}/"
+            if len(rows) == args.limit:
+                break
+            some, after = entry_rows(look, places[each], within, args.limit - len(rows))
+            rows += some
+            more, within = more + after if after else "", ""
+            if after:
+                break
     prefix = prefixes[0]
     if args.json:
         listed: list[dict[str, Any]] = [row._asdict() for row in rows]

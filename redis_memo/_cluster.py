@@ -138,6 +138,18 @@ class Cluster:
         """All nodes that serve slots, as far as is known; asks nobody."""
         return tuple(self._masters.values())
 
+    def a_key_of_each(self) -> list[str]:
+        """A key for each node that serves slots, as far as is known; asks nobody."""
+        found: dict[Node, str] = {}
+        if self._owners:
+            for key in (f"memo:{{each {number}}}:" for number in range(SLOTS)):
+                owner = self._owners[slot_of(key.encode())]
+                if owner is not None:
+                    found.setdefault(owner, key)
+                if len(found) == len(self._masters):
+                    break
+        return list(found.values())
+
     @property
     def located(self) -> bool:
         """Whether there is a map."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ._bounds import Bounds
 
-__all__ = ["confirmed", "dialogue", "packed", "routed_by"]
+__all__ = ["CONFIRMED", "all_confirmed", "confirmed", "dialogue", "packed", "routed_by"]
 
 
 WAIT_NOTED = 3000  # ms; a waiter repeats its note at each recheck
@@ -61,6 +61,9 @@ DROP, DROP_MATCHING, REVOKE = (Script(name) for name in ("drop", "dropmatching",
 COUNT, TIDY, INSPECT, KEYS, MOVE_KEY = (Script(name) for name in ("count", "tidy", "inspect", "keys", "movekey"))
 TOUCH, MEND, USAGE, TRIM = (Script(name) for name in ("touch", "mend", "usage", "trim"))
 RENEW, ENROLL, STRIKE = (Script(name, prelude=False) for name in ("renew", "enroll", "strike"))
+
+# What nobody would see if it were lost, unlike what these do: a value from before them would be served again (P3).
+CONFIRMED = frozenset({ops.Drop, ops.DropMatching, ops.Revoke, ops.Put})
 
 Command: TypeAlias = "tuple[Script | None, tuple[Any, ...], tuple[Any, ...]]"
 
@@ -172,7 +175,7 @@ def routed_by(op: Any) -> bytes:
     elif kind is ops.Enroll or kind is ops.Enrolled or kind is ops.Strike or kind is ops.Turn:
         key = op.registry
     elif kind is ops.Info:
-        return b""  # any server will do
+        key = op.key
     else:
         place = getattr(op, "place", None)
         key = op.prefix if place is None else place.prefix
@@ -203,11 +206,36 @@ def confirmed(
                 pieces = flow.send(replies if isinstance(pieces, Batch) else replies[0])
     except StopIteration as stop:
         if have < replicas:
-            raise StoreUnavailable(
-                f"{type(op).__name__} was carried out, but {have} of {replicas} replicas (wait=) have it within "
-                f"{seconds:g} s: after a failover it may be undone. Repeat it"
-            ) from None
+            raise _unconfirmed(op, have, replicas, seconds) from None
         return stop.value
+
+
+def all_confirmed(several: list[Any], replicas: int, seconds: float) -> Generator[list[Piece], Any, list[Any]]:
+    """As `confirmed`, of several operations in one exchange; of what is not confirmed that error is the answer."""
+    wait = packed((b"WAIT", replicas, _ms(seconds)))
+    flow = dialogue(several)
+    have: Any = replicas
+    pieces = flow.send(None)
+    try:
+        while True:
+            *replies, acknowledged = yield Pipeline(pieces, wait)
+            if isinstance(have, int):
+                have = acknowledged if isinstance(acknowledged, Exception) else min(have, acknowledged)
+            pieces = flow.send(replies)
+    except StopIteration as stop:
+        answers: list[Any] = stop.value
+    if have != replicas:
+        for number, op in enumerate(several):
+            if type(op) in CONFIRMED and not isinstance(answers[number], Exception):
+                answers[number] = _unconfirmed(op, have, replicas, seconds) if isinstance(have, int) else have
+    return answers
+
+
+def _unconfirmed(op: object, have: int, replicas: int, seconds: float) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"{type(op).__name__} was carried out, but {have} of {replicas} replicas (wait=) have it within {seconds:g} s: "
+        "after a failover it may be undone. Repeat it"
+    )
 
 
 def _wait_key(token: bytes) -> bytes:

@@ -25,7 +25,7 @@ from ._batch import in_order
 from ._cache import LOCAL
 from ._drive import adrive, drive
 from ._inside import atimed, queueing, timed
-from ._many import Begin, Crowd, Launch, Report, Rest, Together, Withdraw, Work
+from ._many import Begin, Crowd, Launch, Report, Rest, Withdraw, Work
 from .errors import BatchError, StoreError
 
 if TYPE_CHECKING:
@@ -245,7 +245,7 @@ class Threads(_Crew):
 
     def _perform(self, op: Any) -> Any:
         kind = type(op)
-        if kind is Together:
+        if kind is ops.Together:
             self._asking(op.ops)
             answers = self._cache.exchange(op.ops, self._namespace)
             self._answered(op.ops, answers)
@@ -376,7 +376,7 @@ class Tasks(_Crew):
         kind = type(op)
         if kind in LOCAL:
             return self._cache.local(op)
-        if kind is Together:
+        if kind is ops.Together:
             return await self._together(op.ops)
         if kind is Withdraw:
             return await self._withdraw()

@@ -25,17 +25,20 @@ from redis.exceptions import ResponseError
 from redis.retry import Retry
 
 from . import _ops as ops
+from ._address import named
 from ._clock import now
 from ._config import redacted
 from ._dotenv import assignments
-from ._findings import Finding, Severity, judged
-from ._listing import asking, entry_rows, namespaces, prefixes, server_time
+from ._findings import Finding, Severity, about_shards, judged
+from ._listing import asking, entry_rows, functions, namespaces, server_time
 from .errors import ConfigurationError, RedisMemoError, StoreError, UnreadableEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ._cache import Cache
+    from ._function import Memo
+    from ._listing import FunctionRow
 
 __all__ = ["about_secret", "examined"]
 
@@ -106,12 +109,13 @@ def _examples(folder: Path) -> set[str]:
     return found
 
 
-def examined(cache: Cache, environ: Mapping[str, str]) -> Iterator[Finding]:
+def examined(cache: Cache, environ: Mapping[str, str], memo: Memo | None = None) -> Iterator[Finding]:
     """Judge a cache's server, from this process's point of view.
 
     Args:
         cache: Whose server.
         environ: The environment; only REDIS_MEMO_URL and REDIS_URL are read.
+        memo: A function, whose namespace is looked at first.
     """
     url = cache.settings.url
     yield from _about_url(url, environ)
@@ -125,7 +129,7 @@ def examined(cache: Cache, environ: Mapping[str, str]) -> Iterator[Finding]:
             if finding.check == "cluster" and cache.backend.spread:
                 continue  # that is what the URL says
             yield finding if len(addresses) == 1 else finding._replace(said=f"{redacted(address)}: {finding.said}")
-    yield from _about_entries(cache)
+    yield from _about_entries(cache, memo)
 
 
 def _one_server(cache: Cache, address: str) -> Iterator[Finding]:
@@ -160,7 +164,7 @@ def _scratch(cache: Cache, address: str) -> str:
 
 
 def _about_url(url: str, environ: Mapping[str, str]) -> Iterator[Finding]:
-    parts = urlsplit(url)
+    parts = urlsplit(named(url).url if "+" in url.partition("://")[0] else url)  # a cluster's, by its first host
     ours, theirs = environ.get("REDIS_MEMO_URL"), environ.get("REDIS_URL")
     if ours and theirs and redacted(ours) != redacted(theirs):
         yield Finding("url", Severity.INFO, f"REDIS_MEMO_URL and REDIS_URL differ; the first counts: {redacted(ours)}")
@@ -169,7 +173,7 @@ def _about_url(url: str, environ: Mapping[str, str]) -> Iterator[Finding]:
     if parts.scheme == "redis":
         yield Finding(
             "tls", Severity.WARNING, f"{redacted(url)} goes over the network in clear text, credentials and values too",
-            "use a rediss:// URL, or a private network or tunnel that encrypts",
+            "use TLS (rediss:// in the place of redis://), or a private network or tunnel that encrypts",
         )  # fmt: skip
     if parts.scheme == "rediss" and parse_qs(parts.query).get("ssl_cert_reqs", [""])[0] in ("none", "CERT_NONE"):
         yield Finding(
@@ -418,17 +422,20 @@ def _facts(client: Any) -> tuple[dict[str, Any], dict[str, str] | None]:
     return info, config
 
 
-def _about_entries(cache: Cache) -> Iterator[Finding]:
-    """Whether this process can read what lies on the server; a sample."""
+def _about_entries(cache: Cache, memo: Memo | None) -> Iterator[Finding]:
+    """Whether this process can read what lies on the server, and whether functions are cut up in one way; a sample."""
     read = failed = 0
     why = ""
+    found: list[FunctionRow] = []
     try:
-        with asking(cache) as client:
+        with asking(cache) as look:
             keys = []
-            for namespace in list(namespaces(client, limit=SAMPLED)[0])[:SAMPLED]:
-                for prefix in list(prefixes(client, namespace))[:SAMPLED]:
-                    rows, _ = entry_rows(client, prefix, limit=1)
-                    keys += [row.key for row in rows]
+            first = [] if memo is None else [memo.namespace]
+            for namespace in dict.fromkeys([*first, *list(namespaces(look, limit=SAMPLED)[0])[:SAMPLED]]):
+                rows = functions(look, namespace)
+                found += rows
+                for prefix in [each.prefixes[0] for each in rows][:SAMPLED]:
+                    keys += [row.key for row in entry_rows(look, prefix, limit=1)[0]]
         for key in keys:
             try:
                 envelope = cache.backend.perform(ops.Read(key))
@@ -447,3 +454,4 @@ def _about_entries(cache: Cache) -> Iterator[Finding]:
         )  # fmt: skip
     elif read:
         yield Finding("entries", Severity.OK, f"{read} entries were tried, and can be read")
+    yield from about_shards(found)

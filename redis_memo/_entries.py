@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import _ops as ops
 from ._ops import (
@@ -37,17 +37,20 @@ __all__ = [
     "drop_matching",
     "drop_tagged",
     "lookup",
-    "over",
     "peek",
     "peek_columns",
+    "side_by_side",
     "start_anew",
     "store",
     "take",
+    "together",
     "usage",
     "withdraw",
 ]
 
 DROP_AT_ONCE = 500  # calls dropped by one script, so that the server is not held up
+DROP_OF_EACH = 8  # of each shard, where one exchange asks for many
+AT_ONCE = 500  # operations in one exchange
 
 
 def peek(spec: Spec, entry: str, missing: object) -> Flow:
@@ -151,12 +154,53 @@ def store(spec: Spec, place: Place, value: object) -> Flow:
     return True
 
 
-def over(prefixes: Iterable[str], flow: Callable[[str], Flow]) -> Flow:
-    """A flow for each shard of a function, one after the other; what they return is summed."""
-    total = 0
-    for prefix in prefixes:
-        total += yield from flow(prefix)
-    return total
+def together(several: Sequence[ops.Op]) -> Flow:
+    """What operations answer that are asked for at once, in one exchange with each server.
+
+    Raises:
+        StoreError: One of them failed; the others were carried out all the same.
+    """
+    answers: list[Any] = yield from _tried(several)
+    for answer in answers:
+        if isinstance(answer, StoreError):
+            raise answer
+    return answers
+
+
+def _tried(several: Sequence[ops.Op]) -> Flow:
+    """As `together`, with errors in the place of answers."""
+    if len(several) == 1:
+        try:
+            return [(yield several[0])]
+        except StoreError as error:
+            return [error]
+    answers: list[Any] = []
+    for at in range(0, len(several), AT_ONCE):
+        answers += yield ops.Together(list(several[at : at + AT_ONCE]))
+    return answers
+
+
+def side_by_side(flows: Iterable[Flow]) -> Flow:
+    """Run flows that return nothing, and what they ask for next goes out together.
+
+    Raises:
+        StoreError: One of them did, after the others had ended.
+    """
+    failed: StoreError | None = None
+    told: list[tuple[Flow, Any]] = [(flow, None) for flow in flows]
+    while told:
+        asked: list[tuple[Flow, ops.Op]] = []
+        for flow, answer in told:
+            try:
+                asked.append((flow, flow.throw(answer) if isinstance(answer, StoreError) else flow.send(answer)))
+            except StopIteration:
+                pass
+            except StoreError as error:
+                failed = failed or error
+        answers = yield from _tried([op for _, op in asked])
+        told = [(flow, answer) for (flow, _), answer in zip(asked, answers, strict=True)]
+    if failed is not None:
+        raise failed
 
 
 def adopt(place: Place, lease: float, sealed: ops.Sealed, until: float, over: Envelope | None) -> Flow:
@@ -196,36 +240,54 @@ def withdraw(place: Place, lease: float, entry: Envelope) -> Flow:
         yield ops.Land(token, None)
 
 
-def drop_matching(prefix: str, tokens: bytes) -> Flow:
-    """Delete entries and leases of all calls with these tokens; in steps that do not hold up the server."""
+def drop_matching(prefixes: Sequence[str], tokens: bytes) -> Flow:
+    """Delete entries and leases of all calls with these tokens, in every shard; in steps that do not hold up a server.
+
+    Raises:
+        StoreError: A shard could not be asked; what the others had is gone.
+    """
+    few = max(DROP_AT_ONCE // max(len(prefixes), 1), DROP_OF_EACH)
+    answers = yield from _tried([DropMatching(prefix, tokens, few) for prefix in prefixes])
+    failed: StoreError | None = None
     total = 0
-    more = True
-    while more:
-        gone, more = yield DropMatching(prefix, tokens, DROP_AT_ONCE)
-        total += gone
+    for prefix, first in zip(prefixes, answers, strict=True):
+        answer = first
+        # One after the other: a script for many costs more than the way to it, and all at once would hold up a server.
+        while not isinstance(answer, StoreError):
+            gone, more = answer
+            total += gone
+            if not more:
+                break
+            (answer,) = yield from _tried([DropMatching(prefix, tokens, DROP_AT_ONCE)])
+        else:
+            failed = failed or answer
+    if failed is not None:
+        raise failed
     return total
 
 
-def start_anew(prefix: str, tokens: bytes) -> Flow:
+def start_anew(prefixes: Sequence[str], tokens: bytes) -> Flow:
     """As `drop_matching`, and forget what all processes counted."""
-    total = yield from drop_matching(prefix, tokens)
-    yield Told(prefix, forget=True)
+    total = yield from drop_matching(prefixes, tokens)
+    yield from together([Told(prefix, forget=True) for prefix in prefixes])
     return total
 
 
-def usage(prefixes: Iterable[str], telling: Callable[[str], Flow] | None) -> Flow:
+def usage(prefixes: Sequence[str], telling: Callable[[str], Flow] | None) -> Flow:
     """What a function's entries take up, over all of its shards; with ``telling`` also what all processes counted.
 
     ``telling`` tells the store what this process counted, so that it is included.
     """
-    used: list[Used] = []
-    counted: dict[str, float] | None = None if telling is None else {}
-    for prefix in prefixes:
-        used.append((yield Usage(prefix)))
-        if telling is not None and counted is not None:
-            yield from telling(prefix)
-            for name, amount in (yield Told(prefix)).items():
-                counted[name] = counted.get(name, 0) + amount
+    questions: list[ops.Op] = [Usage(prefix) for prefix in prefixes]
+    if telling is not None:
+        yield from side_by_side(map(telling, prefixes))
+        questions += [Told(prefix) for prefix in prefixes]
+    answers = yield from together(questions)
+    used: list[Used] = answers[: len(prefixes)]
+    counted: dict[str, float] = {}
+    for told in answers[len(prefixes) :]:
+        for name, amount in told.items():
+            counted[name] = counted.get(name, 0) + amount
     entries = [each.entries for each in used if each.entries is not None]
     oldest = [each.oldest for each in used if each.oldest is not None]
     whole = Used(
@@ -234,16 +296,32 @@ def usage(prefixes: Iterable[str], telling: Callable[[str], Flow] | None) -> Flo
         sum(each.size for each in used),
         min(oldest, default=None),
     )
-    return whole, counted
+    return whole, None if telling is None else counted
 
 
-def drop_tagged(prefix: str, tags: Iterable[bytes]) -> Flow:
-    """Delete entries and leases of all calls with any of these tags, as tokens."""
-    more = True
-    while more:
+def drop_tagged(prefixes: Sequence[str], tags: Iterable[bytes]) -> Flow:
+    """Delete entries and leases of all calls with any of these tags, as tokens, in every shard.
+
+    Raises:
+        StoreError: A shard could not be asked; what the others had is gone.
+    """
+    failed: StoreError | None = None
+    computing = list(prefixes)
+    while computing:
         # What is being computed may turn out to have the tag. Nobody can tell before it is done, so it is not stored.
-        _, more = yield Revoke(prefix, UNTAGGED, DROP_AT_ONCE)
+        answers = yield from _tried([Revoke(prefix, UNTAGGED, DROP_AT_ONCE) for prefix in computing])
+        asked, computing = computing, []
+        for prefix, answer in zip(asked, answers, strict=True):
+            if isinstance(answer, StoreError):
+                failed = failed or answer
+            elif answer[1]:
+                computing.append(prefix)
     total = 0
     for tag in tags:
-        total += yield from drop_matching(prefix, tag)
+        try:
+            total += yield from drop_matching(prefixes, tag)
+        except StoreError as error:
+            failed = failed or error
+    if failed is not None:
+        raise failed
     return total

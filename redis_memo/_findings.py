@@ -6,12 +6,12 @@ A fact that cannot be read (a managed server that hides CONFIG, an ACL) is no fi
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["Finding", "Severity", "judged"]
+__all__ = ["Finding", "Severity", "about_shards", "judged"]
 
 OLDEST = (6, 2)
 FULL = 0.9  # of maxmemory
@@ -232,3 +232,33 @@ def _limits(info: Mapping[str, Any], config: Mapping[str, str]) -> Iterator[Find
             "timeout", Severity.INFO, "tcp-keepalive is 0: connections of clients that vanished stay open",
             "CONFIG SET tcp-keepalive 300",
         )  # fmt: skip
+
+
+class _Sharded(Protocol):
+    """What is known of a function under one number of shards; as `_listing.FunctionRow`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def shards(self) -> int: ...
+    @property
+    def entries(self) -> int: ...
+
+
+def about_shards(rows: Iterable[_Sharded]) -> Iterator[Finding]:
+    """Functions that have entries under several numbers of shards."""
+    numbers: dict[tuple[str, str], list[int]] = {}
+    for row in rows:
+        if row.entries:
+            numbers.setdefault((row.name, row.version), []).append(row.shards)
+    for (name, _), found in numbers.items():
+        if len(found) > 1:
+            *some, last = map(str, sorted(found))
+            yield Finding(
+                "shards", Severity.WARNING,
+                f"{name} has entries under shards= {', '.join(some)} and {last}: processes that state one of these "
+                "neither find nor invalidate what those of another have stored",
+                "let all processes state one; then redis-memo clear MODULE:FUNCTION, or wait until the others expire",
+            )  # fmt: skip

@@ -203,15 +203,14 @@ class Handle:
         if match.digest is not None:
             return drop_call(memo.prefix_of(match.digest), match.digest)
         tokens = b"".join(match.tokens) + moment_only()
-        return entries.over(memo.prefixes, lambda prefix: entries.drop_matching(prefix, tokens))
+        return entries.drop_matching(memo.prefixes, tokens)
 
     def _untagging(self, tags: tuple[str, ...]) -> ops.Flow:
         tokens = [tag + moment_only() for tag in some_tags(tags)]
-        return entries.over(self._memo.prefixes, lambda prefix: entries.drop_tagged(prefix, tokens))
+        return entries.drop_tagged(self._memo.prefixes, tokens)
 
     def _clearing(self) -> ops.Flow:
-        tokens = moment_only()
-        return entries.over(self._memo.prefixes, lambda prefix: entries.start_anew(prefix, tokens))
+        return entries.start_anew(self._memo.prefixes, moment_only())
 
     def _usage(self, everywhere: bool) -> ops.Flow:
         memo = self._memo
@@ -274,7 +273,7 @@ def drop_call(prefix: str, digest: str) -> ops.Flow:
     if t is not None:
         return (yield ops.Drop(ops.Place(prefix, moment_digest(digest, t), b"")))
     gone: int = yield ops.Drop(ops.Place(prefix, digest, b""))
-    return gone + (yield from entries.drop_matching(prefix, call_token(digest)))
+    return gone + (yield from entries.drop_matching((prefix,), call_token(digest)))
 
 
 def moment_only() -> bytes:

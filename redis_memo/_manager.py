@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from . import _entries as entries
 from . import _ops as ops
 from . import ttl as usual
 from ._default import default_cache
@@ -25,6 +26,7 @@ from .ttl import arg
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
+    from ._backend import Backend
     from ._cache import Cache
     from ._config import OnError
     from ._handle import Handle
@@ -289,9 +291,9 @@ class CacheManager:
     def get_stats(self) -> ManagerStats:
         """Hits, misses and savings of this process, entries in Redis, the server's facts, and the market's status."""
         answers = []
-        for cache, op in self._questions():
+        for cache, flow in self._questions():
             try:
-                answers.append(cache.run(_answer(op)))
+                answers.append(cache.run(flow))
             except StoreError:
                 answers.append(None)
         return self._stats(answers)
@@ -299,21 +301,22 @@ class CacheManager:
     async def aget_stats(self) -> ManagerStats:
         """As `get_stats`, from a task."""
         answers = []
-        for cache, op in self._questions():
+        for cache, flow in self._questions():
             try:
-                answers.append(await cache.arun(_answer(op)))
+                answers.append(await cache.arun(flow))
             except StoreError:
                 answers.append(None)
         return self._stats(answers)
 
-    def _questions(self) -> list[tuple[Cache, ops.Op]]:
+    def _questions(self) -> list[tuple[Cache, ops.Flow]]:
         memos = [handle._memo for handle in self._kinds.values()]  # noqa: SLF001
-        return [*((memo.cache, ops.Usage(memo.prefix)) for memo in memos), (self.cache, ops.Info())]
+        usages = [(memo.cache, entries.usage(memo.prefixes, None)) for memo in memos]
+        return [*usages, (self.cache, _facts(self.cache.backend))]
 
     def _stats(self, answers: list[Any]) -> ManagerStats:
         infos = {
-            kind: handle._memo.info(used)  # noqa: SLF001
-            for (kind, handle), used in zip(self._kinds.items(), answers[:-1], strict=True)
+            kind: handle._memo.info(*(found or ()))  # noqa: SLF001
+            for (kind, handle), found in zip(self._kinds.items(), answers[:-1], strict=True)
         }
         return summary(infos, self.cache.backend.where, answers[-1], self._exchange)
 
@@ -432,8 +435,11 @@ def _quoted(symbol: str, exchange: str) -> dict[str, str]:
     return {"symbol": bare, "exchange": named or exchange}
 
 
-def _answer(op: ops.Op) -> ops.Flow:
-    return (yield op)
+def _facts(backend: Backend) -> ops.Flow:
+    """What each server that is written to says of itself."""
+    facts = yield ops.Info()
+    keys = backend.a_key_of_each()  # a cluster's nodes are known by now
+    return [facts] if len(keys) < 2 else (yield from entries.together([ops.Info(key) for key in keys]))
 
 
 _shared: dict[str, CacheManager] = {}

@@ -30,7 +30,7 @@ from .errors import StoreError, UnreadableEntry
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-__all__ = ["AT_ONCE", "Begin", "Crowd", "Launch", "OneCall", "Report", "Rest", "Together", "Withdraw", "Work"]
+__all__ = ["AT_ONCE", "Begin", "Crowd", "Launch", "OneCall", "Report", "Rest", "Withdraw", "Work"]
 
 AT_ONCE = 500  # operations in one exchange
 ALIVE = 4 * AT_ONCE  # calls that have begun and not ended
@@ -54,13 +54,6 @@ class OneCall(Protocol):
 
     def compute(self) -> Any:
         """Run the function."""
-
-
-@dataclass(frozen=True, slots=True)
-class Together:
-    """Perform operations on the store in one exchange: a list of as many answers, a StoreError where one failed."""
-
-    ops: list[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +227,7 @@ class Crowd:
         places: dict[str, int] = {}
         for _, _, entry in plain:
             places.setdefault(entry, len(places))
-        answers = yield Together([ops.Read(entry) for entry in places])
+        answers = yield ops.Together([ops.Read(entry) for entry in places])
         if len(places) < len(plain):
             answers = [_settled(answer) for answer in answers]
         self._adapt(answers)
@@ -410,7 +403,7 @@ class Crowd:
             if at == len(several):
                 several.append(op)
             places.append(at)
-        answers = yield Together(several)
+        answers = yield ops.Together(several)
         if len(reads) < len(places):
             answers = [_settled(answer) for answer in answers]
         if reads:

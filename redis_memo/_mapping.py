@@ -350,7 +350,7 @@ class CacheDict(MutableMapping[K, V]):
             StoreError: Redis could not be asked.
         """
         self._unstored.item = _NOTHING
-        self._run(entries.drop_matching(self._memo.prefix, moment_only()))
+        self._run(entries.drop_matching(self._memo.prefixes, moment_only()))
 
     def copy(self) -> dict[K, V]:
         """All items as they are now, in a dict of this process."""

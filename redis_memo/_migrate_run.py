@@ -112,11 +112,12 @@ def migrate(
     target.checked(rules)
     target.memo.lifetime()
     cache, memo = target.memo.cache, target.memo
-    registered = memo.prefix in cache.run(_only(ops.Enrolled(registry(memo.namespace))))
+    listed = cache.run(_only(ops.Enrolled(registry(memo.namespace))))
     if journal is not None:
         journal.begin({
             "function": target.shown, "source": str(source.folder or source.shown), "kind": source.kind,
-            "prefix": memo.prefix, "server": redacted(cache.settings.url), "registered": registered, "at": clock.now(),
+            "prefix": memo.prefix, "server": redacted(cache.settings.url), "registered": memo.prefix in listed,
+            "unregistered": [prefix for prefix in memo.prefixes if prefix not in listed], "at": clock.now(),
         })  # fmt: skip
     report = Report([Outcome(name, "failed", why) for name, why in source.problems])
     report.outcomes += _adopt(

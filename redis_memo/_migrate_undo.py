@@ -27,6 +27,8 @@ from ._migrate_run import Report, patiently, read_entry
 from .errors import StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ._cache import Cache
     from ._migrate_calls import Target
     from ._migrate_journal import Journal, Written
@@ -150,8 +152,8 @@ def roll_back(journal: Journal, target: Target) -> Report:
         report.outcomes.append(Outcome(key, state, why, key))
     if report.count("failed"):
         return report
-    if past.began and not past.began["registered"]:
-        _strike(cache, namespace, past.began["prefix"])
+    for prefix in _unregistered(past.began):
+        _strike(cache, namespace, prefix)
     _remove_empty(roots)
     journal.note([{"what": "rolled back", "at": clock.now()}])
     journal.remove()
@@ -217,8 +219,15 @@ def _tokens(envelope: Any) -> bytes:
     return string[HEAD.size : HEAD.size + length]
 
 
+def _unregistered(began: Mapping[str, Any]) -> list[str]:
+    """Prefixes that the namespace's list did not have before; a manifest of before there were shards tells of one."""
+    if "unregistered" in began:
+        return list(began["unregistered"])
+    return [began["prefix"]] if began and not began["registered"] else []
+
+
 def _strike(cache: Cache, namespace: str, prefix: str) -> None:
-    """Take a function out of its namespace's list, if it was not there before and has nothing left."""
+    """Take a function's shard out of its namespace's list, if it has nothing left."""
 
     def flow() -> ops.Flow:
         if (yield ops.Count(prefix)) == 0:

@@ -22,7 +22,7 @@ __all__ = [
     "Found", "Held", "Info", "Inspect", "Inspected", "Join", "Kept", "Keys", "Land", "Late", "Leased", "Listen",
     "Mend", "Mended", "MoveKey", "NoteWait", "Op", "Place", "Put", "Raised", "Rally", "Read", "ReadLeft",
     "ReadParts", "Release", "Renew", "Resting", "Revoke", "Sealed", "Seize", "Spawn", "Strike", "Subscription",
-    "TakeToken", "Tidy", "Told", "Touch", "Trim", "Trimmed", "Turn", "Usage", "Used", "Wait",
+    "TakeToken", "Tidy", "Together", "Told", "Touch", "Trim", "Trimmed", "Turn", "Usage", "Used", "Wait",
 ]  # fmt: skip
 
 RELEASED = b"released"
@@ -216,7 +216,18 @@ class Inspected(NamedTuple):
 
 
 class Info(NamedTuple):
-    """What the server says of itself, by name."""
+    """What the server that has some key says of itself, by name."""
+
+    key: str = ""
+
+
+class Together(NamedTuple):
+    """Perform operations on the store in one exchange with each server that has some of their keys.
+
+    A list of as many answers, a StoreError where one failed: the others were carried out all the same.
+    """
+
+    ops: list[Any]
 
 
 class NoteWait(NamedTuple):
@@ -323,7 +334,7 @@ class Await(NamedTuple):
 Op: TypeAlias = (
     Read | ReadLeft | ReadParts | Acquire | Seize | Renew | Fill | Release | Put | Drop | DropMatching | Revoke | Count
     | Keys | MoveKey | Inspect | Info | Touch | Mend | Usage | Trim | Turn | Told | NoteWait | FollowWait | Enroll
-    | Enrolled | Strike | Tidy | Held
+    | Enrolled | Strike | Tidy | Together | Held
     | Clock | Chance | TakeToken | Compute | Join | Listen | Wait | Land | Rally | Spawn | Await
 )  # fmt: skip
 Flow: TypeAlias = Generator[Op, Any, Any]

@@ -50,8 +50,9 @@ def reply_error(text: str) -> Exception:
         return Elsewhere(text, _WORDS[code])
     if "max number of clients" in text:
         return RefusedClient(text)
-    if "access a non local key" in text:
-        # A script came upon a key that has moved already. Some of its writes may have been made.
+    if "access a non local key" in text or "during rehashing of the slot" in text:
+        # A script came upon a key that has moved already (Redis 8: or upon several, of which some have). Some of its
+        # writes may have been made.
         return Elsewhere(text, "later")
     if "-READONLY" in text:  # from within a script, before Redis 7
         return Elsewhere(text, "replica")

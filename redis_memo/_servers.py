@@ -17,7 +17,7 @@ from ._hook import Hook
 from ._node import Node
 from ._push import Listener
 from ._tracking import Tracker, Trackers
-from .errors import ConfigurationError, StoreUnavailable
+from .errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -178,22 +178,17 @@ class Servers:
             return [it.url]
         return [placed(it.url, node.door.place) for node in self.masters() if node.door.place is not None]
 
-    def address(self, key: str | None = None) -> str:
-        """The URL of the server, or of the one that has a key.
+    def address(self, key: str) -> str:
+        """The URL of the server that has a key.
 
         Raises:
-            ConfigurationError: There are several, and no key is given.
             StoreError: As `addresses`.
         """
-        found = self.addresses()
-        if self.cluster is None and found:
-            return found[0]
-        if key is None:
-            raise ConfigurationError(
-                f"{self.where} is a cluster, and what is asked lies on all of its nodes: name a function, or one node "
-                "with a redis:// URL"
-            )
-        place = self.cluster.node(slot_of(key.encode())).door.place if self.cluster is not None else None
+        if self.cluster is None:
+            found = self.addresses()
+            if found:
+                return found[0]
+        place = None if self.cluster is None else self.cluster.node(slot_of(key.encode())).door.place
         if place is None:
             raise StoreUnavailable(f"{self.where}: the master is changing")
         return placed(named(self._settings.url).url, place)
@@ -205,6 +200,10 @@ class Servers:
             StoreError: No node of the cluster could be asked.
         """
         return [self._home] if self._home is not None else self.cluster.masters()  # type: ignore[union-attr]
+
+    def a_key_of_each(self) -> list[str]:
+        """A key for each server that is written to, which it has; asks nobody, so any key while they are not known."""
+        return (self.cluster.a_key_of_each() if self.cluster is not None else []) or [""]
 
     def node_for(self, op: object) -> Node:
         """The server that performs an operation, as far as is known at the moment.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 from . import market
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ._events import CacheInfo
 
@@ -29,10 +29,14 @@ class TypeStats(TypedDict):
 
 
 class ServerFacts(TypedDict, total=False):
-    """What the server says of itself; only ``available`` and ``where`` while it does not answer."""
+    """What the server says of itself; only ``available`` and ``where`` while it does not answer.
+
+    Of a cluster's masters, of which ``masters`` is the number, together; ``uptime_seconds`` is the shortest of theirs.
+    """
 
     available: bool
     where: str
+    masters: int
     name: str
     version: str
     uptime_seconds: int
@@ -73,13 +77,15 @@ class ManagerStats(TypedDict):
     market: MarketStatus
 
 
-def summary(infos: Mapping[str, CacheInfo], where: str, told: Mapping[str, str] | None, exchange: str) -> ManagerStats:
+def summary(
+    infos: Mapping[str, CacheInfo], where: str, told: Sequence[Mapping[str, str]] | None, exchange: str
+) -> ManagerStats:
     """Put it together.
 
     Args:
         infos: Counters by kind of data.
         where: The server, as it may be shown.
-        told: What it says of itself, or None where it does not answer.
+        told: What each of its masters says of itself, or None where one does not answer.
         exchange: Whose status is told.
     """
     types: dict[str, TypeStats] = {
@@ -116,27 +122,34 @@ def summary(infos: Mapping[str, CacheInfo], where: str, told: Mapping[str, str] 
     }
 
 
-def _facts(where: str, told: Mapping[str, str] | None) -> ServerFacts:
+def _facts(where: str, told: Sequence[Mapping[str, str]] | None) -> ServerFacts:
     if told is None:
         return {"available": False, "where": where}
 
-    def number(name: str) -> int:
-        text = told.get(name, "")
-        return int(text) if text.isdigit() else 0
+    def numbers(name: str) -> list[int]:
+        texts = [each.get(name, "") for each in told]
+        return [int(text) if text.isdigit() else 0 for text in texts]
 
-    valkey = told.get("valkey_version")
-    return {
+    def texts(*names: str) -> str:
+        """What each of them says under the first of these names that it has."""
+        return ", ".join(dict.fromkeys(next((each[name] for name in names if name in each), "") for each in told))
+
+    limits = numbers("maxmemory")
+    facts: ServerFacts = {
         "available": True,
         "where": where,
-        "name": "valkey" if valkey else "redis",
-        "version": valkey or told.get("redis_version", ""),
-        "uptime_seconds": number("uptime_in_seconds"),
-        "used_memory": number("used_memory"),
-        "maxmemory": number("maxmemory"),
-        "maxmemory_policy": told.get("maxmemory_policy", ""),
-        "evicted_keys": number("evicted_keys"),
-        "expired_keys": number("expired_keys"),
+        "name": "valkey" if "valkey_version" in told[0] else "redis",
+        "version": texts("valkey_version", "redis_version"),
+        "uptime_seconds": min(numbers("uptime_in_seconds")),
+        "used_memory": sum(numbers("used_memory")),
+        "maxmemory": sum(limits) if all(limits) else 0,
+        "maxmemory_policy": texts("maxmemory_policy"),
+        "evicted_keys": sum(numbers("evicted_keys")),
+        "expired_keys": sum(numbers("expired_keys")),
     }
+    if len(told) > 1:
+        facts["masters"] = len(told)
+    return facts
 
 
 def _market(exchange: str) -> MarketStatus:

@@ -17,8 +17,9 @@ import threading
 import time
 import weakref
 from collections import Counter, deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from . import _entries as entries
 from . import _ops as ops
 from ._bounds import NO_BOUNDS, Bounds
 from ._drive import drive
@@ -27,7 +28,7 @@ from ._near import near_of
 from .errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from ._backend import Backend
     from ._bounds import Limits
@@ -35,9 +36,12 @@ if TYPE_CHECKING:
 
 __all__ = ["AT_EXIT", "Touches"]
 
+T = TypeVar("T")
+
 FULL = 50, 1000  # uses that are noted before they are sent at once: a tenth of the entries, and no fewer and no more
 KEPT = 20_000  # uses that are kept while the server is slow; older ones are dropped
 AGED = 20  # parts of all entries; what is among the last one used need not be told once more (memcached bumps so)
+TOGETHER = 16  # functions, or shards, told of by one exchange
 SENT = 500  # entries told of by one script, so that the server is not held up
 TOUCH_EVERY = 1.0  # seconds
 TELL_EVERY = 10.0  # seconds between the counters of functions without bounds
@@ -233,11 +237,14 @@ class Touches:
         if last and self._functions:
             self._backend.breaker.quiet = True  # nobody calls any more who would want to know
         deadline = None if seconds is None else time.monotonic() + seconds
-        for prefix in list(self._functions):
+        for some in _few(self._functions):
             if self._away() or (deadline is not None and time.monotonic() > deadline):
                 return
             with contextlib.suppress(StoreError):  # recency is lost, and no counter
-                drive(self.telling(prefix), self._backend.perform)
+                drive(entries.side_by_side(map(self.telling, some)), self._perform)
+
+    def _perform(self, op: Any) -> Any:
+        return self._backend.perform_many(op.ops) if type(op) is ops.Together else self._backend.perform(op)
 
     def _away(self) -> bool:
         """Whether the server does not answer."""
@@ -263,6 +270,7 @@ class Touches:
                 if mended.following is not None:
                     self._mends[prefix] = mended.following
         now = time.monotonic()
+        due: list[tuple[_Function, bool]] = []
         for function in list(self._functions.values()):
             since = now - function.told
             if (
@@ -271,13 +279,17 @@ class Touches:
                 or since >= (TOUCH_EVERY / 2 if function.bounds else TELL_EVERY)
             ):
                 whole, function.soon, function.fills = since >= TOUCH_EVERY / 2, False, 0
-                with contextlib.suppress(StoreError):
-                    drive(self.telling(function.prefix, whole=whole), self._backend.perform)
-                if not function.stats and not function.noted:
-                    self._functions.pop(function.prefix, None)  # a closure that is gone
+                due.append((function, whole))
+        for some in _few(due):
+            with contextlib.suppress(StoreError):
+                flows = [self.telling(function.prefix, whole=whole) for function, whole in some]
+                drive(entries.side_by_side(flows), self._perform)
+        for function, _ in due:
+            if not function.stats and not function.noted:
+                self._functions.pop(function.prefix, None)  # a closure that is gone
         for namespace, stored in list(self._stored.items()):
             with contextlib.suppress(StoreError):
-                if stored and drive(settling(namespace, self._limits[namespace], self._count), self._backend.perform):
+                if stored and drive(settling(namespace, self._limits[namespace], self._count), self._perform):
                     self._stored[namespace] -= stored
 
     def _count(self, prefix: str, evicted: int) -> None:
@@ -319,18 +331,18 @@ def settling(namespace: str, limits: Limits, count: Any) -> ops.Flow:
     listed = registry(namespace)
     if not (yield ops.Turn(listed, TURN)):
         return False
-    used: dict[str, ops.Used] = {}
-    for prefix in (yield ops.Enrolled(listed)):
-        used[prefix] = yield ops.Usage(prefix)
-    entries = sum(each.entries or 0 for each in used.values()) - (limits.maxsize or ALWAYS)
+    prefixes = yield ops.Enrolled(listed)
+    answers = yield from entries.together([ops.Usage(prefix) for prefix in prefixes])
+    used: dict[str, ops.Used] = dict(zip(prefixes, answers, strict=True))
+    number = sum(each.entries or 0 for each in used.values()) - (limits.maxsize or ALWAYS)
     size = sum(each.size for each in used.values()) - (_maxbytes(limits) or ALWAYS)
     ages = {prefix: each.oldest for prefix, each in used.items() if each.oldest is not None}
-    while ages and (entries > 0 or size > 0):
+    while ages and (number > 0 or size > 0):
         prefix = min(ages, key=lambda each: ages[each])
         others = min((age for each, age in ages.items() if each != prefix), default=ALWAYS)
-        trimmed = yield ops.Trim(prefix, max(entries, 0), max(size, 0), max(others, ages[prefix]))
+        trimmed = yield ops.Trim(prefix, max(number, 0), max(size, 0), max(others, ages[prefix]))
         count(prefix, trimmed.evicted)
-        entries -= trimmed.entries
+        number -= trimmed.entries
         size -= trimmed.size
         if trimmed.oldest is None or not trimmed.entries:
             del ages[prefix]
@@ -338,6 +350,13 @@ def settling(namespace: str, limits: Limits, count: Any) -> ops.Flow:
             ages[prefix] = trimmed.oldest
     yield ops.Turn(listed, 0.0)
     return True
+
+
+def _few(given: Iterable[T]) -> Iterator[list[T]]:
+    """What is told together, so that no server is held up."""
+    left = list(given)
+    for at in range(0, len(left), TOGETHER):
+        yield left[at : at + TOGETHER]
 
 
 def _maxbytes(limits: Limits) -> int | None:

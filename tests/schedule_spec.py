@@ -148,11 +148,11 @@ class FlowSpec:
         """What a part of a program does."""
         kind = part[0]
         if kind == "match":
-            return entries.drop_matching(PREFIX, part[1])
+            return entries.drop_matching((PREFIX,), part[1])
         if kind == "clear":
-            return entries.drop_matching(PREFIX, b"")
+            return entries.drop_matching((PREFIX,), b"")
         if kind == "tag":
-            return entries.drop_tagged(PREFIX, [part[1]])
+            return entries.drop_tagged((PREFIX,), [part[1]])
         place = self.place = self.world.program.places[part[1]]
         if kind == "drop":
             return _drop(place)

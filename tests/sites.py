@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import signal
+import socket
 import subprocess
 import tempfile
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -99,6 +102,10 @@ class _Everywhere:
     def ttl(self, key: bytes) -> int:
         return self.holder.ttl(key)
 
+    def ping(self) -> None:
+        for node in self.nodes:
+            node.ping()
+
     def script_flush(self) -> None:
         for node in self.nodes:
             node.script_flush()
@@ -161,9 +168,11 @@ class ClusterSite(Site):
         identity = self.identity(target)
         while self.move_keys(slot, source, target):
             pass
-        with self.node(source) as old, self.node(target) as new:
-            raw(new, "CLUSTER", "SETSLOT", slot, "NODE", identity)
-            raw(old, "CLUSTER", "SETSLOT", slot, "NODE", identity)
+        # The others need not wait until they hear of it.
+        for port in (target, source, *(port for port in self.masters() if port not in (source, target))):
+            with self.node(port) as node:
+                raw(node, "CLUSTER", "SETSLOT", slot, "NODE", identity)
+        until(lambda: self.owner(slot) == target, 30)
 
     def revive(self, port: int) -> None:
         """Start a server that was killed."""
@@ -193,21 +202,34 @@ def raw_slots(site: Site) -> list[list]:
 
 def _cluster_options(folder: str, bus: int) -> tuple[str, ...]:
     return (
-        "--cluster-enabled", "yes", "--cluster-config-file", str(Path(folder) / "nodes.conf"), "--cluster-port", str(bus),
+        "--cluster-enabled", "yes", "--cluster-config-file", str(Path(folder) / "nodes.conf"),
+        *(("--cluster-port", str(bus)) if bus else ()),  # none before Redis 7
         "--cluster-node-timeout", str(NODE_TIMEOUT), "--cluster-require-full-coverage", "no",
         "--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1",
         "--cluster-allow-replica-migration", "no",
     )  # fmt: skip
 
 
-def start_cluster(binary: str, masters: int = 3) -> ClusterSite:
-    """Masters with a replica each, all slots covered, all replicas following."""
+def _ports(own_bus: bool) -> tuple[int, int]:
+    """A port, and one for a cluster's nodes among themselves; 0 where that is 10,000 above it, as before Redis 7."""
+    if own_bus:
+        return free_port(), free_port()
+    while True:
+        port = free_port()
+        with suppress(OSError), socket.socket() as above:
+            above.bind(("127.0.0.1", port + 10_000 if port < 55_000 else port))
+            if port < 55_000:
+                return port, 0
+
+
+def start_cluster(binary: str, masters: int = 3, *, own_bus: bool = True) -> ClusterSite:
+    """Masters with a replica each, all slots covered, all replicas following; ``own_bus`` from Redis 7 on."""
     servers: dict[int, Server] = {}
     folders, buses = {}, {}
 
     def start() -> None:
         for attempt in range(3):
-            port, bus, folder = free_port(), free_port(), tempfile.mkdtemp(prefix="rm")
+            (port, bus), folder = _ports(own_bus), tempfile.mkdtemp(prefix="rm")
             try:
                 server = start_server(binary, *_cluster_options(folder, bus), port=port, folder=folder)
             except AssertionError:  # somebody else has taken a port meanwhile
@@ -227,12 +249,22 @@ def start_cluster(binary: str, masters: int = 3) -> ClusterSite:
             each.result()
         for number, port in enumerate(ports[:masters]):
             with site.node(port) as node:
-                raw(node, "CLUSTER", "ADDSLOTSRANGE", 16384 * number // masters, 16384 * (number + 1) // masters - 1)
+                slots = range(16384 * number // masters, 16384 * (number + 1) // masters)
+                raw(node, "CLUSTER", "ADDSLOTS", *slots)
                 raw(node, "CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-        with site.node(ports[0]) as first:
-            for port in ports[1:]:
-                raw(first, "CLUSTER", "MEET", "127.0.0.1", port, buses[port])
-        until(lambda: all(_knows(site, port, ports) for port in ports), 30)
+        asked = -math.inf
+
+        def met() -> bool:
+            nonlocal asked
+            # A handshake that takes longer than the nodes' time limit is given up, and nobody begins another.
+            if time.monotonic() - asked > 3 * NODE_TIMEOUT / 1000:
+                asked = time.monotonic()
+                with site.node(ports[0]) as first:
+                    for port in ports[1:]:
+                        raw(first, "CLUSTER", "MEET", "127.0.0.1", port, buses[port] or port + 10_000)
+            return all(_knows(site, port, ports) for port in ports)
+
+        until(met, 60)
         for master, port in zip(ports[:masters], ports[masters:], strict=True):
             with site.node(port) as node:
                 raw(node, "CLUSTER", "REPLICATE", site.identity(master))

@@ -20,7 +20,7 @@ from redis_memo import MISSING, CacheDict, connect, invalidate_tags, redis_cache
 from redis_memo.errors import StoreRefused, StoreUnavailable
 
 from .conftest import SECRET, UNCLOSED, Server, debian_redis, free_port, leaked, start_server, until
-from .sites import raw
+from .sites import SERVICE, raw
 
 DOCS = Path(__file__).parents[1] / "docs" / "servers.md"
 PASSWORD = "a+b/c @%"
@@ -266,3 +266,78 @@ def test_a_cluster_by_tls(certificates, namespace):
         cache.close()
     finally:
         server.stop()
+
+
+def start_tls_sentinel(folder: Path, master: int) -> Server:
+    """One that speaks TLS with who asks it and with what it watches, beside a plain port for the tests."""
+    port, plain = free_port(), free_port()
+    config = folder / f"sentinel-{port}.conf"
+    config.write_text(
+        f"port {plain}\ntls-port {port}\nbind 127.0.0.1\ndir {folder}\ntls-replication yes\n"
+        f"tls-cert-file {folder}/server.crt\ntls-key-file {folder}/server.key\ntls-ca-cert-file {folder}/ca.crt\n"
+        f"sentinel monitor {SERVICE} 127.0.0.1 {master} 1\nsentinel down-after-milliseconds {SERVICE} 1000\n"
+    )
+    process = subprocess.Popen(
+        [debian_redis(), str(config), "--sentinel"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    server = Server(f"redis://127.0.0.1:{plain}", process)
+    server.port = port
+
+    def knows_a_replica() -> bool:
+        assert process.poll() is None, "the sentinel did not start"
+        with contextlib.suppress(redis.ConnectionError), server.client() as client:
+            return bool(raw(client, "SENTINEL", "REPLICAS", SERVICE))
+        return False
+
+    until(knows_a_replica, 30)
+    return server
+
+
+@UNCLOSED
+@pytest.mark.usefixtures("broken_handshakes")
+def test_sentinels_by_tls(certificates, namespace):
+    """``rediss+sentinel://``: the sentinels and whom they name, also after a failover; a stranger's certificate is an outage."""
+    replicated = ("--tls-replication", "yes", "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
+    servers = [start_tls(certificates, *replicated)]
+    master = servers[0].port
+    try:
+        servers.append(start_tls(certificates, *replicated, "--replicaof", f"127.0.0.1 {master}"))
+        for server in servers[:0:-1]:
+            with redis.Redis.from_url(server.plain) as client:
+                until(lambda client=client: client.info("replication")["master_link_status"] == "up", 20)
+        sentinel = start_tls_sentinel(certificates, master)
+        servers.append(sentinel)
+        url = f"rediss+sentinel://127.0.0.1:{sentinel.port}/{SERVICE}/0?"
+        cache = connect(f"{url}{client_options(certificates)}", secret=SECRET)
+        calls = []
+        function = redis_cached(namespace=namespace, ttl=60, cache=cache, name="f")(lambda x: calls.append(x) or [x])
+        assert function(1) == function(1) == [1]
+        reader = connect(f"{url}{client_options(certificates)}", secret=SECRET, read_from="replica", wait=1)
+        twin = redis_cached(namespace=namespace, ttl=60, cache=reader, name="f")(lambda x: calls.append(x) or [x])
+        assert twin(1) == [1]
+        assert twin.invalidate(x=1) == 1, "P3: confirmed by the replica"
+        assert function(1) == [1]
+        assert calls == [1, 1]
+        with redis.Redis.from_url(sentinel.url, protocol=2) as client:
+            until(lambda: b"ok" in raw(client, "SENTINEL", "REPLICAS", SERVICE)[0], 20)  # the replica's link
+            raw(client, "SENTINEL", "FAILOVER", SERVICE)
+            until(lambda: int(raw(client, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)[1]) != master, 30)
+        servers[0].stop()  # it would be told only in ten seconds that it is none any more
+        until(lambda: function.store([2], 2), 20)
+        with redis.Redis.from_url(servers[1].plain) as client:
+            assert client.exists(function.cache_key(2))
+        for authority in ("stranger", "no"):
+            options = client_options(certificates, authority) if authority != "no" else f"ssl_ca_certs={certificates}/ca.crt"
+            outside = connect(url + options, secret=SECRET)
+            refused = redis_cached(namespace=namespace, ttl=60, cache=outside, name="f")(lambda x: [x, "own"])
+            assert refused(2) == [2, "own"], "P5, P6"
+            with pytest.raises(StoreUnavailable):
+                refused.invalidate(x=2)
+            outside.close()
+        assert function.invalidate(x=2) == 1
+        cache.close()
+        reader.close()
+    finally:
+        for server in servers[::-1]:
+            server.stop()

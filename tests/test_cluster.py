@@ -36,6 +36,12 @@ def frail_site(own_site: ClusterSite) -> Iterator[ClusterSite]:
     own_site.heal()
 
 
+@pytest.fixture(params=["cluster_site", "cluster_6_site", "cluster_8_site"])
+def moving_site(request: pytest.FixtureRequest) -> ClusterSite:
+    """Versions differ in what they say to a script whose keys are on two nodes."""
+    return request.getfixturevalue(request.param)
+
+
 _opened: list[Cache] = []
 
 
@@ -115,10 +121,10 @@ def test_one_node_of_a_cluster_named_as_a_single_server_says_what_to_write(clust
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_hits_follow_a_slot_that_moves(cluster_site, namespace, asynchronous):
+def test_hits_follow_a_slot_that_moves(moving_site, namespace, asynchronous):
     """MOVED once it has moved, ASK for keys that went ahead; no caller computes what is stored (P5)."""
-    function, slot, calls = memo(cluster_site, namespace)
-    own, _, _ = memo(cluster_site, namespace)
+    function, slot, calls = memo(moving_site, namespace)
+    own, _, _ = memo(moving_site, namespace)
     for x in range(4):
         own(x)
 
@@ -139,32 +145,32 @@ def test_hits_follow_a_slot_that_moves(cluster_site, namespace, asynchronous):
         assert asyncio.run(each()) == [[x, 0] for x in range(4)]
 
     ask()
-    source = cluster_site.owner(slot)
-    target = other(cluster_site, source)
-    cluster_site.begin_move(slot, target)
+    source = moving_site.owner(slot)
+    target = other(moving_site, source)
+    moving_site.begin_move(slot, target)
     ask()
     ahead = {own.cache_key(x).encode() for x in (1, 3)}
-    assert cluster_site.move_keys(slot, source, target, lambda key: key in ahead) == 2
+    assert moving_site.move_keys(slot, source, target, lambda key: key in ahead) == 2
     ask()
-    cluster_site.end_move(slot, source, target)
+    moving_site.end_move(slot, source, target)
     ask()
     assert calls == []
     own.invalidate()
     assert function.peek(1) is MISSING
 
 
-def test_a_miss_while_its_slot_moves_costs_no_more_than_the_caching(cluster_site, namespace):
+def test_a_miss_while_its_slot_moves_costs_no_more_than_the_caching(moving_site, namespace):
     """TRYAGAIN: an answer, no error, nothing half stored, and the server is not taken for dead (P5)."""
-    function, slot, calls = memo(cluster_site, namespace)
+    function, slot, calls = memo(moving_site, namespace)
     function(0)
-    source = cluster_site.owner(slot)
-    target = other(cluster_site, source)
-    cluster_site.begin_move(slot, target)
-    cluster_site.move_keys(slot, source, target, lambda key: key.endswith(b"}:args"))
+    source = moving_site.owner(slot)
+    target = other(moving_site, source)
+    moving_site.begin_move(slot, target)
+    moving_site.move_keys(slot, source, target, lambda key: key.endswith(b"}:args"))
     assert function(7)[:2] == function(7)[:2] == [7, 0]
     info = function.cache_info()
     assert (info.errors > 0, info.breaker) == (True, "closed")
-    cluster_site.end_move(slot, source, target)
+    moving_site.end_move(slot, source, target)
     function(7)
     assert calls.count((7, 0)) == 3
     function(7)
@@ -173,25 +179,25 @@ def test_a_miss_while_its_slot_moves_costs_no_more_than_the_caching(cluster_site
 
 
 @pytest.mark.parametrize("given", [{"x": 1, "y": 0}, {"x": 1}, {}])
-def test_p3_an_invalidation_finds_its_entries_on_both_sides_of_a_move(cluster_site, namespace, given):
+def test_p3_an_invalidation_finds_its_entries_on_both_sides_of_a_move(moving_site, namespace, given):
     """Whichever of its keys went ahead: what was stored is gone, and what is computed is not stored."""
     for number, ahead in enumerate(itertools.product([False, True], repeat=4)):
-        function, slot, calls = memo(cluster_site, namespace, f"f{number}")
+        function, slot, calls = memo(moving_site, namespace, f"f{number}")
         kept = function(1), function(2)
         prefix, entry = place_of(function, 1)
-        source = cluster_site.owner(slot)
-        target = other(cluster_site, source)
+        source = moving_site.owner(slot)
+        target = other(moving_site, source)
         # Somebody computes it at this moment, because its entry is past its soft expiry.
-        holder = opened(cluster_site)
+        holder = opened(moving_site)
         envelope = holder.backend.perform(ops.Read(entry))
         place = ops.Place(prefix, entry.removeprefix(prefix), b"")
         assert isinstance(holder.backend.perform(ops.Acquire(place, b"holder", 30.0, envelope)), ops.Leased)
-        cluster_site.begin_move(slot, target)
+        moving_site.begin_move(slot, target)
         names = (entry, f"{entry}:lease", f"{prefix}index", f"{prefix}args")
         gone = {name.encode() for name, goes in zip(names, ahead, strict=True) if goes}
-        assert cluster_site.move_keys(slot, source, target, lambda key: key in gone) == len(gone)
+        assert moving_site.move_keys(slot, source, target, lambda key: key in gone) == len(gone)
         function.invalidate(**given)  # its count is not exact: what a script deleted before it gave up is not in it
-        cluster_site.end_move(slot, source, target)
+        moving_site.end_move(slot, source, target)
         assert function.peek(1) is MISSING, ahead
         assert holder.backend.perform(ops.Fill(place, b"holder", envelope, 60.0, b"")) is False, ahead
         assert function.peek(1) is MISSING, ahead
@@ -200,18 +206,18 @@ def test_p3_an_invalidation_finds_its_entries_on_both_sides_of_a_move(cluster_si
         function.invalidate()
 
 
-def test_p3_a_sweep_on_one_side_of_a_move_unlists_nothing_that_lives_on_the_other(cluster_site, namespace):
+def test_p3_a_sweep_on_one_side_of_a_move_unlists_nothing_that_lives_on_the_other(moving_site, namespace):
     """A script that wrote to what went ahead would take a computation's lease, which has not come yet, for gone."""
-    function, slot, _ = memo(cluster_site, namespace)
+    function, slot, _ = memo(moving_site, namespace)
     for x in range(2):
         function(x)
     prefix, entry = place_of(function, 0)
     places = [ops.Place(prefix, function.cache_key(x).removeprefix(prefix), b"") for x in range(2)]
     backend = function.cache_parameters()["cache"].backend
     envelope = backend.perform(ops.Read(entry))
-    source = cluster_site.owner(slot)
-    target = other(cluster_site, source)
-    with cluster_site.node(source) as node:
+    source = moving_site.owner(slot)
+    target = other(moving_site, source)
+    with moving_site.node(source) as node:
         # The second call is computed for longer than its first lease; the index does not hear of its renewals.
         raw(node, "DEL", places[1].entry)
         raw(node, "ZREM", f"{prefix}index", places[1].digest)
@@ -219,30 +225,40 @@ def test_p3_a_sweep_on_one_side_of_a_move_unlists_nothing_that_lives_on_the_othe
         assert backend.perform(ops.Renew(places[1], b"second", 30.0))
         until(lambda: time.time() * 1000 + node.zscore(f"{prefix}index", places[1].digest) > 50)
     assert isinstance(backend.perform(ops.Acquire(places[0], b"first", 30.0, envelope)), ops.Leased)
-    cluster_site.begin_move(slot, target)
+    moving_site.begin_move(slot, target)
     ahead = {f"{prefix}index", f"{prefix}args", entry, f"{entry}:lease"}
-    assert cluster_site.move_keys(slot, source, target, lambda key: key.decode() in ahead) == 4
+    assert moving_site.move_keys(slot, source, target, lambda key: key.decode() in ahead) == 4
     with pytest.raises(StoreUnavailable, match="moving"):
         backend.perform(ops.Fill(places[0], b"first", envelope, 60.0, b""))
-    cluster_site.end_move(slot, source, target)
+    moving_site.end_move(slot, source, target)
     function.invalidate()
     assert backend.perform(ops.Fill(places[1], b"second", envelope, 60.0, b"")) is False
 
 
-def test_resharding_under_load(cluster_site, namespace):
-    """P3 and P5 while the slot of a function goes from master to master: no wrong answer, no error, no lost invalidation."""
-    caches = [opened(cluster_site) for _ in range(2)]
-    with Traffic(caches, namespace) as traffic:
-        slot = slot_of(traffic.functions[0].cache_key(0, 0).encode())
-        for _ in range(6):
-            source = cluster_site.owner(slot)
-            target = other(cluster_site, source)
-            cluster_site.begin_move(slot, target)
+@pytest.mark.parametrize(
+    ("which", "moves", "options"),
+    [
+        ("cluster_site", 6, {}),
+        ("cluster_6_site", 3, {"shards": 4, "maxsize": 40, "tags": "t"}),
+        ("cluster_8_site", 3, {"shards": 4, "maxsize": 40, "tags": "t"}),
+    ],
+)
+def test_resharding_under_load(which, moves, options, request, namespace):
+    """P3 and P5 while a function's slots go from master to master: no wrong answer, no error, no lost invalidation."""
+    site = request.getfixturevalue(which)
+    caches = [opened(site) for _ in range(2)]
+    with Traffic(caches, namespace, **options) as traffic:
+        slots = [slot_of(prefix.encode()) for prefix in traffic.functions[0].__redis_memo__._memo.prefixes]
+        for number in range(moves):
+            slot = slots[number % len(slots)]
+            source = site.owner(slot)
+            target = other(site, source)
+            site.begin_move(slot, target)
             for suffix in (b"0", b"index", b"args", b"lease", b"5"):
                 reached = traffic.counts["invalidated"] + 4
                 until(lambda reached=reached: traffic.counts["invalidated"] >= reached, 30)
-                cluster_site.move_keys(slot, source, target, lambda key, suffix=suffix: key.endswith(suffix))
-            cluster_site.end_move(slot, source, target)
+                site.move_keys(slot, source, target, lambda key, suffix=suffix: key.endswith(suffix))
+            site.end_move(slot, source, target)
             hits = traffic.hits()
             until(lambda hits=hits: traffic.hits() > hits, 30)
     traffic.check()

@@ -1,5 +1,5 @@
 """One contract over every server: fakeredis, the embedded Valkey, Valkey by TCP, Debian's Redis, 6.2 and 8,
-a cluster and a sentinel set-up; sync and async."""
+clusters of Valkey, Redis 6.2 and 8, and a sentinel set-up; sync and async."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from redis_memo import MISSING, Cache, cache_info, clear, connect, invalidate, r
 from .conftest import SECRET, Server, leaked, until
 
 
-@pytest.fixture(params=["fake_server", "embedded_server", "valkey_server", "redis_server", "redis_6_server", "redis_8_server", "cluster_site", "sentinel_site"])
+@pytest.fixture(params=["fake_server", "embedded_server", "valkey_server", "redis_server", "redis_6_server", "redis_8_server", "cluster_site", "cluster_6_site", "cluster_8_site", "sentinel_site"])
 def server(request: pytest.FixtureRequest) -> Server:
     return request.getfixturevalue(request.param)
 
@@ -23,12 +23,12 @@ def server(request: pytest.FixtureRequest) -> Server:
 class Runner:
     """Calls sync and async functions alike, so that the contract is written once."""
 
-    def __init__(self, cache: Cache, namespace: str, asynchronous: bool) -> None:
-        self.cache, self.namespace, self.asynchronous = cache, namespace, asynchronous
+    def __init__(self, cache: Cache, namespace: str, asynchronous: bool, shards: int = 1) -> None:
+        self.cache, self.namespace, self.asynchronous, self.shards = cache, namespace, asynchronous, shards
         self._loop = asyncio.Runner() if asynchronous else None
 
     def decorate(self, function, **options):
-        options = {"namespace": self.namespace, "ttl": 60, "cache": self.cache, "name": function.__name__} | options
+        options = {"namespace": self.namespace, "ttl": 60, "cache": self.cache, "name": function.__name__, "shards": self.shards} | options
         if not self.asynchronous:
             return redis_cached(**options)(function)
 
@@ -61,7 +61,9 @@ class Runner:
 @pytest.fixture(params=["sync", "async"])
 def run(server: Server, namespace: str, request: pytest.FixtureRequest) -> Iterator[Runner]:
     cache = connect(server.url, secret=SECRET)
-    runner = Runner(cache, namespace, request.param == "async")
+    # A function in shards is like any other.
+    shards = 5 if "cluster_6_site" in request.fixturenames or "cluster_8_site" in request.fixturenames else 1
+    runner = Runner(cache, namespace, request.param == "async", shards)
     yield runner
     runner.close()
     if not server.own_kind:
@@ -94,7 +96,7 @@ def test_another_client_hits_what_this_one_stored(run: Runner, server: Server) -
     first = run(fetch("INFY"))
     other = connect(server.url, secret=SECRET)
     again, again_calls = counted(Runner(other, run.namespace, False))
-    again = redis_cached(namespace=run.namespace, ttl=60, name="fetch", cache=other)(lambda symbol, period=365: 1 / 0)
+    again = redis_cached(namespace=run.namespace, ttl=60, name="fetch", cache=other, shards=run.shards)(lambda symbol, period=365: 1 / 0)
     assert again("INFY") == first
     assert (len(calls), again_calls) == (1, [])
     other.close()

@@ -215,6 +215,27 @@ def test_p3_p4_on_a_real_server(server: str) -> None:
     assert json.loads(counts.line())["violations"] == 0
 
 
+@pytest.mark.parametrize("faults", [("move", "kill", "move", "pause", "flush"), ("fail",)], ids=["slots move", "a master dies"])
+def test_p3_p4_on_a_cluster(faults: tuple[str, ...]) -> None:
+    """Functions in shards, whose slots go from master to master key by key; masters that are killed and come back."""
+    counts = run(3.6, 3, "cluster", processes=3, threads=2, tasks=3, lease=0.5, storm=2.4, calm=1.2, faults=faults)
+    assert counts.stories == []
+    assert counts.moves + counts.failovers > 0
+    assert counts.invalidations > 10
+    assert counts.judged_p3 > 50
+
+
+def test_p4_on_a_cluster_an_exception_may_come_late_from_another_process() -> None:
+    """What is published reaches a cluster's nodes in no order; within a process, and on one server, there is no such excuse."""
+    failed = span("compute1", 1, 10, "boom", op="call1")
+    leader = span("call1", 0, 12, "boom", value=got(failed))
+    for process, excused in (("1.0", True), ("0.0", False)):
+        late = span("call2", 10.1, 12, "boom", value=got(failed), process=process)
+        spans = sorted([failed, leader, INVALIDATE, late], key=lambda each: each.begin)
+        assert (check(History(spans, spread=True)) == []) is excused
+        assert check(History(spans)) != []
+
+
 @pytest.mark.parametrize(
     ("bug", "promise"), [("fill without token", "P3"), ("invalidate keeps lease", "P3"), ("lease for everybody", "P4")]
 )

@@ -17,7 +17,7 @@ import pytest
 from redis_memo import _ops as ops
 from redis_memo._cache import WAITS
 from redis_memo._core import read_through
-from redis_memo._many import Begin, Crowd, Launch, Report, Rest, Together, Withdraw, Work
+from redis_memo._many import Begin, Crowd, Launch, Report, Rest, Withdraw, Work
 from redis_memo.errors import StoreUnavailable
 
 from .model import FakeClock, ModelStore
@@ -119,7 +119,7 @@ class Process:
                 self.results = []
                 return
             told, error = None, None
-            if type(op) is Together:
+            if type(op) is ops.Together:
                 told = []
                 for each in op.ops:  # other processes' commands come in between
                     yield

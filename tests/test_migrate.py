@@ -23,7 +23,7 @@ import pandas as pd
 import pytest
 import redis
 
-from redis_memo import MISSING, Cache, _cli, _codecs, as_of, redis_cached, register_type
+from redis_memo import MISSING, Cache, _cli, _codecs, as_of, connect, redis_cached, register_type
 from redis_memo import _entries as entries
 from redis_memo import _ops as ops
 from redis_memo._drive import drive
@@ -713,6 +713,55 @@ def test_a_live_dict_can_go_back(cache: Cache, namespace: str, tmp_path: Path, v
     assert not manifest.exists()
     with pytest.raises(ConfigurationError, match="rolled back already"):
         rollback(manifest, into=quote)
+
+
+@pytest.mark.parametrize("site", ["valkey_server", "cluster_site"])
+def test_a_function_in_shards_moves_in_and_can_go_back(
+    site: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, namespace: str, capsys
+) -> None:
+    """On one server and over a cluster's masters: each entry is hit; the rollback restores what stood there, and leaves no key."""
+    server = request.getfixturevalue(site)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    service = Service(tmp_path, server.url, namespace)
+    module = service.write("""
+        @cached(shards=8, name="fetch")
+        def fetch(number: int, unit: str = "INR"):
+            runs.append(number)
+    """)
+    fetch = module.fetch
+    fetch.store("older", 3)
+    for number in range(24):
+        service.file(f"{number}.json", {"number": number}, age=-60.0)
+
+    def stored() -> set[bytes]:
+        with server.client() as client:
+            return {*client.scan_iter(f"memo:{{{namespace}:*", count=1000)}
+
+    before = stored()
+    answer = command(capsys, "cache", service.f(), "--pattern", "{number}.json", "--apply")
+    assert answer["counts"] == {"migrated": 24}
+    assert [fetch(number) for number in range(24)] == [{"number": number} for number in range(24)]
+    assert module.runs == []
+    assert fetch.cache_info().currsize == 24
+    assert fetch.invalidate(number=5) == 1, "P3: it is found by its arguments"
+    other = connect(server.url, secret=SECRET)
+    assert len(other.run(_only(ops.Enrolled(f"memo:{{{namespace}}}:functions")))) == 8, "P3: by its namespace, too"
+    assert command(capsys, "rollback", "cache", service.f())["counts"] == {"restored": 1, "deleted": 22, "left": 1}
+    assert fetch.peek(3) == "older"
+    assert [number for number in range(24) if fetch.peek(number) is not MISSING] == [3]
+    assert stored() == before
+    assert other.run(_only(ops.Enrolled(f"memo:{{{namespace}}}:functions"))) == [
+        fetch.cache_key(3).rpartition(":")[0] + ":"
+    ]
+    assert other.clear(namespace) == 1
+    other.close()
+    module.cache.close()
+    sys.modules.pop(service.name)
+
+
+def _only(op: ops.Op) -> ops.Flow:
+    return (yield op)
 
 
 def test_a_rollback_needs_the_manifest_alone(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
