@@ -954,7 +954,10 @@ def test_no_hit_is_lost_while_entries_come_and_go():
     call = near_call(CallKey(lambda x: None), near.tables, lambda x: None, waits=False)
 
     def calls():
-        served.append(sum(call("1") == 1 for _ in range(5_000)))
+        found = 0
+        while found < 1_000:
+            found += sum(call("1") == 1 for _ in range(1_000))
+        served.append(found)
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -968,8 +971,8 @@ def test_no_hit_is_lost_while_entries_come_and_go():
             next(drop)()
     finally:
         sys.setswitchinterval(interval)
+    assert len(served) == 4
     assert near.totals() == (sum(served), sum(served))
-    assert sum(served) > 0
 
 
 def test_what_was_visited_is_told_once():
