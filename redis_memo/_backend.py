@@ -15,7 +15,7 @@ from redis.exceptions import NoScriptError
 
 from . import _ops as ops
 from ._cluster import Ask, slot_of
-from ._commands import confirmed, dialogue, routed_by
+from ._commands import Entries, confirmed, dialogue, routed_by
 from ._drive import adrive, drive
 from ._failures import translated
 from ._piecewise import divisible, piecewise
@@ -24,7 +24,7 @@ from ._servers import Servers
 from .errors import StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from ._bulk import Piece
     from ._cluster import Pause
@@ -48,6 +48,7 @@ _LONE = frozenset(
 _READS = frozenset({ops.Read, ops.ReadParts})
 # What nobody would see if it were lost, unlike what these do: a value from before them would be served again (P3).
 _ALONE: Final = object()  # stands for an answer that is still to come, to an operation that goes alone
+_READ = frozenset({bytes, type(None)})
 _CONFIRMED = frozenset({ops.Drop, ops.DropMatching, ops.Revoke, ops.Put})
 
 
@@ -149,12 +150,7 @@ class Backend(Servers):
         answers: list[Any] = [_ALONE] * len(several)
         for node, numbers in self._grouped(several, answers):
             _place(answers, numbers, self._together(node, [several[number] for number in numbers]))
-        for number in self._left(answers):
-            try:
-                answers[number] = self.perform(several[number])
-            except StoreError as error:
-                answers[number] = error
-        return answers
+        return self._completed(answers, several.__getitem__)
 
     async def aperform_many(self, several: list[Any]) -> list[Any]:
         """As `perform_many`, from a task; of several servers at once, but for the one that notes functions."""
@@ -164,17 +160,26 @@ class Backend(Servers):
                 await asyncio.to_thread(self.cluster.locate)
         groups = self._grouped(several, answers)
         if len(groups) > 1 and type(several[0]) is ops.Enroll:  # what comes after it must be found by it
-            await self._atogether(groups.pop(0), several, answers)
+            await self._agroup(groups.pop(0), several, answers)
         if len(groups) == 1:
-            await self._atogether(groups[0], several, answers)
+            await self._agroup(groups[0], several, answers)
         else:
-            await asyncio.gather(*(self._atogether(group, several, answers) for group in groups))
-        for number in self._left(answers):
-            try:
-                answers[number] = await self.aperform(several[number])
-            except StoreError as error:
-                answers[number] = error
-        return answers
+            await asyncio.gather(*(self._agroup(group, several, answers) for group in groups))
+        return await self._acompleted(answers, several.__getitem__)
+
+    def read_many(self, entries: list[str]) -> list[Any]:
+        """As `perform_many` of as many `Read`."""
+        if self._only is None:
+            return self.perform_many([ops.Read(entry) for entry in entries])
+        answers = self._together(self._only, Entries(entries))
+        return self._completed(answers, lambda number: ops.Read(entries[number]))
+
+    async def aread_many(self, entries: list[str]) -> list[Any]:
+        """As `read_many`, from a task."""
+        if self._only is None:
+            return await self.aperform_many([ops.Read(entry) for entry in entries])
+        answers = await self._atogether(self._only, Entries(entries))
+        return await self._acompleted(answers, lambda number: ops.Read(entries[number]))
 
     def _grouped(self, several: list[Any], answers: list[Any]) -> list[tuple[Node, Sequence[int]]]:
         """Which of them go to which server together; the others are performed one by one, or fail here."""
@@ -212,21 +217,40 @@ class Backend(Servers):
         except StoreError as error:
             return self._in_vain(node, some, error)
 
-    async def _atogether(self, group: tuple[Node, Sequence[int]], several: list[Any], answers: list[Any]) -> None:
+    async def _agroup(self, group: tuple[Node, Sequence[int]], several: list[Any], answers: list[Any]) -> None:
         node, numbers = group
-        some = [several[number] for number in numbers]
+        _place(answers, numbers, await self._atogether(node, [several[number] for number in numbers]))
+
+    async def _atogether(self, node: Node, some: list[Any]) -> list[Any]:
         breaker = node.breaker
         try:
             if breaker.reason is not None:
                 breaker.refuse()
             epoch = breaker.epoch
             try:
-                got = await adrive(dialogue(some), functools.partial(node.aexchange, urgent=False))
+                talk = dialogue(some)
+                return await adrive(talk, functools.partial(node.aexchange, urgent=False))  # type: ignore[no-any-return]
             except Exception as error:  # noqa: BLE001 - translated, or raised again
                 node.failed(error, epoch, urgent=False)
         except StoreError as error:
-            got = self._in_vain(node, some, error)
-        _place(answers, numbers, got)
+            return self._in_vain(node, some, error)
+
+    def _completed(self, answers: list[Any], op: Callable[[int], object]) -> list[Any]:
+        """The answers, when those were asked for once more by themselves that have to be."""
+        for number in self._left(answers):
+            try:
+                answers[number] = self.perform(op(number))
+            except StoreError as error:
+                answers[number] = error
+        return answers
+
+    async def _acompleted(self, answers: list[Any], op: Callable[[int], object]) -> list[Any]:
+        for number in self._left(answers):
+            try:
+                answers[number] = await self.aperform(op(number))
+            except StoreError as error:
+                answers[number] = error
+        return answers
 
     def _in_vain(self, node: Node, some: list[Any], error: StoreError) -> list[Any]:
         if any(type(op) in _READS and self._reader_is_another(node, op) for op in some[:1]):
@@ -241,7 +265,9 @@ class Backend(Servers):
 
     def _left(self, answers: list[Any]) -> list[int]:
         """Which are to be performed alone: keys that were elsewhere. The other errors are translated."""
-        left = []
+        left: list[int] = []
+        if set(map(type, answers)) <= _READ:  # of hundreds of hits
+            return left
         forgotten = self.cluster is not None
         for number, answer in enumerate(answers):
             if answer is _ALONE:

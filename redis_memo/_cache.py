@@ -315,6 +315,16 @@ class Cache:
         """A computation will never end; who joined it need not wait."""
         self._land(ops.Land(token, None))
 
+    # Many reads, in one exchange: of each entry what `ops.Read` is answered, or its StoreError.
+
+    def entries(self, keys: list[str]) -> list[Any]:
+        """Read them from this thread."""
+        return self.backend.read_many(keys)
+
+    async def aentries(self, keys: list[str]) -> list[Any]:
+        """Read them from a task."""
+        return await self.backend.aread_many(keys)
+
     # Several operations on the store of one function, in one exchange: of each its answer, or its StoreError.
 
     def exchange(self, several: list[Any], namespace: str) -> list[Any]:
