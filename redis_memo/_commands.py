@@ -438,6 +438,8 @@ def _staged(
 
 
 def _bytes(part: object) -> Bytes:
+    if type(part) is str:
+        return part.encode()
     return part if isinstance(part, (bytes, bytearray, memoryview)) else str(part).encode()
 
 
@@ -450,6 +452,9 @@ def packed(args: Sequence[object]) -> list[Piece]:
     small: list[Bytes] = [b"*%d\r\n" % len(args)]
     for arg in args:
         parts = arg if isinstance(arg, tuple) else (_bytes(arg),)
+        if len(parts) == 1 and len(parts[0]) < COPIED:  # what nearly all are
+            small += (b"$%d\r\n" % len(parts[0]), parts[0], b"\r\n")
+            continue
         small.append(b"$%d\r\n" % sum(map(len, parts)))
         for part in parts:
             if len(part) < COPIED:
