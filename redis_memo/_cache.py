@@ -26,7 +26,7 @@ from ._drive import adrive, drive
 from ._envelope import Sealer
 from ._flight import Flight
 from ._identity import registry
-from ._inside import atimed, held, outside, timed
+from ._inside import atimed, early, held, outside, timed
 from ._leases import Leases
 from ._namespaces import WRITES, Namespaces, nothing_was_listed
 from ._near import CHANGES, changed
@@ -295,6 +295,9 @@ class Cache:
 
         return Job(give_up)
 
+    def _early(self, op: ops.Early) -> ops.Ahead | None:
+        return early(op)
+
     def _holding(self, _: ops.Held) -> frozenset[bytes]:
         return held()
 
@@ -452,6 +455,7 @@ _LOCAL: dict[type, Callable[[Cache, Any], Any]] = {
     ops.Rally: Cache._rally,  # noqa: SLF001
     ops.TakeToken: Cache._take_token,  # noqa: SLF001
     ops.Held: Cache._holding,  # noqa: SLF001
+    ops.Early: Cache._early,  # noqa: SLF001
     ops.Land: Cache._land,  # noqa: SLF001
 }
 LOCAL = frozenset(_LOCAL)

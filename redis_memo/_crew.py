@@ -18,7 +18,7 @@ from . import _ops as ops
 from ._batch import in_order
 from ._cache import LOCAL
 from ._drive import adrive, drive
-from ._inside import atimed, queueing, timed
+from ._inside import Queue, atimed, queueing, timed
 from ._many_ops import Begin, Fetch, Launch, Report, Rest, Together, Withdraw, Work
 from .errors import BatchError, StoreError
 
@@ -63,7 +63,7 @@ class _Crew:
         self._report = report
         self._halted = False  # the function ended not with an error but with an interrupt: nothing is begun any more
         # Of what is leased, or may be by now, and not begun: a computation must not wait for what is queued behind it.
-        self._queued: set[bytes] = set()
+        self._queued = Queue()
         self._holds: dict[bytes, int] = {}
         self._serial = itertools.count()
         self._waits: dict[int, tuple[int, Waited]] = {}
@@ -92,6 +92,23 @@ class _Crew:
     def _let_all_go(self) -> None:
         while self._holds:
             self._cache._leases.let_go(self._holds.popitem()[1])  # noqa: SLF001
+
+    def _in_turn(self, work: Work) -> tuple[Work, Ended]:
+        """What is left of it to run when its turn comes, and what was computed ahead of that."""
+        early = self._queued.early
+        ahead: Ended = []
+        left = []
+        for each in zip(work.numbers, work.calls, work.computes, strict=True) if early else ():
+            token = each[2].token
+            if token in early:
+                ahead.append((each[0], early.pop(token)))
+                self._queued.discard(token)
+            else:
+                left.append(each)
+        if ahead:
+            numbers, calls, computes = zip(*left, strict=True) if left else ((), (), ())
+            work = Work(numbers, calls, computes)
+        return work, ahead
 
     def _inside(self, work: Work) -> set[bytes]:
         """The tokens of what begins now."""
@@ -242,9 +259,11 @@ class Threads(_Crew):
 
     def _work(self, work: Work) -> None:
         with self._changed:
+            work, ended = self._in_turn(work)
             inside = self._inside(work)
-        with queueing(self._queued):
-            ended = self._unpacked(work, timed(self._compute(work), inside))
+        if work.numbers:
+            with queueing(self._queued):
+                ended += self._unpacked(work, timed(self._compute(work), inside))
         with self._changed:
             self._ended += ended
             self._changed.notify()
@@ -363,9 +382,12 @@ class Tasks(_Crew):
         self._start()
 
     async def _work(self, work: Work) -> None:
-        with queueing(self._queued):
-            answer = await atimed(self._compute(work), self._inside(work), self._cache.closed)
-        self._ended += self._unpacked(work, answer)
+        work, ended = self._in_turn(work)
+        if work.numbers:
+            with queueing(self._queued):
+                answer = await atimed(self._compute(work), self._inside(work), self._cache.closed)
+            ended += self._unpacked(work, answer)
+        self._ended += ended
         self._changed.set()
 
     async def _withdraw(self) -> Ended:

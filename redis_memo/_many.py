@@ -425,7 +425,7 @@ def _size(answer: Any) -> int:
     return len(found) if isinstance(found, (bytes, memoryview, Large)) else 0
 
 
-_AT_ONCE = frozenset({ops.Clock, ops.Chance, ops.Rally, ops.TakeToken, ops.Held, ops.Land})
+_AT_ONCE = frozenset({ops.Clock, ops.Chance, ops.Rally, ops.TakeToken, ops.Held, ops.Early, ops.Land})
 _WAITS = frozenset({ops.Join, ops.Listen, ops.Wait, ops.Await})
 _LAST = frozenset({ops.Fill, ops.Release})  # what is still asked of the store where a crowd is stopped
 _READS = frozenset({ops.Read, ops.ReadLeft})

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from ._large import Bytes, Envelope
 
 __all__ = [
-    "FAILED", "FILLED", "RELEASED", "UNTAGGED", "Acquire", "Await", "Busy", "Chance", "Clock", "Compute",
-    "Computed", "Count", "Drop", "DropMatching", "Enroll", "Enrolled", "Fill", "Finished", "Flow", "FollowWait",
-    "Found", "Held", "Info", "Inspect", "Inspected", "Join", "Kept", "Keys", "Land", "Late", "Leased", "Listen",
-    "Mend", "Mended", "MoveKey", "NoteWait", "Op", "Place", "Put", "Raised", "Rally", "Read", "ReadLeft",
+    "FAILED", "FILLED", "RELEASED", "UNTAGGED", "Acquire", "Ahead", "Await", "Busy", "Chance", "Clock", "Compute",
+    "Computed", "Count", "Drop", "DropMatching", "Early", "Enroll", "Enrolled", "Fill", "Finished", "Flow",
+    "FollowWait", "Found", "Held", "Info", "Inspect", "Inspected", "Join", "Kept", "Keys", "Land", "Late", "Leased",
+    "Listen", "Mend", "Mended", "MoveKey", "NoteWait", "Op", "Place", "Put", "Raised", "Rally", "Read", "ReadLeft",
     "ReadParts", "Release", "Renew", "Resting", "Revoke", "Sealed", "Seize", "Spawn", "Strike", "Subscription",
     "TakeToken", "Tidy", "Told", "Touch", "Trim", "Trimmed", "Turn", "Usage", "Used", "Wait",
 ]  # fmt: skip
@@ -269,7 +269,18 @@ class Chance:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The tokens of the computations that this caller is inside of."""
+    """The tokens of the computations that this caller is inside of, and of what is queued behind them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Early:
+    """What was computed ahead of its turn, of a computation that is queued behind this caller: `Ahead`.
+
+    None if none with this token is. ``ahead`` leaves a result for all who ask, and for its own flow.
+    """
+
+    token: bytes
+    ahead: Ahead | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +290,10 @@ class TakeToken:
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """Run the function: `Computed` or `Raised`, never an exception. With a place and token, keep their lease alive."""
+    """Run the function: `Computed` or `Raised`, never an exception. With a place and token, keep their lease alive.
+
+    `Ahead` where it ran already for who could not wait for its turn.
+    """
 
     place: Place | None = None
     token: bytes = b""
@@ -357,7 +371,7 @@ class Await:
 Op: TypeAlias = (
     Read | ReadLeft | ReadParts | Acquire | Seize | Renew | Fill | Release | Put | Drop | DropMatching | Revoke | Count
     | Keys | MoveKey | Inspect | Info | Touch | Mend | Usage | Trim | Turn | Told | NoteWait | FollowWait | Enroll
-    | Enrolled | Strike | Tidy | Held
+    | Enrolled | Strike | Tidy | Held | Early
     | Clock | Chance | TakeToken | Compute | Join | Listen | Wait | Land | Rally | Spawn | Await
 )  # fmt: skip
 Flow: TypeAlias = Generator[Op, Any, Any]
@@ -443,6 +457,14 @@ class Sealed:
     ttl: float
     tokens: bytes = b""
     key: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """Answer to `Early`, and to `Compute` in its turn: the result, sealed at a moment; None where there is none yet."""
+
+    result: Sealed | None = None
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -573,6 +573,51 @@ def test_a_function_that_needs_itself(cache: Cache, namespace: str) -> None:
     assert nested.map([3, 2, 1]) == [7, 3, 1]
 
 
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_what_is_needed_before_its_turn_is_computed_once(cache: Cache, namespace: str, kind: str) -> None:
+    """P4: a recursion in the wrong order takes a run for each call, not one for each way that leads to it."""
+    runs: list[int] = []
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, name="fibonacci")
+    def fibonacci(n: int) -> dict[str, int]:
+        runs.append(n)
+        parts = [fibonacci(n - 1), fibonacci(n - 2)] if n > 1 else []
+        found = {"n": n, "of": sum(part["of"] for part in parts) if parts else n}
+        for part in parts:
+            part["of"] = -1  # each has a value of its own
+        return found
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, name="afibonacci")
+    async def afibonacci(n: int) -> dict[str, int]:
+        runs.append(n)
+        parts = [await afibonacci(n - 1), await afibonacci(n - 2)] if n > 1 else []
+        return {"n": n, "of": sum(part["of"] for part in parts) if parts else n}
+
+    numbers = list(range(14, -1, -1))
+    found = fibonacci.map(numbers) if kind == "sync" else asyncio.run(afibonacci.map(numbers))
+    assert [each["of"] for each in found][:2] == [377, 233]
+    assert sorted(runs) == list(range(15))
+    again = fibonacci.map(numbers) if kind == "sync" else asyncio.run(afibonacci.map(numbers))
+    assert again == found
+    assert len(runs) == 15, "and it is stored in its turn"
+
+
+def test_an_invalidation_after_what_was_computed_before_its_turn(cache: Cache, namespace: str) -> None:
+    """P3: what was computed before it is not stored after it."""
+    version = [1]
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, name="early")
+    def early(n: int) -> int:
+        if n == 1:
+            early(0)
+            version[0] = 2
+            assert invalidate(early, n=0) >= 0
+        return version[0]
+
+    early.map([1, 0])
+    assert early(0) == 2
+
+
 CROWD = """
 import json, os, sys, time
 import redis
