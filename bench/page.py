@@ -35,6 +35,8 @@ def _sections(results: Results) -> Iterator[str]:
         yield f"## A small hit\n\n{_HITS}\n\n{_plot('small', 'Small hits')}\n\n{_small(results)}"
     if results.cases(many.PART, many.QUANTITY):
         yield f"## Many calls at once\n\n{_MANY}\n\n{against(results, many.PART, many.QUANTITY, OURS)}"
+    if results.cases(many.PART, many.MOSTLY):
+        yield f"{_MOSTLY}\n\n{against(results, many.PART, many.MOSTLY, OURS)}"
     if results.cases(near.PART, near.QUANTITY):
         yield f"## A near hit\n\n{_NEAR}\n\n{against(results, near.PART, near.QUANTITY, OURS)}"
     if results.cases(processes.PART, processes.QUANTITY):
@@ -124,6 +126,9 @@ entry, with the median of single calls and with the slow end, each in its turn."
 
 _MANY = """`quote.map(symbols)` for 500 symbols, all of them stored, and the same 500 calls one after the other; on loopback, and
 over a link that takes a millisecond each way. Multiples of redis_memo's `map`."""
+
+_MOSTLY = """The same where ten of the 500 are to be computed, by a function that takes no time, and stored: three round trips for
+`map`, and beside it 500 single hits."""
 
 _NEAR = """With `near=True` a hit is answered from the process's own memory. The others here keep everything there: they share
 nothing with other processes, hear of no change, never look at a clock and give everybody the same object; so of `a small

@@ -24,6 +24,7 @@ QUANTITIES: list[tuple[str, str]] = [
     (hits.PART, hits.MEDIAN),
     (hits.PART, hits.SLOW),
     (many.PART, many.QUANTITY),
+    (many.PART, many.MOSTLY),
     (processes.PART, processes.QUANTITY),
     (stampede.PART, stampede.RUNS),
     (stampede.PART, stampede.LAST),

@@ -15,7 +15,7 @@ from redis.exceptions import NoScriptError
 
 from . import _ops as ops
 from ._cluster import Ask, slot_of
-from ._commands import CONFIRMED, all_confirmed, confirmed, dialogue, routed_by
+from ._commands import CONFIRMED, Entries, all_confirmed, confirmed, dialogue, routed_by
 from ._drive import adrive, drive
 from ._failures import translated
 from ._piecewise import divisible, piecewise
@@ -24,7 +24,7 @@ from ._servers import Servers
 from .errors import StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from ._bulk import Piece
     from ._cluster import Pause
@@ -47,6 +47,7 @@ _LONE = frozenset(
 # What a replica may answer. Not `ReadLeft`: what a process keeps of it would be old for longer than the replica lags.
 _READS = frozenset({ops.Read, ops.ReadParts})
 _ALONE: Final = object()  # stands for an answer that is still to come, to an operation that goes alone
+_READ = frozenset({bytes, type(None)})
 
 
 class Backend(Servers):
@@ -147,12 +148,7 @@ class Backend(Servers):
         answers: list[Any] = [_ALONE] * len(several)
         for node, numbers in self._grouped(several, answers):
             _place(answers, numbers, self._together(node, [several[number] for number in numbers]))
-        for number in self._left(answers):
-            try:
-                answers[number] = self.perform(several[number])
-            except StoreError as error:
-                answers[number] = error
-        return answers
+        return self._completed(answers, several.__getitem__)
 
     async def aperform_many(self, several: list[Any]) -> list[Any]:
         """As `perform_many`, from a task; of several servers at once, but for the one that notes functions."""
@@ -162,17 +158,26 @@ class Backend(Servers):
                 await asyncio.to_thread(self.cluster.locate)
         groups = self._grouped(several, answers)
         if len(groups) > 1 and type(several[0]) is ops.Enroll:  # what comes after it must be found by it
-            await self._atogether(groups.pop(0), several, answers)
+            await self._agroup(groups.pop(0), several, answers)
         if len(groups) == 1:
-            await self._atogether(groups[0], several, answers)
+            await self._agroup(groups[0], several, answers)
         else:
-            await asyncio.gather(*(self._atogether(group, several, answers) for group in groups))
-        for number in self._left(answers):
-            try:
-                answers[number] = await self.aperform(several[number])
-            except StoreError as error:
-                answers[number] = error
-        return answers
+            await asyncio.gather(*(self._agroup(group, several, answers) for group in groups))
+        return await self._acompleted(answers, several.__getitem__)
+
+    def read_many(self, entries: list[str]) -> list[Any]:
+        """As `perform_many` of as many `Read`."""
+        if self._only is None:
+            return self.perform_many([ops.Read(entry) for entry in entries])
+        answers = self._together(self._only, Entries(entries))
+        return self._completed(answers, lambda number: ops.Read(entries[number]))
+
+    async def aread_many(self, entries: list[str]) -> list[Any]:
+        """As `read_many`, from a task."""
+        if self._only is None:
+            return await self.aperform_many([ops.Read(entry) for entry in entries])
+        answers = await self._atogether(self._only, Entries(entries))
+        return await self._acompleted(answers, lambda number: ops.Read(entries[number]))
 
     def _grouped(self, several: list[Any], answers: list[Any]) -> list[tuple[Node, Sequence[int]]]:
         """Which of them go to which server together; the others are performed one by one, or fail here."""
@@ -202,15 +207,33 @@ class Backend(Servers):
         except (StoreError, Elsewhere) as error:
             return self._in_vain(node, some, error)
 
-    async def _atogether(self, group: tuple[Node, Sequence[int]], several: list[Any], answers: list[Any]) -> None:
+    async def _agroup(self, group: tuple[Node, Sequence[int]], several: list[Any], answers: list[Any]) -> None:
         node, numbers = group
-        some = [several[number] for number in numbers]
+        _place(answers, numbers, await self._atogether(node, [several[number] for number in numbers]))
+
+    async def _atogether(self, node: Node, some: list[Any]) -> list[Any]:
         urgent, talk = self._talk_of(some)
         try:
-            got = await adrive(talk, lambda pieces: self._astep(urgent, Ask(node, pieces)))
+            return await adrive(talk, lambda pieces: self._astep(urgent, Ask(node, pieces)))  # type: ignore[no-any-return]
         except (StoreError, Elsewhere) as error:
-            got = self._in_vain(node, some, error)
-        _place(answers, numbers, got)
+            return self._in_vain(node, some, error)
+
+    def _completed(self, answers: list[Any], op: Callable[[int], object]) -> list[Any]:
+        """The answers, when those were asked for once more by themselves that have to be."""
+        for number in self._left(answers):
+            try:
+                answers[number] = self.perform(op(number))
+            except StoreError as error:
+                answers[number] = error
+        return answers
+
+    async def _acompleted(self, answers: list[Any], op: Callable[[int], object]) -> list[Any]:
+        for number in self._left(answers):
+            try:
+                answers[number] = await self.aperform(op(number))
+            except StoreError as error:
+                answers[number] = error
+        return answers
 
     def _talk_of(self, some: list[Any]) -> tuple[bool, Dialogue]:
         """Whether an open breaker is no reason not to try, and what is said."""
@@ -233,7 +256,9 @@ class Backend(Servers):
 
     def _left(self, answers: list[Any]) -> list[int]:
         """Which are to be performed alone: keys that were elsewhere. The other errors are translated."""
-        left = []
+        left: list[int] = []
+        if set(map(type, answers)) <= _READ:  # of hundreds of hits
+            return left
         forgotten = self.cluster is not None
         for number, answer in enumerate(answers):
             if answer is _ALONE:

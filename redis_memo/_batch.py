@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .errors import BatchError
+from ._keys import encode
+from .errors import BatchError, KeyingError
 
 __all__ = ["in_order"]
+
+CONFUSED = "a mapping cannot tell this call from another, such as 1 from True: let the batch function return a list"
 
 
 def in_order(given: list[Any], answer: object) -> list[Any]:
@@ -22,9 +25,10 @@ def in_order(given: list[Any], answer: object) -> list[Any]:
     """
     if isinstance(answer, Mapping):
         values = []
+        confused = _confused(given)
         for call in given:
             try:
-                values.append(answer[call])
+                values.append(BatchError(CONFUSED) if call in confused else answer[call])
             except KeyError:
                 values.append(BatchError("the batch function's answer has no result for this call"))
             except TypeError:
@@ -38,3 +42,24 @@ def in_order(given: list[Any], answer: object) -> list[Any]:
     if len(answer) != len(given):
         raise BatchError(f"the batch function was given {len(given)} calls and returned {len(answer)} results")
     return list(answer)
+
+
+def _confused(given: list[Any]) -> set[Any]:
+    """Calls that a mapping cannot tell from others: ``1`` and ``True`` are one key of a dict, and two calls."""
+    first: dict[Any, Any] = {}
+    confused: set[Any] = set()
+    for call in given:
+        try:
+            other = first.setdefault(call, call)
+        except TypeError:  # it is no key, and is told so by itself
+            continue
+        if other is not call and not _is_same(other, call):
+            confused.add(call)
+    return confused
+
+
+def _is_same(call: object, other: object) -> bool:
+    try:
+        return encode(call) == encode(other)
+    except KeyingError:  # of what is ignored
+        return True

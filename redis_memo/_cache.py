@@ -26,7 +26,7 @@ from ._drive import adrive, drive
 from ._envelope import Sealer
 from ._flight import Flight
 from ._identity import registry
-from ._inside import atimed, held, outside, timed
+from ._inside import atimed, early, held, outside, timed
 from ._leases import Leases
 from ._namespaces import WRITES, Namespaces, nothing_was_listed
 from ._near import CHANGES, changed
@@ -299,6 +299,9 @@ class Cache:
 
         return Job(give_up)
 
+    def _early(self, op: ops.Early) -> ops.Ahead | None:
+        return early(op)
+
     def _holding(self, _: ops.Held) -> frozenset[bytes]:
         return held()
 
@@ -318,6 +321,16 @@ class Cache:
     def closed(self, token: bytes) -> None:
         """A computation will never end; who joined it need not wait."""
         self._land(ops.Land(token, None))
+
+    # Many reads, in one exchange: of each entry what `ops.Read` is answered, or its StoreError.
+
+    def entries(self, keys: list[str]) -> list[Any]:
+        """Read them from this thread."""
+        return self.backend.read_many(keys)
+
+    async def aentries(self, keys: list[str]) -> list[Any]:
+        """Read them from a task."""
+        return await self.backend.aread_many(keys)
 
     # Several operations on the store of one function, in one exchange: of each its answer, or its StoreError.
 
@@ -442,6 +455,7 @@ _LOCAL: dict[type, Callable[[Cache, Any], Any]] = {
     ops.Rally: Cache._rally,  # noqa: SLF001
     ops.TakeToken: Cache._take_token,  # noqa: SLF001
     ops.Held: Cache._holding,  # noqa: SLF001
+    ops.Early: Cache._early,  # noqa: SLF001
     ops.Land: Cache._land,  # noqa: SLF001
 }
 LOCAL = frozenset(_LOCAL)

@@ -21,11 +21,11 @@ from ._large import Bytes, Envelope, Large
 from .errors import StoreRefused, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Generator, Sequence
 
     from ._bounds import Bounds
 
-__all__ = ["CONFIRMED", "all_confirmed", "confirmed", "dialogue", "packed", "routed_by"]
+__all__ = ["CONFIRMED", "Entries", "all_confirmed", "confirmed", "dialogue", "packed", "routed_by"]
 
 
 WAIT_NOTED = 3000  # ms; a waiter repeats its note at each recheck
@@ -305,6 +305,8 @@ def dialogue(op: object) -> Generator[list[Piece], Any, Any]:
         if reply is None or type(reply) is bytes or type(reply) is memoryview:
             return reply if reply is None or reply[CHUNKS] == NO_CHUNKS else (yield from _whole(key, reply))
         return _result(op, reply)
+    if type(op) is Entries:  # and hundreds together through here
+        return (yield from _fetched(op))
     if isinstance(op, list):
         return (yield from _side_by_side(op))
     if isinstance(op, ops.ReadLeft):
@@ -331,6 +333,21 @@ def dialogue(op: object) -> Generator[list[Piece], Any, Any]:
     return _result(op, reply)
 
 
+class Entries(list[str]):
+    """Keys of entries, to be read as by as many `_ops.Read`."""
+
+
+def _fetched(entries: Entries) -> Generator[list[Piece], Any, list[Any]]:
+    results: list[Any] = yield Pipeline.of([_get(entry.encode())[0] for entry in entries])
+    # What is no entry, or not all of it, takes the longer way from its beginning.
+    odd = [number for number, reply in enumerate(results) if reply is not None and not _entire(reply)]
+    if odd:
+        read = yield from _side_by_side([ops.Read(entries[number]) for number in odd])
+        for number, answer in zip(odd, read, strict=True):
+            results[number] = answer
+    return results
+
+
 def _side_by_side(several: list[Any]) -> Generator[list[Piece], Any, list[Any]]:
     """The dialogues of several operations side by side: one exchange for the first command of each, one for the second.
 
@@ -339,13 +356,7 @@ def _side_by_side(several: list[Any]) -> Generator[list[Piece], Any, list[Any]]:
     results: list[Any] = [None] * len(several)
     talks: dict[int, Generator[list[Piece], Any, Any]] = {}
     said: dict[int, list[Piece]] = {}
-    begun: Iterable[int] = range(len(several))
-    if all(type(op) is ops.Read for op in several):  # of hundreds of hits each comes through here
-        results = yield Pipeline.of([_get(op.entry.encode())[0] for op in several])
-        # What is no entry, or not all of it, takes the longer way from its beginning.
-        begun = [number for number, reply in enumerate(results) if reply is not None and not _entire(reply)]
-    for number in begun:
-        op = several[number]
+    for number, op in enumerate(several):
         if type(op) is ops.Read:
             said[number] = _get(op.entry.encode())
         else:
@@ -454,6 +465,8 @@ def _staged(
 
 
 def _bytes(part: object) -> Bytes:
+    if type(part) is str:
+        return part.encode()
     return part if isinstance(part, (bytes, bytearray, memoryview)) else str(part).encode()
 
 
@@ -466,6 +479,9 @@ def packed(args: Sequence[object]) -> list[Piece]:
     small: list[Bytes] = [b"*%d\r\n" % len(args)]
     for arg in args:
         parts = arg if isinstance(arg, tuple) else (_bytes(arg),)
+        if len(parts) == 1 and len(parts[0]) < COPIED:  # what nearly all are
+            small += (b"$%d\r\n" % len(parts[0]), parts[0], b"\r\n")
+            continue
         small.append(b"$%d\r\n" % sum(map(len, parts)))
         for part in parts:
             if len(part) < COPIED:

@@ -17,15 +17,18 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ._large import Large
 from ._ops import (
     FAILED,
     FILLED,
     Acquire,
+    Ahead,
     Await,
     Chance,
     Clock,
     Compute,
     Computed,
+    Early,
     Fill,
     Finished,
     Flow,
@@ -150,6 +153,7 @@ def _miss(spec: Spec, place: Place, known: Envelope | None, look: Look | None) -
     deadline: float | None = None
     patience: float | None = None
     failures: list[bytes] = []
+    alone = None
     try:
         while True:
             try:
@@ -195,6 +199,13 @@ def _miss(spec: Spec, place: Place, known: Envelope | None, look: Look | None) -
                     return Raised(spec.late(patience))
                 break
             if (yield from _waits_for_itself(answer.holder)):
+                ahead: Ahead | None = yield Early(answer.holder)
+                if ahead is not None and ahead.result is not None:
+                    try:
+                        return spec.hit(place.entry, ahead.result.envelope)
+                    except UnreadableEntry as error:
+                        spec.unreadable(error)
+                alone = None if ahead is None else _ahead(spec, place, answer.holder)
                 break
             result = yield Join(answer.holder, left)
             if isinstance(result, Late):
@@ -247,7 +258,7 @@ def _miss(spec: Spec, place: Place, known: Envelope | None, look: Look | None) -
         if not handed_on:
             yield Land(token, None)
     spec.miss()
-    return (yield from _compute_alone(spec, fallback))
+    return (yield from _in_time(spec, alone or _just_compute(), fallback))
 
 
 def _what_came(spec: Spec, place: Place, token: bytes, heard: list[bytes], left: float) -> Flow:
@@ -319,6 +330,20 @@ def _just_compute() -> Flow:
     return computed.value if isinstance(computed, Computed) else computed
 
 
+def _ahead(spec: Spec, place: Place, token: bytes) -> Flow:
+    """Compute what is queued behind this caller, for all: else each who needs it would compute it, and all it needs."""
+    computed = yield Compute()
+    if not isinstance(computed, Computed):
+        return computed
+    now = yield Clock()
+    sealed = spec.seal(place, computed, now)
+    if sealed is not None:
+        # The value is this caller's own, who may change it; what is large shares its memory.
+        envelope = sealed.envelope.settle() if isinstance(sealed.envelope, Large) else sealed.envelope
+        yield Early(token, Ahead(sealed._replace(envelope=envelope), now))
+    return computed.value
+
+
 @dataclass(slots=True)
 class _Watch:
     """Whether somebody still waits for what was spawned."""
@@ -372,8 +397,12 @@ def _lead(spec: Spec, place: Place, token: bytes, rest: float) -> Flow:
                 note = FAILED + spec.seal_failure(place.entry, computed.error)
                 farewell = Release(place, token, note, rest)
             return computed
-        now = yield Clock()
-        outcome = spec.seal(place, computed, now)
+        if isinstance(computed, Ahead):
+            assert computed.result is not None
+            now, outcome = computed.at, computed.result
+        else:
+            now = yield Clock()
+            outcome = spec.seal(place, computed, now)
         if outcome is not None and outcome.ttl > 0:
             # Sealing a large value takes a while, and the expiry is a moment, not a duration: a price that is
             # good until the open must not outlive it.
@@ -384,6 +413,9 @@ def _lead(spec: Spec, place: Place, token: bytes, rest: float) -> Flow:
                 lease_stands = False
             except StoreError as error:
                 spec.failed(error)
+        if isinstance(computed, Ahead):
+            assert outcome is not None
+            return spec.hit(place.entry, outcome.envelope)
         return computed.value
     except GeneratorExit:
         closed = True

@@ -1,9 +1,4 @@
-"""Who performs what a `Crowd` asks for: threads, or tasks of an event loop.
-
-Of a crowd in threads one thread runs the flows. Where calls are computed in order, the function runs in the caller's
-own thread, and the flows in a helper's from the first computation on: else results would have to wait, unstored, for as
-long as the next computation takes.
-"""
+"""Who performs what a `Crowd` asks for: threads, or tasks of an event loop; in order, see `_in_order`."""
 
 from __future__ import annotations
 
@@ -16,7 +11,6 @@ import itertools
 import threading
 import time
 from collections import deque
-from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -24,14 +18,15 @@ from . import _ops as ops
 from ._batch import in_order
 from ._cache import LOCAL
 from ._drive import adrive, drive
-from ._inside import atimed, queueing, timed
-from ._many import Begin, Crowd, Launch, Report, Rest, Withdraw, Work
+from ._inside import Queue, atimed, queueing, timed
+from ._many_ops import Begin, Fetch, Launch, Report, Rest, Withdraw, Work
 from .errors import BatchError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from ._cache import Cache, Waited
+    from ._many import Crowd
 
 __all__ = ["Tasks", "Threads"]
 
@@ -68,7 +63,7 @@ class _Crew:
         self._report = report
         self._halted = False  # the function ended not with an error but with an interrupt: nothing is begun any more
         # Of what is leased, or may be by now, and not begun: a computation must not wait for what is queued behind it.
-        self._queued: set[bytes] = set()
+        self._queued = Queue()
         self._holds: dict[bytes, int] = {}
         self._serial = itertools.count()
         self._waits: dict[int, tuple[int, Waited]] = {}
@@ -97,6 +92,23 @@ class _Crew:
     def _let_all_go(self) -> None:
         while self._holds:
             self._cache._leases.let_go(self._holds.popitem()[1])  # noqa: SLF001
+
+    def _in_turn(self, work: Work) -> tuple[Work, Ended]:
+        """What is left of it to run when its turn comes, and what was computed ahead of that."""
+        early = self._queued.early
+        ahead: Ended = []
+        left = []
+        for each in zip(work.numbers, work.calls, work.computes, strict=True) if early else ():
+            token = each[2].token
+            if token in early:
+                ahead.append((each[0], early.pop(token)))
+                self._queued.discard(token)
+            else:
+                left.append(each)
+        if ahead:
+            numbers, calls, computes = zip(*left, strict=True) if left else ((), (), ())
+            work = Work(numbers, calls, computes)
+        return work, ahead
 
     def _inside(self, work: Work) -> set[bytes]:
         """The tokens of what begins now."""
@@ -171,10 +183,7 @@ class _Crew:
 
 
 class Threads(_Crew):
-    """Performs what a crowd asks for with threads; see `_Crew`.
-
-    ``workers`` None means in order, in the caller's thread.
-    """
+    """Performs what a crowd asks for with threads, of which the caller's runs the flows; see `_Crew`."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -184,67 +193,24 @@ class Threads(_Crew):
         self._interrupt: BaseException | None = None
         self._jobs: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._threads = 0
-        self._apart = False  # whether the flows run in another thread than the caller's
         self._context = contextvars.copy_context()
 
     def run(self, crowd: Crowd) -> list[Any]:
         """Run it to its end."""
         try:
-            if self._workers is not None:
-                return drive(crowd.run(), self._perform)  # type: ignore[no-any-return]
-            return self._in_order(crowd)
+            return self._drive(crowd.run())
         finally:
             self._let_all_go()
             for _ in range(self._threads):
                 self._jobs.put(None)
 
-    def _in_order(self, crowd: Crowd) -> list[Any]:
-        flow = crowd.run()
-        try:
-            op = flow.send(None)
-            while type(op) is not Work:
-                try:
-                    result = self._perform(op)
-                except BaseException as error:  # noqa: BLE001 - the flow decides
-                    op = flow.throw(error)
-                else:
-                    op = flow.send(result)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
-        outcome: Future[list[Any]] = Future()
-
-        def go_on() -> None:
-            try:
-                outcome.set_result(drive(_from(op, flow), self._perform))
-            except BaseException as error:  # noqa: BLE001 - for the caller
-                outcome.set_exception(error)
-            self._jobs.put(None)
-
-        helper = threading.Thread(target=self._context.run, args=(go_on,), name="redis_memo map", daemon=True)
-        self._apart = True
-        try:
-            helper.start()
-        except RuntimeError:  # no more threads, or the interpreter is about to end
-            self._apart = False
-            go_on()
-        while True:
-            try:
-                job = self._jobs.get()
-                if job is None:
-                    break
-                if not self._halted:
-                    job()
-            except BaseException as error:
-                if self._interrupt is not None:
-                    raise
-                self._halted = True
-                with self._changed:
-                    self._interrupt = error
-                    self._changed.notify()
-        return outcome.result()
+    def _drive(self, flow: Generator[Any, Any, list[Any]]) -> list[Any]:
+        return drive(flow, self._perform)  # type: ignore[no-any-return]
 
     def _perform(self, op: Any) -> Any:
         kind = type(op)
+        if kind is Fetch:
+            return self._cache.entries(op.entries)
         if kind is ops.Together:
             self._asking(op.ops)
             answers = self._cache.exchange(op.ops, self._namespace)
@@ -264,10 +230,7 @@ class Threads(_Crew):
         if kind is Launch:
             return self._spawn(self._cache.spawn, op)
         if kind is Report:
-            if self._apart:
-                self._jobs.put(lambda: self._report(op.done))
-            else:
-                self._report(op.done)
+            self._report(op.done)
             return None
         assert kind is Withdraw
         with contextlib.suppress(Empty):
@@ -281,10 +244,9 @@ class Threads(_Crew):
     def _take_on(self, work: Work) -> None:
         with self._changed:
             self._hold(work)
-        # A worker has the caller's context, as in asyncio.to_thread; the caller has it anyhow.
-        context = None if self._workers is None else self._context.copy()
-        self._jobs.put(lambda: self._work(work) if context is None else context.run(self._work, work))
-        if self._workers is not None and self._threads < self._workers:
+        context = self._context.copy()  # a worker has the caller's, as in asyncio.to_thread
+        self._jobs.put(lambda: context.run(self._work, work))
+        if self._threads < (self._workers or 1):
             thread = threading.Thread(target=self._serve, name="redis_memo map", daemon=True)
             with contextlib.suppress(RuntimeError):  # then there are fewer; without any the flows' own thread works
                 thread.start()
@@ -297,9 +259,11 @@ class Threads(_Crew):
 
     def _work(self, work: Work) -> None:
         with self._changed:
+            work, ended = self._in_turn(work)
             inside = self._inside(work)
-        with queueing(self._queued):
-            ended = self._unpacked(work, timed(self._compute(work), inside))
+        if work.numbers:
+            with queueing(self._queued):
+                ended += self._unpacked(work, timed(self._compute(work), inside))
         with self._changed:
             self._ended += ended
             self._changed.notify()
@@ -310,10 +274,13 @@ class Threads(_Crew):
             self._changed.notify()
 
     def _rest(self, seconds: float | None) -> Ended:
-        if not self._apart and not self._threads and not self._jobs.empty():
+        if not self._threads and not self._jobs.empty():
             job = self._jobs.get()
             if job is not None:
                 job()
+        return self._await(seconds)
+
+    def _await(self, seconds: float | None) -> Ended:
         end = None if seconds is None else time.monotonic() + seconds
         with self._changed:
             while not self._ended and not self._heard and self._interrupt is None:
@@ -328,23 +295,6 @@ class Threads(_Crew):
             while self._heard:
                 ended += self._ended_wait(*self._heard.popleft(), came=True)
         return ended
-
-
-def _from(op: Any, flow: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-    """A flow that was driven as far as this operation, from there on."""
-    try:
-        while True:
-            try:
-                result = yield op
-            except GeneratorExit:
-                flow.close()
-                raise
-            except BaseException as error:  # noqa: BLE001 - the flow decides
-                op = flow.throw(error)
-            else:
-                op = flow.send(result)
-    except StopIteration as stop:
-        return stop.value
 
 
 class Tasks(_Crew):
@@ -376,6 +326,8 @@ class Tasks(_Crew):
         kind = type(op)
         if kind in LOCAL:
             return self._cache.local(op)
+        if kind is Fetch:
+            return await self._cache.aentries(op.entries)
         if kind is ops.Together:
             return await self._together(op.ops)
         if kind is Withdraw:
@@ -430,9 +382,12 @@ class Tasks(_Crew):
         self._start()
 
     async def _work(self, work: Work) -> None:
-        with queueing(self._queued):
-            answer = await atimed(self._compute(work), self._inside(work), self._cache.closed)
-        self._ended += self._unpacked(work, answer)
+        work, ended = self._in_turn(work)
+        if work.numbers:
+            with queueing(self._queued):
+                answer = await atimed(self._compute(work), self._inside(work), self._cache.closed)
+            ended += self._unpacked(work, answer)
+        self._ended += ended
         self._changed.set()
 
     async def _withdraw(self) -> Ended:

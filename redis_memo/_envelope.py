@@ -51,7 +51,9 @@ if TYPE_CHECKING:
     from ._config import Compression
     from ._zstd import Bytes
 
-__all__ = ["CHUNKS", "HEAD", "LARGEST", "MAGIC", "TAG", "Entry", "Sealer", "Span", "Stamp", "Survey", "label"]
+__all__ = [
+    "CHUNKS", "HEAD", "LARGEST", "MAGIC", "SMALL", "TAG", "Entry", "Sealer", "Span", "Stamp", "Survey", "label",
+]  # fmt: skip
 
 MAGIC: Final = b"RMEM"
 VERSION: Final = 2
@@ -60,11 +62,14 @@ HEAD: Final = struct.Struct("<4sBBHIIdddd16s")
 TAG_AT: Final = 48
 CHUNKS: Final = slice(12, 16)  # where the number of chunks stands, and where the tag that names them
 TAG: Final = slice(TAG_AT, TAG_AT + 16)
+_TIMES: Final = struct.Struct("<dddd")
 ROW: Final = struct.Struct("<BBII")
 DIGESTED_ROW: Final = struct.Struct("<BBII16s")
 _LENGTH: Final = struct.Struct("<I")
 _NO_SECRET: Final = ((None, None),)
-_PLAIN: Final = (MAGIC, VERSION, 1, 0, 0, 0)
+_SMALL_HEAD: Final = struct.Struct("<6sH8s8xd16x16s")  # as HEAD, with magic, version and flags in one, and both numbers
+_SMALL_ROW: Final = struct.Struct("<HII")
+_ONE_SEGMENT: Final = struct.pack("<II", 1, 0)
 
 SMALL: Final = 4096
 JOINED: Final = 64 << 10  # below this, one string and one digest of it all cost less than pieces
@@ -86,10 +91,13 @@ class Stamp(NamedTuple):  # as the next one is made in each hit: a frozen datacl
     expires: float
 
 
+def _stamp(string: Bytes) -> Stamp:
+    return Stamp._make(_TIMES.unpack_from(string, 16))
+
+
 def label(string: Bytes) -> tuple[Stamp, bytes]:
     """The stamp of an envelope that was opened before, and its tokens."""
-    head = HEAD.unpack_from(string)
-    return Stamp(*head[6:10]), bytes(string[HEAD.size : HEAD.size + head[3]])
+    return _stamp(string), bytes(string[HEAD.size : HEAD.size + HEAD.unpack_from(string)[3]])
 
 
 class Entry(NamedTuple):
@@ -215,6 +223,10 @@ class Sealer:
             for secret in secrets
         )
         self._unsigned_pickle = allow_unsigned_pickle and not secrets
+        # How small entries may begin, by magic, version and flags; and whether what does so may hold a pickle.
+        signed, trusted = SIGNED if secrets else 0, bool(secrets) or self._unsigned_pickle
+        flags = (signed, signed | PICKLED) if trusted else (signed,)
+        self._starts = {MAGIC + bytes((VERSION, each)): trusted for each in flags}
 
     @property
     def may_pickle(self) -> bool:
@@ -276,9 +288,9 @@ class Sealer:
                 that has its own digest shows when it is read.
         """
         if type(envelope) is bytes and len(envelope) <= SMALL:
-            small = self._small(key, envelope)
+            small = self.small(key, envelope)
             if small is not None:
-                return small
+                return Entry(_stamp(envelope), small[1], (), small[2], len(envelope))
         raw = envelope.string if isinstance(envelope, Large) else envelope
         head = self._verified(key, raw)
         rows, view = head.rows, memoryview(raw)
@@ -298,32 +310,32 @@ class Sealer:
         buffers = _buffers(rows, lying, head.check)
         return Entry(head.stamp, _meta(buffers[0]), buffers[1:], head.trusted, stored)
 
-    def _small(self, key: str, raw: bytes) -> Entry | None:
-        """What nearly every small hit is, by a shorter way: one segment as it is. None sends it the long way."""
+    def small(self, key: str, raw: bytes) -> tuple[float, bytes, bool] | None:
+        """What nearly every small hit is, by a shorter way: one segment as it is. None sends it the long way.
+
+        Returns:
+            Of an `Entry` the compute time, the value, and whether it is trusted.
+        """
         try:
-            magic, version, flags, token_bytes, count, beside, *times, tag = HEAD.unpack_from(raw)
+            start, token_bytes, form, compute, tag = _SMALL_HEAD.unpack_from(raw)
             at = HEAD.size + token_bytes
-            how, more, size, stored = ROW.unpack_from(raw, at)
+            how, size, stored = _SMALL_ROW.unpack_from(raw, at)
         except struct.error:
             return None
         at += ROW.size
-        if (magic, version, count, beside, how, more) != _PLAIN or not size == stored == len(raw) - at:
+        trusted = self._starts.get(start)
+        if trusted is None or form != _ONE_SEGMENT or how or not size == stored == len(raw) - at:
             return None
-        signed = flags & SIGNED
-        trusted = bool(signed) or self._unsigned_pickle
-        if flags & ~(SIGNED | PICKLED) or bool(signed) != bool(self._secrets) or (flags & PICKLED and not trusted):
-            return None
-        head, rest = raw[:TAG_AT], raw[HEAD.size :]
         for secret, _ in self._secrets or _NO_SECRET:
             # `_tag` of what is one part and needs no threads, at once.
-            name = key.encode()
-            found = (
-                _tag(key, head, (rest,), None)
-                if secret is None
-                else blake3(_LENGTH.pack(len(name)) + name + head + rest, key=secret).digest(16)
-            )
+            if secret is None:
+                found = _tag(key, raw[:TAG_AT], (raw[HEAD.size :],), None)
+            else:
+                name = key.encode()
+                whole = b"".join((_LENGTH.pack(len(name)), name, raw[:TAG_AT], raw[HEAD.size :]))
+                found = blake3(whole, key=secret).digest(16)
             if hmac.compare_digest(tag, found):
-                return Entry(Stamp(*times), raw[at:], (), trusted, len(raw))
+                return compute, raw[at:], trusted
         return None
 
     def survey(self, key: str, start: Bytes) -> Survey:

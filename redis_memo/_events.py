@@ -113,10 +113,10 @@ class Stats:
         with self._lock:
             setattr(self, field, getattr(self, field) + amount)
 
-    def hit(self, seconds: float, *, stale: bool = False) -> None:
-        """Count a hit that saved ``seconds`` of computing."""
+    def hit(self, seconds: float, *, stale: bool = False, number: int = 1) -> None:
+        """Count a hit, or several, that saved ``seconds`` of computing."""
         with self._lock:
-            self.hits += 1
+            self.hits += number
             self.stale_hits += stale
             self.seconds_saved += seconds
 

@@ -12,16 +12,38 @@ from . import _ops as ops
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-__all__ = ["atimed", "held", "outside", "queueing", "timed"]
+__all__ = ["Queue", "atimed", "early", "held", "outside", "queueing", "timed"]
+
+class Queue(set[bytes]):
+    """Tokens of computations that are queued for the same workers; a set that changes.
+
+    Attributes:
+        early: What was computed ahead of its turn, by token.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.early: dict[bytes, ops.Ahead] = {}
+
 
 _held: contextvars.ContextVar[frozenset[bytes]] = contextvars.ContextVar("redis_memo_held", default=frozenset())
-# What is queued behind them for the same workers: sets that change meanwhile.
-_queues: contextvars.ContextVar[tuple[set[bytes], ...]] = contextvars.ContextVar("redis_memo_queues", default=())
+# What is queued behind them for the same workers.
+_queues: contextvars.ContextVar[tuple[Queue, ...]] = contextvars.ContextVar("redis_memo_queues", default=())
 
 
 def held() -> frozenset[bytes]:
     """Their tokens, and those of what waits for them to end."""
     return _held.get().union(*_queues.get())
+
+
+def early(op: ops.Early) -> ops.Ahead | None:
+    """As of `_ops.Early`."""
+    for queue in _queues.get():
+        if op.token in queue:
+            if op.ahead is not None:
+                queue.early.setdefault(op.token, op.ahead)
+            return queue.early.get(op.token) or ops.Ahead()
+    return None
 
 
 def outside() -> None:
@@ -31,7 +53,7 @@ def outside() -> None:
 
 
 @contextlib.contextmanager
-def queueing(queue: set[bytes]) -> Iterator[None]:
+def queueing(queue: Queue) -> Iterator[None]:
     """What runs in the block is waited for by the computations with these tokens, as they change."""
     outer = _queues.get()
     _queues.set((*outer, queue))

@@ -34,7 +34,7 @@ REST_MOST = 30.0  # seconds; FusionCache's default between retries of a function
 
 
 class Invocation:
-    """One call: the `core.Spec` of its flow."""
+    """One call: the `core.Spec` of its flow; ``plain`` is its digest outside of any moment, if that is known."""
 
     first = FIRST
     __slots__ = (
@@ -43,14 +43,19 @@ class Invocation:
     )  # fmt: skip
 
     def __init__(
-        self, memo: Memo, args: tuple[Any, ...], kwargs: dict[str, Any], policy: TTLPolicy | None = None
+        self,
+        memo: Memo,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        policy: TTLPolicy | None = None,
+        plain: str | None = None,
     ) -> None:
         self.memo = memo
         self.policy = policy or memo.policy  # one entry's own expiry, else the function's
         self.args = args
         self.kwargs = kwargs
         self.values = memo.bind(*args, **kwargs)
-        self.digest = self.plain = memo.callkey.digest(self.values, args, kwargs)
+        self.digest = self.plain = plain or memo.callkey.digest(self.values, args, kwargs)
         self.moment = clock.moment()
         if self.moment is not None:
             self.digest = moment_digest(self.plain, self.moment)
@@ -83,13 +88,6 @@ class Invocation:
         """The flow of a plain call."""
         self._check()
         return core.read_through(self, self.entry, self.locate)
-
-    def plainly(self) -> str | None:
-        """The key of the entry where `hit` is all that there is to a hit."""
-        if self.ages:
-            return None
-        self._check()
-        return self.entry
 
     def looking_up(self, missing: object) -> ops.Flow:
         """The flow of a call that has no function to run."""

@@ -34,7 +34,7 @@ class Leases:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._changed = threading.Condition()
-        self._due: list[tuple[float, int, ops.Renew | ops.Release]] = []
+        self._due: list[tuple[float, int, ops.Renew | ops.Release | Callable[[], object]]] = []
         self._standing: set[int] = set()
         self._owed: dict[bytes, float] = {}
         self._number = itertools.count()
@@ -87,6 +87,15 @@ class Leases:
             self._start()
             self._changed.notify()
 
+    def after(self, seconds: float, chore: Callable[[], object]) -> None:
+        """As `later`, when so many seconds have passed."""
+        number = next(self._number)
+        with self._changed:
+            heapq.heappush(self._due, (time.monotonic() + seconds, number, chore))
+            self._start()
+            if self._due[0][1] == number:
+                self._changed.notify()
+
     def _start(self) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="redis_memo leases", daemon=True)
@@ -102,7 +111,9 @@ class Leases:
                 pause = self._due[0][0] - time.monotonic() if self._due else None
                 if pause is not None and pause <= 0:
                     _, number, op = heapq.heappop(self._due)
-                    return self._with_others(number, op) if isinstance(op, ops.Renew) else (number, op)
+                    if isinstance(op, ops.Renew):
+                        return self._with_others(number, op)
+                    return (number, op) if isinstance(op, ops.Release) else op
                 self._changed.wait(pause)
 
     def _with_others(self, number: int, renew: ops.Renew) -> list[tuple[int, ops.Renew]]:
@@ -120,8 +131,8 @@ class Leases:
                 break
         return found
 
-    def _counts(self, number: int, op: ops.Renew | ops.Release) -> bool:
-        return number in self._standing or isinstance(op, ops.Release)
+    def _counts(self, number: int, op: ops.Renew | ops.Release | Callable[[], object]) -> bool:
+        return number in self._standing or not isinstance(op, ops.Renew)
 
     def _pay(self, number: int, release: ops.Release) -> None:
         try:

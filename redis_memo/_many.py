@@ -20,17 +20,18 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from . import _ops as ops
 from ._large import Large
-from .errors import StoreError, UnreadableEntry
+from ._many_ops import NO_HIT, Begin, Fetch, Launch, Report, Rest, Withdraw, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-__all__ = ["AT_ONCE", "Begin", "Crowd", "Launch", "OneCall", "Report", "Rest", "Withdraw", "Work"]
+    from ._many_ops import Hits, OneCall
+
+__all__ = ["AT_ONCE", "Crowd"]
 
 AT_ONCE = 500  # operations in one exchange
 ALIVE = 4 * AT_ONCE  # calls that have begun and not ended
@@ -40,66 +41,6 @@ FIRST = 16  # leases taken for each worker before anything is known of how long 
 AHEAD = 1.0  # seconds of work for which leases are taken, once it is known
 
 
-class OneCall(Protocol):
-    """One of the calls."""
-
-    def plainly(self) -> str | None:
-        """The key of its entry, where that is an answer whenever it can be read; None where the flow has to say."""
-
-    def hit(self, entry: str, envelope: Any) -> Any:
-        """As of `_spec.Spec`; asked only if the call is answered plainly."""
-
-    def flow(self) -> ops.Flow:
-        """Its flow; one that returns without an operation has its answer from nearer than the store."""
-
-    def compute(self) -> Any:
-        """Run the function."""
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """Run the function for these calls when there is a worker; `Rest` tells how it ended, for each of them."""
-
-    numbers: tuple[int, ...]
-    calls: tuple[OneCall, ...]
-    computes: tuple[ops.Compute, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Begin:
-    """Begin to wait on behalf of one call; `Rest` tells what came."""
-
-    number: int
-    op: ops.Join | ops.Listen | ops.Wait | ops.Await
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """Drive a flow of one call behind the caller: as `ops.Spawn`."""
-
-    call: OneCall
-    op: ops.Spawn
-
-
-@dataclass(frozen=True, slots=True)
-class Rest:
-    """Wait for something that was begun, at most so long: a list of (call, result), perhaps empty."""
-
-    seconds: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Withdraw:
-    """Begin nothing any more, and end what can be ended; returns what has ended, as `Rest` does."""
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Tell the user how many calls are done."""
-
-    done: int
-
-
 Step: TypeAlias = "tuple[int, Any, bool]"  # a call, what its flow is told, and whether that is an exception
 
 
@@ -107,8 +48,10 @@ class Crowd:
     """Runs the flows of many calls.
 
     Args:
-        start: Returns the call with such a number; what it raises is that call's result.
+        start: Returns the call with such a number, and the key of its entry where that is known; what it raises is
+            that call's result.
         total: How many calls there are.
+        hits: Answers calls without a flow; None where a hit is more than an entry that can be read.
         workers: How many runs of the function (or of the batch function) go on at once.
         batch: How many calls one run of a batch function takes; 0 where there is none.
         lease: Seconds that a lease lasts unless it is renewed.
@@ -117,9 +60,10 @@ class Crowd:
 
     def __init__(
         self,
-        start: Callable[[int], OneCall],
+        start: Callable[[int, str | None], OneCall],
         total: int,
         *,
+        hits: Hits | None = None,
         workers: int = 1,
         batch: int = 0,
         lease: float = 10.0,
@@ -127,6 +71,7 @@ class Crowd:
     ) -> None:
         self._start = start
         self._total = total
+        self._hits = hits
         self._workers = workers
         self._batch = batch
         self._company = min(COMPANY, lease / 4)
@@ -166,9 +111,8 @@ class Crowd:
         """
         try:
             while True:
-                plain = self._begin_more()
-                if plain:
-                    yield from self._read(plain)
+                if not self._steps and self._may_begin():
+                    yield from self._begin_more()
                 yield from self._advance()
                 if self._stopped is not None:
                     raise self._stopped  # noqa: TRY301 - to the end that an interrupt has
@@ -198,57 +142,51 @@ class Crowd:
     def _may_begin(self) -> bool:
         return self._begun < self._total and len(self._flows) < ALIVE
 
-    def _begin_more(self) -> list[tuple[int, OneCall, str]]:
-        """Begin some calls; those that may be answered without a flow are returned, with the keys of their entries."""
-        plain: list[tuple[int, OneCall, str]] = []
-        if self._steps or not self._may_begin():
-            return plain
-        for number in range(self._begun, min(self._begun + self._reads_at_once, self._total)):
-            self._begun += 1
+    def _begin_more(self) -> Generator[Any, Any, None]:
+        numbers = range(self._begun, min(self._begun + self._reads_at_once, self._total))
+        self._begun = numbers.stop
+        if self._hits is not None:
+            yield from self._read(numbers, self._hits)
+            return
+        for number in numbers:
+            self._begin(number)
+
+    def _begin(self, number: int, entry: str | None = None, answer: Any = None) -> None:
+        """Begin the flow of a call; where its entry was read, it is told the answer, which it asks for first."""
+        try:
+            call = self._start(number, entry)
+            flow = call.flow()
+            if entry is not None:
+                flow.send(None)
+        except Exception as error:  # noqa: BLE001 - as a single call would raise it
+            self._end(number, ops.Raised(error))
+            return
+        self._flows[number], self._calls[number] = flow, call
+        self._steps.append((number, answer, isinstance(answer, Exception)))
+
+    def _read(self, numbers: range, hits: Hits) -> Generator[Any, Any, None]:
+        """Answer the calls that hit, and begin the flows of the others."""
+        entries: dict[int, str] = {}
+        for number in numbers:
             try:
-                call = self._start(number)
-                entry = call.plainly()
-                if entry is not None:
-                    plain.append((number, call, entry))
-                    continue
-                self._flows[number] = call.flow()
+                entries[number] = hits.entry(number)
             except Exception as error:  # noqa: BLE001 - as a single call would raise it
                 self._end(number, ops.Raised(error))
-            else:
-                self._calls[number] = call
-                self._steps.append((number, None, False))
-        return plain
-
-    def _read(self, plain: list[tuple[int, OneCall, str]]) -> Generator[Any, Any, None]:
-        """What nearly every call of a map ends with, without a flow: `read_through` up to its first return.
-
-        Any other answer is told to the call's flow, whose first operation is this very read.
-        """
-        places: dict[str, int] = {}
-        for _, _, entry in plain:
-            places.setdefault(entry, len(places))
-        answers = yield ops.Together([ops.Read(entry) for entry in places])
-        if len(places) < len(plain):
+        places = list(dict.fromkeys(entries.values()))
+        if not places:
+            return
+        answers = yield Fetch(places)
+        if len(places) < len(entries):
             answers = [_settled(answer) for answer in answers]
         self._adapt(answers)
-        for number, call, entry in plain:
-            answer = answers[places[entry]]
-            if type(answer) is bytes:
-                try:
-                    self._results[number] = call.hit(entry, answer)
-                except (StoreError, UnreadableEntry):
-                    pass  # the flow comes to the same, and says it
-                else:
-                    self._done += 1
-                    continue
-            try:
-                flow = call.flow()
-                flow.send(None)
-            except Exception as error:  # noqa: BLE001 - as a single call would raise it
-                self._end(number, ops.Raised(error))
-                continue
-            self._flows[number], self._calls[number] = flow, call
-            self._steps.append((number, answer, isinstance(answer, Exception)))
+        found = dict(zip(places, answers, strict=True))
+        results = self._results
+        for (number, entry), value in zip(entries.items(), hits.values(entries.values(), found), strict=True):
+            if value is NO_HIT:
+                self._begin(number, entry, found[entry])
+            else:
+                results[number] = value
+                self._done += 1
 
     def _adapt(self, answers: list[Any]) -> None:
         """Read as many entries at once as are not too many bytes, if they are like these."""
@@ -487,7 +425,7 @@ def _size(answer: Any) -> int:
     return len(found) if isinstance(found, (bytes, memoryview, Large)) else 0
 
 
-_AT_ONCE = frozenset({ops.Clock, ops.Chance, ops.Rally, ops.TakeToken, ops.Held, ops.Land})
+_AT_ONCE = frozenset({ops.Clock, ops.Chance, ops.Rally, ops.TakeToken, ops.Held, ops.Early, ops.Land})
 _WAITS = frozenset({ops.Join, ops.Listen, ops.Wait, ops.Await})
 _LAST = frozenset({ops.Fill, ops.Release})  # what is still asked of the store where a crowd is stopped
 _READS = frozenset({ops.Read, ops.ReadLeft})

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ._crew import Tasks, Threads
+from ._hits import DIGEST, Hits
+from ._in_order import InOrder
 from ._many import Crowd
 from ._near_invocation import call_of
 from ._ops import Raised
@@ -47,7 +49,8 @@ def mapped(handle: Handle, calls: Iterable[object], options: Options) -> list[An
         return []
     memo = handle._memo  # noqa: SLF001
     told = _Told(memo.shown, len(given), options.progress)
-    crew = Threads(memo.cache, memo.namespace, given, workers=options.workers, batch=options.batch, report=told.done)
+    kind = InOrder if options.workers is None else Threads
+    crew = kind(memo.cache, memo.namespace, given, workers=options.workers, batch=options.batch, report=told.done)
     try:
         results = crew.run(crowd)
     finally:
@@ -72,8 +75,8 @@ async def amapped(handle: Handle, calls: Iterable[object], options: Options) -> 
 
 def side_by_side(cache: Cache, namespace: str, flows: Sequence[ops.Flow]) -> list[Any]:
     """What flows return that run no function, in few exchanges; raises what one of them raised."""
-    crowd = Crowd(lambda number: _Flow(flows[number]), len(flows), lease=cache.settings.lease)
-    crew = Threads(cache, namespace, flows, workers=None, batch=None, report=lambda _: None)
+    crowd = Crowd(lambda number, _: _Flow(flows[number]), len(flows), lease=cache.settings.lease)
+    crew = InOrder(cache, namespace, flows, workers=None, batch=None, report=lambda _: None)
     results = crew.run(crowd)
     for result in results:
         if type(result) is Raised:
@@ -115,20 +118,27 @@ def _crowd(handle: Handle, calls: Iterable[object], options: Options) -> tuple[l
         if type(call) not in _PLAIN:
             _check(number, call)
 
-    def start(number: int) -> Invocation:
-        call = given[number]
+    def arguments(number: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        call: Any = given[number]
         kind = type(call)
+        if kind is str:
+            return (*bound, call), _NONE
         if kind is tuple:
-            return call_of(memo, (*bound, *call), {})  # type: ignore[misc]
+            return (*bound, *call), _NONE
         if isinstance(call, dict):
-            return call_of(memo, bound, call)
+            return bound, call
         if kind is inspect.BoundArguments:
-            return call_of(memo, (*bound, *call.args), call.kwargs)  # type: ignore[attr-defined]
-        return call_of(memo, (*bound, call), {})
+            return (*bound, *call.args), call.kwargs
+        return (*bound, call), _NONE
+
+    def start(number: int, entry: str | None) -> Invocation:
+        args, kwargs = arguments(number)
+        return call_of(memo, args, kwargs.copy(), plain=None if entry is None else entry[DIGEST])
 
     crowd = Crowd(
         start,
         len(given),
+        hits=Hits.of(memo, arguments),
         workers=workers or 1,
         batch=0 if batch is None else options.batch_size,
         lease=memo.cache.settings.lease,
@@ -137,6 +147,7 @@ def _crowd(handle: Handle, calls: Iterable[object], options: Options) -> tuple[l
 
 
 _PLAIN = frozenset({str, int, tuple})
+_NONE: dict[str, Any] = {}  # as keywords it takes no time, and nobody keeps it
 
 
 def _check(number: int, call: object) -> None:

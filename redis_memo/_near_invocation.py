@@ -48,10 +48,6 @@ class NearInvocation(Invocation):
         value = self.near_value()
         return super().flow() if value is ELSEWHERE else _known(value)
 
-    def plainly(self) -> None:
-        """This process may have the answer, and may keep what it reads: both are the flow's."""
-        return
-
     def looking_up(self, missing: object) -> ops.Flow:
         """The same of a call that has no function to run."""
         value = self.near_value()
@@ -78,9 +74,15 @@ class NearInvocation(Invocation):
         return decode
 
 
-def call_of(memo: Memo, args: tuple[Any, ...], kwargs: dict[str, Any], policy: TTLPolicy | None = None) -> Invocation:
+def call_of(
+    memo: Memo,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    policy: TTLPolicy | None = None,
+    plain: str | None = None,
+) -> Invocation:
     """One call of a function; ``policy`` takes the place of its own."""
-    return (Invocation if memo.near is None else NearInvocation)(memo, args, kwargs, policy)
+    return (Invocation if memo.near is None else NearInvocation)(memo, args, kwargs, policy, plain)
 
 
 def _known(value: Any) -> ops.Flow:

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from ._large import Bytes, Envelope
 
 __all__ = [
-    "FAILED", "FILLED", "RELEASED", "UNTAGGED", "Acquire", "Await", "Busy", "Chance", "Clock", "Compute",
-    "Computed", "Count", "Drop", "DropMatching", "Enroll", "Enrolled", "Fill", "Finished", "Flow", "FollowWait",
-    "Found", "Held", "Info", "Inspect", "Inspected", "Join", "Kept", "Keys", "Land", "Late", "Leased", "Listen",
-    "Mend", "Mended", "MoveKey", "NoteWait", "Op", "Place", "Put", "Raised", "Rally", "Read", "ReadLeft",
+    "FAILED", "FILLED", "RELEASED", "UNTAGGED", "Acquire", "Ahead", "Await", "Busy", "Chance", "Clock", "Compute",
+    "Computed", "Count", "Drop", "DropMatching", "Early", "Enroll", "Enrolled", "Fill", "Finished", "Flow",
+    "FollowWait", "Found", "Held", "Info", "Inspect", "Inspected", "Join", "Kept", "Keys", "Land", "Late", "Leased",
+    "Listen", "Mend", "Mended", "MoveKey", "NoteWait", "Op", "Place", "Put", "Raised", "Rally", "Read", "ReadLeft",
     "ReadParts", "Release", "Renew", "Resting", "Revoke", "Sealed", "Seize", "Spawn", "Strike", "Subscription",
     "TakeToken", "Tidy", "Together", "Told", "Touch", "Trim", "Trimmed", "Turn", "Usage", "Used", "Wait",
 ]  # fmt: skip
@@ -255,7 +255,17 @@ class Chance(NamedTuple):
 
 
 class Held(NamedTuple):
-    """The tokens of the computations that this caller is inside of."""
+    """The tokens of the computations that this caller is inside of, and of what is queued behind them."""
+
+
+class Early(NamedTuple):
+    """What was computed ahead of its turn, of a computation that is queued behind this caller: `Ahead`.
+
+    None if none with this token is. ``ahead`` leaves a result for all who ask, and for its own flow.
+    """
+
+    token: bytes
+    ahead: Ahead | None = None
 
 
 class TakeToken(NamedTuple):
@@ -263,7 +273,10 @@ class TakeToken(NamedTuple):
 
 
 class Compute(NamedTuple):
-    """Run the function: `Computed` or `Raised`, never an exception. With a place and token, keep their lease alive."""
+    """Run the function: `Computed` or `Raised`, never an exception. With a place and token, keep their lease alive.
+
+    `Ahead` where it ran already for who could not wait for its turn.
+    """
 
     place: Place | None = None
     token: bytes = b""
@@ -334,7 +347,7 @@ class Await(NamedTuple):
 Op: TypeAlias = (
     Read | ReadLeft | ReadParts | Acquire | Seize | Renew | Fill | Release | Put | Drop | DropMatching | Revoke | Count
     | Keys | MoveKey | Inspect | Info | Touch | Mend | Usage | Trim | Turn | Told | NoteWait | FollowWait | Enroll
-    | Enrolled | Strike | Tidy | Together | Held
+    | Enrolled | Strike | Tidy | Together | Held | Early
     | Clock | Chance | TakeToken | Compute | Join | Listen | Wait | Land | Rally | Spawn | Await
 )  # fmt: skip
 Flow: TypeAlias = Generator[Op, Any, Any]
@@ -412,6 +425,13 @@ class Sealed(NamedTuple):
     ttl: float
     tokens: bytes = b""
     key: bytes = b""
+
+
+class Ahead(NamedTuple):
+    """Answer to `Early`, and to `Compute` in its turn: the result, sealed at a moment; None where there is none yet."""
+
+    result: Sealed | None = None
+    at: float = 0.0
 
 
 class Finished(NamedTuple):

@@ -40,6 +40,7 @@ LEAST = 0.001  # a socket without any time left would not block at all
 
 LOST = (OSError, redis.ConnectionError, redis.TimeoutError, redis.InvalidResponse)
 _MORE = object()
+_READ = frozenset({bytes, type(None)})
 
 
 def _new_reader() -> Any:  # its stubs do not know that it takes any buffer
@@ -62,6 +63,8 @@ def _checked(reader: Any, reply: object) -> object:
 def _all(pieces: Batch, replies: list[Any]) -> list[Any]:
     """The replies of a batch, or the first error among them; of a pipeline only one that concerns all commands."""
     apart = isinstance(pieces, Pipeline)
+    if set(map(type, replies)) <= _READ:
+        return replies
     for reply in replies:
         if isinstance(reply, redis.RedisError) and not (apart and isinstance(reply, ResponseError)):
             raise reply
@@ -184,7 +187,7 @@ class Wire:
             if reply is _MORE:
                 reply = self._rest(count, limit)
             if isinstance(pieces, Batch):
-                reply = _all(pieces, [reply, *(self._next(limit) for _ in range(pieces.replies - 1))])
+                reply = _all(pieces, self._others(reply, pieces.replies, limit))
             return _checked(self._reader, reply)
         except ResponseError:
             raise
@@ -197,10 +200,16 @@ class Wire:
         self._limit = seconds
         self._sock.settimeout(seconds)
 
-    def _next(self, limit: float) -> object:
-        """The next reply of a batch."""
-        reply = self._reader.gets()
-        return self._rest(0, limit) if reply is _MORE else reply
+    def _others(self, reply: object, count: int, limit: float) -> list[object]:
+        """A reply and those that follow it, so many in all."""
+        replies, get = [reply], self._reader.gets
+        while len(replies) < count:
+            reply = get()
+            if reply is _MORE:
+                reply = self._rest(0, limit)
+                get = self._reader.gets  # of another reader, after a large one
+            replies.append(reply)
+        return replies
 
     def _rest(self, count: int, limit: float) -> object:
         """What a reply of which ``count`` bytes have come turns out to be."""
@@ -384,7 +393,10 @@ class AsyncWire:
                 timer.start(limit + sum(map(len, pieces)) / WORKING)
             reply = await self._reply(incoming, timer)
             if isinstance(pieces, Batch):
-                replies = [reply, *[await self._reply(incoming, timer) for _ in range(pieces.replies - 1)]]
+                replies, get = [reply], self._parser.gets
+                while len(replies) < pieces.replies:
+                    reply = get()
+                    replies.append(await self._reply(incoming, timer) if reply is _MORE else reply)
                 reply = _all(pieces, replies)
             return _checked(self._parser, reply)
         except ResponseError:

@@ -205,6 +205,12 @@ class ModelStore:
     async def aperform_many(self, ops: list[Any]) -> list[Any]:
         return self.perform_many(ops)
 
+    def read_many(self, entries: list[str]) -> list[Any]:
+        return [self.perform(ops.Read(entry)) for entry in entries]
+
+    async def aread_many(self, entries: list[str]) -> list[Any]:
+        return self.read_many(entries)
+
     # Bounds. Entries that were there before the first one with bounds are not known before `Mend`.
 
     def _used(self, prefix: str) -> list[str]:

@@ -346,6 +346,21 @@ def test_what_a_batch_does_not_answer_fails_alone(quotes: Quotes) -> None:
     assert quotes.runs == []
 
 
+def test_calls_that_a_mapping_takes_for_one_are_not_given_each_others_results(quotes: Quotes) -> None:
+    """P1: ``1``, ``1.0`` and ``True`` are three calls, and one key of what a batch function returns."""
+
+    def batch(calls: list[Any]) -> dict[Any, Any]:
+        return {call: made(call) for call in calls}
+
+    found = quotes.map([1, "A", True, ("B", 1), ("B", 1.0)], batch=batch, return_exceptions=True)
+    assert [type(each) for each in found] == [BatchError, dict, BatchError, BatchError, BatchError]
+    assert quotes.one(1) == made(1)
+    assert quotes.map([1, True, 1.0], batch=lambda calls: [made(call) for call in calls]) == [made(1), made(True), made(1.0)]
+    away = Quotes(connect(f"redis://127.0.0.1:{free_port()}/0", secret=SECRET), quotes.namespace, quotes.kind)
+    assert away.map([("B", 1), ("B", 1)], batch=lambda calls: {call: made(*call) for call in calls}) == [made("B", 1)] * 2
+    away.cache.close()
+
+
 def test_batches_of_a_size_on_several_workers(quotes: Quotes) -> None:
     sizes: list[int] = []
 
@@ -558,6 +573,51 @@ def test_a_function_that_needs_itself(cache: Cache, namespace: str) -> None:
     assert nested.map([3, 2, 1]) == [7, 3, 1]
 
 
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_what_is_needed_before_its_turn_is_computed_once(cache: Cache, namespace: str, kind: str) -> None:
+    """P4: a recursion in the wrong order takes a run for each call, not one for each way that leads to it."""
+    runs: list[int] = []
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, name="fibonacci")
+    def fibonacci(n: int) -> dict[str, int]:
+        runs.append(n)
+        parts = [fibonacci(n - 1), fibonacci(n - 2)] if n > 1 else []
+        found = {"n": n, "of": sum(part["of"] for part in parts) if parts else n}
+        for part in parts:
+            part["of"] = -1  # each has a value of its own
+        return found
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, name="afibonacci")
+    async def afibonacci(n: int) -> dict[str, int]:
+        runs.append(n)
+        parts = [await afibonacci(n - 1), await afibonacci(n - 2)] if n > 1 else []
+        return {"n": n, "of": sum(part["of"] for part in parts) if parts else n}
+
+    numbers = list(range(14, -1, -1))
+    found = fibonacci.map(numbers) if kind == "sync" else asyncio.run(afibonacci.map(numbers))
+    assert [each["of"] for each in found][:2] == [377, 233]
+    assert sorted(runs) == list(range(15))
+    again = fibonacci.map(numbers) if kind == "sync" else asyncio.run(afibonacci.map(numbers))
+    assert again == found
+    assert len(runs) == 15, "and it is stored in its turn"
+
+
+def test_an_invalidation_after_what_was_computed_before_its_turn(cache: Cache, namespace: str) -> None:
+    """P3: what was computed before it is not stored after it."""
+    version = [1]
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, name="early")
+    def early(n: int) -> int:
+        if n == 1:
+            early(0)
+            version[0] = 2
+            assert invalidate(early, n=0) >= 0
+        return version[0]
+
+    early.map([1, 0])
+    assert early(0) == 2
+
+
 CROWD = """
 import json, os, sys, time
 import redis
@@ -744,6 +804,92 @@ def test_in_order_means_the_callers_own_thread(cache: Cache, namespace: str) -> 
 
 
 # Progress.
+
+
+def test_what_comes_back_at_once_is_handed_to_no_other_thread(cache: Cache, namespace: str) -> None:
+    quotes = Quotes(cache, namespace, "sync")
+    helpers: list[str] = []
+    quotes.before = lambda _: helpers.extend(each.name for each in threading.enumerate() if each.name == "redis_memo map")
+    quotes.map(range(40))
+    assert len(quotes.runs) == 40
+    assert helpers == []
+
+
+def test_an_interrupt_while_a_helper_runs_the_flows(cache: Cache, namespace: str) -> None:
+    """The function's own, and one that comes between two runs of it: progress is told in the caller's thread."""
+    quotes = Quotes(cache, namespace, "sync")
+
+    def helped() -> bool:
+        return any(each.name == "redis_memo map" for each in threading.enumerate())
+
+    def slow(symbol: int) -> None:
+        until(helped)
+        if symbol == 3:
+            raise KeyboardInterrupt
+
+    quotes.before = slow
+    with pytest.raises(KeyboardInterrupt):
+        quotes.map(range(10))
+    assert (quotes.runs, quotes.leases()) == ([0, 1, 2], [])
+    until(lambda: not helped())
+
+    def stop(done: int, total: int) -> None:
+        if 5 in quotes.runs:
+            raise KeyboardInterrupt
+
+    quotes.before = lambda symbol: until(helped) if symbol == 4 else None
+    with pytest.raises(KeyboardInterrupt):
+        quotes.map(range(10), progress=stop)
+    assert quotes.leases() == []
+    until(lambda: not helped())
+    quotes.before = lambda _: None
+    assert quotes.map(range(10)) == [made(x) for x in range(10)]
+    assert sorted(quotes.runs) == list(range(10)), "what was computed before the interrupts was stored"
+
+
+# Hits.
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_hits_of_a_map_count_as_those_of_single_calls_do(cache: Cache, namespace: str, kind: str) -> None:
+    quotes = Quotes(cache, namespace, kind, {"maxsize": 100})
+    quotes.map(range(20))
+    before = quotes.info()
+    for number in range(20):
+        quotes.one(number)
+    between = quotes.info()
+    quotes.map(range(20))
+    after = quotes.info()
+    assert after.hits - between.hits == between.hits - before.hits == 20
+    assert after.seconds_saved - between.seconds_saved == pytest.approx(between.seconds_saved - before.seconds_saved)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_what_a_map_reads_is_used_and_so_is_kept(cache: Cache, namespace: str, kind: str) -> None:
+    quotes = Quotes(cache, namespace, kind, {"maxsize": 4})
+    for number in range(4):
+        quotes.one(number)
+    quotes.map([0, 1])
+    cache.touches.tell(5)
+    quotes.map([4, 5])
+    assert quotes.map([0, 1]) == [made(0), made(1)]
+    assert quotes.runs == [0, 1, 2, 3, 4, 5]
+
+
+def test_results_of_many_forms_are_those_of_single_calls(cache: Cache, namespace: str) -> None:
+    values = [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}, {"a": None, "b": "z"}, {"a": 1.0, "b": "x"}, {"b": "x", "a": 1}, {}]
+    values += [[1, 2], "text", None, {"a": 1, "c": "x"}, {"a": {"b": 1}}, {"a": True, "b": "xy"}, {1: 2}, {"\ud800": 1}]
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, name="forms")
+    def form(number: int) -> Any:
+        return values[number]
+
+    numbers = [*range(len(values))] * 2
+    for _ in range(2):
+        found = form.map(numbers)
+        assert [(repr(each), type(each)) for each in found] == [(repr(values[n]), type(values[n])) for n in numbers]
+    found[0]["a"] = "changed"
+    assert form.map([0, 0]) == [values[0]] * 2
 
 
 def test_progress_is_told(quotes: Quotes) -> None:

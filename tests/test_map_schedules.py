@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,8 @@ import pytest
 from redis_memo import _ops as ops
 from redis_memo._cache import WAITS
 from redis_memo._core import read_through
-from redis_memo._many import Begin, Crowd, Launch, Report, Rest, Withdraw, Work
+from redis_memo._many import Crowd
+from redis_memo._many_ops import NO_HIT, Begin, Fetch, Launch, Report, Rest, Withdraw, Work
 from redis_memo.errors import StoreUnavailable
 
 from .model import FakeClock, ModelStore
@@ -48,7 +49,7 @@ class World:
 
 
 class OneCall:
-    """A call, as `_spec.Spec` and as `_many.OneCall`."""
+    """A call, as `_spec.Spec` and as `_many_ops.OneCall`."""
 
     lease, max_wait, ages, patience, first, limit = 10.0, 60.0, False, None, 0, None
 
@@ -58,9 +59,6 @@ class OneCall:
     def flow(self) -> ops.Flow:
         place = ops.Place(PREFIX, str(self.x), b"")
         return read_through(self, place.entry, lambda: place)
-
-    def plainly(self) -> str | None:
-        return f"{PREFIX}{self.x}" if self.world.plain else None
 
     def compute(self) -> Any:
         self.world.runs[self.x] += 1
@@ -83,6 +81,20 @@ class OneCall:
     def failed(self, error: Exception) -> None: ...
 
 
+class Hits:
+    """As of `_many_ops.Hits`."""
+
+    def __init__(self, calls: list[int]) -> None:
+        self.calls = calls
+
+    def entry(self, number: int) -> str:
+        return f"{PREFIX}{self.calls[number]}"
+
+    def values(self, entries: Collection[str], found: Mapping[str, Any]) -> list[Any]:
+        answers = (found[entry] for entry in entries)
+        return [NO_HIT if answer is None or isinstance(answer, Exception) else answer for answer in answers]
+
+
 class Process:
     """Performs what one crowd asks for, as slowly as chance will have it."""
 
@@ -90,7 +102,12 @@ class Process:
         self.world, self.calls, self.workers = world, calls, workers
         world.processes.append(self)
         self.crowd = Crowd(
-            lambda number: OneCall(world, calls[number]), len(calls), workers=workers, batch=batch, clock=world.clock
+            lambda number, _: OneCall(world, calls[number]),
+            len(calls),
+            hits=Hits(calls) if world.plain else None,
+            workers=workers,
+            batch=batch,
+            clock=world.clock,
         )
         self.flow = self.crowd.run()
         self.since = world.invalidated
@@ -119,9 +136,9 @@ class Process:
                 self.results = []
                 return
             told, error = None, None
-            if type(op) is ops.Together:
+            if type(op) is ops.Together or type(op) is Fetch:
                 told = []
-                for each in op.ops:  # other processes' commands come in between
+                for each in op.ops if type(op) is ops.Together else map(ops.Read, op.entries):  # other processes' commands come in between
                     yield
                     if self.interrupt:
                         self.interrupt, error = False, Interrupted()

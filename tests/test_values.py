@@ -38,6 +38,7 @@ from redis_memo import _codecs_items, _codecs_pandas, _codecs_records, _envelope
 from redis_memo import _codecs_rules as rules
 from redis_memo import _codecs_stream as stream
 from redis_memo._codecs import Payload, dumps, loads, register_type, registered_types
+from redis_memo._codecs_alike import Alike
 from redis_memo._envelope import Sealer, Stamp
 from redis_memo._large import Large
 from redis_memo.errors import ConfigurationError, UnreadableEntry, UnsupportedType
@@ -990,6 +991,41 @@ def test_any_bytes_at_all(meta: bytes, buffers: list[bytes]) -> None:
         loads(meta, buffers, trusted=False)
     except UnreadableEntry:
         pass
+
+
+_SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.lists(st.none(), max_size=1)
+_ROWS = st.dictionaries(st.text(max_size=2), _SCALARS, max_size=5)
+
+
+@given(st.lists(_ROWS, min_size=1, max_size=3), st.data())
+@quick(300)
+def test_p2_what_is_read_by_the_form_of_another_is_what_the_reader_finds(rows: list[Any], data: st.DataObject) -> None:
+    """Rows with the same keys, other rows, and bytes that are damaged where the form of a row before them knows them."""
+    alike = Alike()
+    for _ in range(4):
+        row = data.draw(st.sampled_from(rows))
+        meta = dumps(data.draw(st.fixed_dictionaries(dict.fromkeys(row, _SCALARS))) or row, allow_pickle=False).meta
+        if data.draw(st.booleans()):
+            at = data.draw(st.integers(0, len(meta) - 1))
+            meta = meta[:at] + data.draw(st.binary(min_size=1, max_size=1)) + meta[at + 1 :]
+        try:
+            expected = loads(meta, (), trusted=False)
+        except UnreadableEntry:
+            with pytest.raises(UnreadableEntry):
+                alike.loads(meta, trusted=False)
+        else:
+            found = alike.loads(meta, trusted=False)
+            assert same(found, expected)
+            assert list(found) == list(expected) if isinstance(expected, dict) else True
+
+
+def test_p2_values_read_by_a_form_are_the_callers_own() -> None:
+    alike = Alike()
+    meta = dumps({"symbol": "INFY", "price": 1.5, "last": None}, allow_pickle=False).meta
+    for _ in range(3):
+        found = alike.loads(meta, trusted=False)
+        assert found == {"symbol": "INFY", "price": 1.5, "last": None}
+        _spoil(found)
 
 
 def _claims() -> dict[str, bytes]:
