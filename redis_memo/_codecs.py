@@ -8,6 +8,7 @@
     _codecs_classes    dataclasses, named tuples, enums
     _codecs_items      sequences of like elements, as columns
     _codecs_records    lists of dicts with the same keys, as columns
+    _codecs_tables     what the columns of large ones have in common
     _codecs_<library>  loaded when the library's first object arrives
     _codecs_stream     the stream, sharing, the tables of rules
 

@@ -17,7 +17,7 @@ from redis_memo._codecs_items import (
     hashable,
     put_items,
 )
-from redis_memo._codecs_records import RECORDS_FROM, get_records, put_records
+from redis_memo._codecs_records import RECORDS_FROM, get_records, get_tables, put_records
 from redis_memo._codecs_rules import PUT, READ
 from redis_memo._codecs_stream import Decoder, Encoder, put_other
 from redis_memo.errors import UnreadableEntry
@@ -383,6 +383,7 @@ READ.update(
         ord("l"): _get_list,
         ord("L"): _get_long_list,
         ord("R"): get_records,
+        ord("Q"): get_tables,
         ord("t"): _get_tuple,
         ord("u"): _get_long_tuple,
         ord("m"): _get_dict,

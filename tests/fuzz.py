@@ -62,8 +62,31 @@ def samples() -> list[Any]:
         {"token": str(number * 256), "price": number / 20, "name": f"N{number % 7}", "n": number, "on": number % 2 == 0}
         for number in range(5_000)
     ]
+    options = [
+        {
+            "symbol": f"{name}26{month}{strike}{kind}",
+            "name": name,
+            "month": month,
+            "strike": float(strike),
+            "kind": kind,
+            "lot": len(name),
+        }
+        for name in [f"STOCK{number}" for number in range(20)] + [f"R{number}" for number in range(10)]
+        for month in ("JUL", "AUG", "SEP")
+        for strike in range(100, 3_000, 50)
+        for kind in ("CE", "PE")
+    ]
     large = pd.DataFrame(rng.random((30_000, 4)))
-    return [*_golden_values().values(), candles, mixed, rows, large, rng.integers(0, 99, 9_000) / 3, "text " * 9_000]
+    return [
+        *_golden_values().values(),
+        candles,
+        mixed,
+        rows,
+        options,
+        large,
+        rng.integers(0, 99, 9_000) / 3,
+        "text " * 9_000,
+    ]
 
 
 def damaged(data: bytes, rng: random.Random) -> bytes:

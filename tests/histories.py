@@ -40,7 +40,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -818,7 +818,7 @@ def plant(bug: str) -> None:
 
     def dialogue(op: Any) -> Any:
         if bug == "fill without token" and isinstance(op, ops.Fill):
-            yield from true(ops.Put(**{each.name: getattr(op, each.name) for each in fields(ops.Put)}))
+            yield from true(ops.Put(**{name: getattr(op, name) for name in ops.Put._fields}))
             return True
         if bug == "invalidate keeps lease" and isinstance(op, ops.Drop):
             return (yield _command(b"DEL", op.place.entry.encode()))

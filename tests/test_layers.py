@@ -23,12 +23,12 @@ ROOT = Path(redis_memo.__path__[0])
 # in one line with ">" may import from those to their right in the same line; all others know nothing of their neighbours.
 LAYERS = [
     "errors, events",
-    "_equal_keys, _registry, _source, _events, _hook, _wire > _bulk, _wire > _replies, _background, _clock, _durations, _large, _bounds",
+    "_equal_keys, _registry, _source, _events, _hook, _wire > _bulk, _wire > _replies, _background, _clock, _durations, _large, _bounds, _zstd",
     "_keys_walk, _config, _push, _breaker, _failures",
     "_address",
     "_keys_code, _codecs_stream > _codecs_rules",
     "_keys_stdlib, _codecs_items, _codecs_zoneinfo",
-    "_codecs_records",
+    "_codecs_records, _codecs_tables",
     "_keys, _codecs_builtin, _codecs_classes, _codecs_pytz, _codecs_dateutil, _codecs_numpy",
     "_keys_numpy, _codecs_stdlib, _codecs_pandas_arrays, _codecs_pydantic, _codecs_arrow, _codecs_polars",
     "_keys_pillow, _codecs_scipy, _codecs_torch, _codecs_pillow",
@@ -40,7 +40,7 @@ LAYERS = [
     "_market_aware, _user_calendar",
     "_presets, market, _as_of",
     "ttl, testing",
-    "_segments > _planes > _zstd",
+    "_segments > _planes",
     "_envelope, _ops > _upkeep",
     "_survey, _near > _near_call",
     "_near_values, _tracking",

@@ -1213,6 +1213,16 @@ def _golden_values() -> dict[str, Any]:
         )
         .rename_axis(columns=None)
         .set_axis(pd.Index(list("abcde"), dtype=object), axis=1),
+        "instruments": [
+            {
+                "tradingsymbol": f"N{number % 80}26JUL{number // 80 * 50 + 100}CE" if number % 9 else f"{number}-BE",
+                "name": f"N{number % 80}",
+                "strike": number // 80 * 50 + 100.0,
+                "exchange": "NFO" if number % 9 else "NSE",
+                "segment": "NFO-OPT" if number % 9 else "NSE",
+            }
+            for number in range(4_096)
+        ],
         "prices": pd.DataFrame(
             {"open": np.arange(600) / 20, "high": np.arange(600) / 10, "rsi": np.sqrt(np.arange(600)), "n": range(600)},
             columns=pd.Index(["open", "high", "rsi", "n"], dtype=object),
