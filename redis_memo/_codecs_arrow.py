@@ -24,9 +24,17 @@ _MESSAGE_HEADER: Final = 2
 
 
 def put_table(enc: Encoder, table: Any) -> None:
-    """Write a table."""
-    if any(_is_extension(field.type) for field in table.schema):
-        raise NotTyped  # reading it would run the extension's code, or not know it
+    """Write a table, or a record batch."""
+    if _is_changed(table.schema):
+        raise NotTyped
+    try:
+        table.validate(full=True)  # as when it is read; a date64 of half a day, made by a view, is none
+    except pa.ArrowInvalid:
+        raise NotTyped from None
+    if not table.num_rows and isinstance(table, pa.Table) and all(column.num_chunks for column in table.columns):
+        # Of an empty table Arrow writes no batch, so no dictionary either; and a column without any chunk ends the
+        # process in some of its conversions.
+        table = pa.RecordBatch.from_arrays(list(map(_only, table.columns)), schema=table.schema)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write(table)
@@ -36,19 +44,34 @@ def put_table(enc: Encoder, table: Any) -> None:
 def get_table(dec: Decoder) -> Any:
     """Read a table."""
     buffer = pa.py_buffer(bytes(dec.blob()))
-    _refuse_compression(buffer)
+    _inspect(buffer)
     with pa.ipc.open_stream(buffer) as reader:
         table = reader.read_all()
     table.validate(full=True)
     return table
 
 
-def _is_extension(kind: Any) -> bool:
-    if isinstance(kind, pa.BaseExtensionType):
-        return True
+def _is_changed(schema: Any) -> bool:
+    """Whether what is read would be of another schema, or of an extension's class."""
+    serialized = memoryview(schema.serialize()).cast("B")
+    return _names_extension(serialized) or any(_has_named_map(field.type) for field in schema)
+
+
+def _names_extension(message: Any) -> bool:
+    """Whether a schema names an extension: reading it runs that one's code if it is registered here.
+
+    Whoever finds the name in the message has found all of them, since it stands there as it is.
+    """
+    return b"ARROW:extension:name" in bytes(message)
+
+
+def _has_named_map(kind: Any) -> bool:
+    """Whether a map's fields have names of their own, which Arrow's stream format does not keep."""
     if pa.types.is_dictionary(kind):
-        return _is_extension(kind.value_type)
-    return any(_is_extension(kind.field(at).type) for at in range(kind.num_fields))
+        return _has_named_map(kind.value_type)
+    if pa.types.is_map(kind) and (kind.key_field.name, kind.item_field.name) != ("key", "value"):
+        return True
+    return any(_has_named_map(kind.field(at).type) for at in range(kind.num_fields))
 
 
 def _field(message: memoryview, table: int, number: int) -> int | None:
@@ -66,9 +89,15 @@ def _follow(message: memoryview, at: int | None) -> int:
     return at + int(struct.unpack_from("<I", message, at)[0])
 
 
-def _refuse_compression(buffer: Any) -> None:
-    """We never write a compressed body; one that claims to be could claim any size, and Arrow would allocate it."""
+def _inspect(buffer: Any) -> None:
+    """Refuse what we never write.
+
+    A body that claims to be compressed could claim any size, and Arrow would allocate it. A schema that names an
+    extension would run its code.
+    """
     for message in pa.ipc.MessageReader.open_stream(buffer):
+        if message.type == "schema" and _names_extension(message.metadata):
+            raise UnreadableEntry("an Arrow schema names an extension")
         if message.type not in ("record batch", "dictionary"):
             continue
         metadata = memoryview(message.metadata).cast("B")
@@ -89,24 +118,23 @@ def get_column(dec: Decoder) -> Any:
     return get_table(dec).column(0)
 
 
-def _put_batch(enc: Encoder, batch: Any) -> None:
-    put_table(enc, pa.Table.from_batches([batch]))
-
-
 def _get_batch(dec: Decoder) -> Any:
     table = get_table(dec)
-    batches = table.to_batches()
-    if not batches:
-        return pa.RecordBatch.from_pylist([], schema=table.schema)
-    (batch,) = batches
+    if not table.num_rows:  # to_batches() has no empty one
+        return pa.RecordBatch.from_arrays(list(map(_only, table.columns)), schema=table.schema)
+    (batch,) = table.to_batches()
     return batch
 
 
-def _get_array(dec: Decoder) -> Any:
-    column = get_column(dec)
-    if column.num_chunks > 1:
+def _only(column: Any) -> Any:
+    """The array that a column is; or an empty one of those that it is."""
+    if column.num_chunks > 1 and len(column):
         raise UnreadableEntry("an array is in pieces")
-    return column.chunk(0) if column.num_chunks else pa.array([], column.type)
+    return column.chunk(0) if column.num_chunks else pa.nulls(0, column.type)
+
+
+def _get_array(dec: Decoder) -> Any:
+    return _only(get_column(dec))
 
 
 def _put_scalar(enc: Encoder, value: Any) -> None:
@@ -121,13 +149,16 @@ def _get_scalar(dec: Decoder) -> Any:
 
 
 def _put_schema(enc: Encoder, schema: Any) -> None:
-    if any(_is_extension(field.type) for field in schema):
+    if _is_changed(schema):
         raise NotTyped
     enc.blob(memoryview(schema.serialize()).cast("B"))
 
 
 def _get_schema(dec: Decoder) -> Any:
-    return pa.ipc.read_schema(pa.py_buffer(bytes(dec.blob())))
+    message = bytes(dec.blob())
+    if _names_extension(message):
+        raise UnreadableEntry("an Arrow schema names an extension")
+    return pa.ipc.read_schema(pa.py_buffer(message))
 
 
 def _put_type(enc: Encoder, kind: Any) -> None:
@@ -135,7 +166,7 @@ def _put_type(enc: Encoder, kind: Any) -> None:
 
 
 register(Rule("pa.Table", put_table, get_table), pa.Table)
-register(Rule("pa.RecordBatch", _put_batch, _get_batch), pa.RecordBatch)
+register(Rule("pa.RecordBatch", put_table, _get_batch), pa.RecordBatch)
 register(Rule("pa.ChunkedArray", put_column, get_column), pa.ChunkedArray)
 register(Rule("pa.Array", put_column, _get_array), pa.Array, subclasses=True)
 register(Rule("pa.Scalar", _put_scalar, _get_scalar), pa.Scalar, subclasses=True)
