@@ -48,7 +48,7 @@ def _one(value: Any) -> Any:
         return value
     if value.num_chunks == 1:
         return value.chunk(0)
-    return pa.concat_arrays(value.chunks) if value.num_chunks else pa.array([], type=value.type)
+    return pa.concat_arrays(value.chunks) if value.num_chunks else pa.nulls(0, value.type)
 
 
 def strings(value: Any) -> bytes:
@@ -79,26 +79,85 @@ def content(value: Any, walk: Walk) -> bytes:
         chunks = value.chunks if isinstance(value, pa.ChunkedArray) else [value]
         return content(pa.chunked_array([chunk.storage for chunk in chunks], type=kind.storage_type), walk)
     if pa.types.is_dictionary(kind):
-        return content(value.cast(kind.value_type), walk)
+        return content(_looked_up(value), walk)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or str(kind) == "string_view":
         return strings(value)
     array = _one(value)
     count = number(len(array))
     if pa.types.is_null(kind):
         return count
+    if pa.types.is_run_end_encoded(kind):
+        return content(_taken(array, np.arange(len(array))), walk)
+    if pa.types.is_union(kind):
+        codes = _numbers(array, 1, "i1")
+        members = [content(_member(array, place, codes), walk) for place in range(kind.num_fields)]
+        return named("arrow", count, _digest(codes), *members)
     missing = pc.is_null(array).to_numpy(zero_copy_only=False) if array.null_count else None
     nulls = b"N" if missing is None else _digest(np.packbits(missing))
     if pa.types.is_boolean(kind):
         return named("arrow", count, nulls, _digest(pc.fill_null(array, False).to_numpy(zero_copy_only=False)))
     if pa.types.is_struct(kind):
-        children = [content(child, walk) for child in array.flatten()]
-        return named("arrow", count, nulls, *children)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        lengths = pc.fill_null(pc.list_value_length(array).cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
-        return named("arrow", count, nulls, _digest(lengths), content(array.flatten(), walk))
-    if not kind.num_fields and _width(kind):
+        # Not flatten(), which ends the process where there are nulls and a part is a union.
+        parts = [array.field(place) for place in range(kind.num_fields)]
+        if missing is not None:
+            parts = [_taken(part, np.flatnonzero(~missing)) for part in parts]
+        return named("arrow", count, nulls, *(content(part, walk) for part in parts))
+    if kind.num_fields:
+        return named("arrow", count, nulls, *_lists(array, walk))
+    if _width(kind):
         return named("arrow", count, nulls, _fixed(array, missing, walk))
     return named("arrow", count, walk.encode(array.to_pylist()))
+
+
+def _looked_up(value: Any) -> Any:
+    """What the indices of a dictionary stand for."""
+    kind = value.type.value_type
+    try:
+        return value.cast(kind)
+    except pa.ArrowNotImplementedError:  # of what is nested
+        chunks = value.chunks if isinstance(value, pa.ChunkedArray) else [value]
+        found = [_taken(chunk.dictionary, np.arange(len(chunk.dictionary))).take(chunk.indices) for chunk in chunks]
+        return pa.chunked_array(found, type=None if found else kind)
+
+
+def _taken(array: Any, places: Any) -> Any:
+    """Some elements; runs spelled out."""
+    if pa.types.is_run_end_encoded(array.type):
+        ends = array.run_ends.to_numpy()
+        return _taken(array.values, np.searchsorted(ends, array.offset + places, "right"))
+    try:
+        return array.take(pa.array(places, pa.int64()))
+    except pa.ArrowNotImplementedError:  # runs further down
+        return pa.concat_arrays([array.slice(place, 1) for place in places] or [array.slice(0, 0)])
+
+
+def _member(array: Any, place: int, codes: np.ndarray[Any, Any]) -> Any:
+    """The elements of a union that are of one of its types."""
+    rows = np.flatnonzero(codes == array.type.type_codes[place])
+    if array.type.mode == "dense":
+        rows = _numbers(array, 2, "<i4")[rows]
+    return _taken(array.field(place), rows)
+
+
+def _numbers(array: Any, which: int, dtype: str) -> Any:
+    """One of the buffers of an array."""
+    return np.frombuffer(array.buffers()[which] or b"", dtype)[array.offset : array.offset + len(array)]
+
+
+def _lists(array: Any, walk: Walk) -> list[bytes]:
+    """Encode the lengths of lists, and their elements."""
+    kind = array.type
+    if pa.types.is_map(kind):
+        entries = array.values
+        array = pa.Array.from_buffers(
+            pa.list_(entries.type), len(array), array.buffers()[:2], offset=array.offset, children=[entries]
+        )
+    elif pa.types.is_fixed_size_list(kind) and not kind.list_size:  # of which Arrow divides by their size
+        return []
+    if not len(array):  # what it says about where its elements begin can be wrong, and is believed
+        return [_digest(np.empty(0, "<i8")), content(array.values.slice(0, 0), walk)]
+    lengths = pc.fill_null(pc.list_value_length(array).cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
+    return [_digest(lengths), content(array.flatten(), walk)]
 
 
 def _width(kind: pa.DataType) -> int:

@@ -413,6 +413,26 @@ def test_p1_arrow_by_schema_and_content():
     same(frame, pd.concat([frame.iloc[:1], frame.iloc[1:]]))
 
 
+def test_p1_types_of_arrow_over_which_arrow_itself_stumbles():
+    """Some of these end the process in functions of Arrow, others it has no function for."""
+    pa = pytest.importorskip("pyarrow")
+    codes = pa.array([0, 1, 0], pa.int8())
+    union = pa.UnionArray.from_sparse(codes, [pa.array([1, None, 3]), pa.array(["a", "b", "c"])])
+    within = pa.StructArray.from_arrays([union], ["u"], mask=pa.array([True, False, False]))
+    other = pa.StructArray.from_arrays([union.take(pa.array([2, 1, 2]))], ["u"], mask=pa.array([True, False, False]))
+    same(within, other, pa.concat_arrays([within.slice(0, 1), within.slice(1)]))
+    different(within, within.slice(1), within.take(pa.array([0, 2, 1])), union, union.slice(1))
+    nothing = pa.Array.from_buffers(pa.list_(pa.int8(), 0), 3, [None], children=[pa.array([], pa.int8())])
+    different(nothing, nothing.slice(1))
+    rows = pa.DictionaryArray.from_arrays(pa.array([0, 1, None]), pa.array([{"a": 1}, None]))
+    same(rows, pa.DictionaryArray.from_arrays(pa.array([1, 0, 2]), pa.array([None, {"a": 1}, None])))
+    different(rows, rows.slice(1))
+    far = pa.array([[("a", 1 << 62)], None], pa.map_(pa.string(), pa.timestamp("s", "UTC")))  # no datetime is that late
+    same(far, pa.concat_arrays([far.slice(0, 1), far.slice(1)]))
+    begins_late = pa.Array.from_buffers(pa.list_(pa.int8()), 0, [None, pa.py_buffer(b"\1\0\0\0")], children=[pa.array([], pa.int8())])
+    same(begins_late, pa.array([], pa.list_(pa.int8())))
+
+
 def test_p1_polars_by_schema_and_content():
     pl = pytest.importorskip("polars")
     frame = pl.DataFrame(
