@@ -1,17 +1,21 @@
-"""Matrices and images as arguments: promise P1. (Tensors: ``test_torch``.)"""
+"""Values of the libraries as arguments, made at random, and matrices and images: promise P1. (Tensors: ``test_torch``.)"""
 
 from __future__ import annotations
 
 import io
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 import scipy.sparse as sp
-from hypothesis import given
+from hypothesis import given, reject
+from hypothesis import strategies as st
 from PIL import Image
 
 from redis_memo._keys import encode
 from redis_memo.errors import KeyingError
+from tests import comparison, strategies_arrow
 from tests.strategies import STRATEGIES
 from tests.test_keys import different, same
 from tests.test_values import quick, there_and_back
@@ -85,14 +89,57 @@ def test_p1_matrices_differ_by_all_they_say():
     different(huge, huge.T)
 
 
-@pytest.mark.parametrize("name", sorted(name for name in STRATEGIES if name.startswith(("scipy.", "PIL."))))
+@pytest.mark.parametrize("name", sorted(name for name in STRATEGIES if name.startswith(("scipy.", "PIL.", "np.", "pd.", "pa.", "pl."))))
 def test_p1_what_comes_back_from_a_hit_has_the_key_of_what_was_stored(name):
     @quick(40)
     @given(STRATEGIES[name])
     def check(value):
+        try:
+            encode(value)
+        except KeyingError:  # some types in types of Arrow, of which Arrow itself can do next to nothing
+            reject()
         same(value, there_and_back(value))
 
     check()
+
+
+@quick(150)
+@given(strategies_arrow.arrays(), st.integers(0, 300), st.integers(0, 300))
+def test_p1_an_array_of_arrow_of_any_type_by_its_elements(array, cut, other):
+    """In one piece or several, whatever lies beside it; and never the process's end."""
+    cut, other = (place % max(1, len(array)) for place in (cut, other))
+    pieces = [array.slice(0, cut), array.slice(cut)]
+    try:
+        same(pa.chunked_array([array]), pa.chunked_array(pieces, type=array.type))
+        same(array, pa.concat_arrays(pieces))
+        changed = pa.concat_arrays([array.slice(0, cut), array.slice(other, 1), array.slice(cut + 1)])
+    except (KeyingError, pa.ArrowNotImplementedError, pa.ArrowInvalid):
+        reject()
+    may_be_nan = any(name in str(array.type) for name in ("float", "double"))  # one NaN is as another
+    if len(array) and not may_be_nan and comparison.same(array, changed) is not True:
+        different(array, changed)
+    different(array, pa.chunked_array([array]), array.slice(0, len(array) - 1) if len(array) else None)
+
+
+@quick(150)
+@given(STRATEGIES["pd.DataFrame"], st.integers(0, 300))
+def test_p1_a_frame_of_any_columns_by_its_cells(frame, turn):
+    """However it came about; and another one where its rows are in another order."""
+    apart = pd.DataFrame(index=frame.index)
+    for place in range(frame.shape[1]):
+        column = frame.iloc[:, place]
+        apart.insert(place, place, pd.Series(column.array, index=frame.index, dtype=column.dtype))
+    apart.columns, apart.attrs = frame.columns, frame.attrs
+    try:
+        others = [frame.copy(), apart, frame.iloc[:, ::-1].iloc[:, ::-1]]
+        # What is joined on the way may have become of the machine's byte order.
+        same(frame, *(each for each in others if list(map(str, each.dtypes)) == list(map(str, frame.dtypes))))
+        turned = frame.take(np.roll(np.arange(len(frame)), turn))
+        changed = not frame.equals(turned)
+    except (KeyingError, NotImplementedError, ValueError, TypeError, AttributeError):  # what pandas cannot compare
+        reject()
+    if changed:
+        different(frame, turned)
 
 
 def test_p1_images():

@@ -27,8 +27,9 @@ from redis_memo._codecs_items import put_items
 from redis_memo._codecs_numpy import put_array
 from redis_memo.errors import UnreadableEntry, UnsupportedType
 
+from .comparison import same
 from .conftest import SECRET
-from .strategies import STRATEGIES, same
+from .strategies import STRATEGIES
 from .test_values import Holder, by_pickle, quick, there_and_back
 
 HERE = pathlib.Path(__file__).parent

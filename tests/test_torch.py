@@ -23,8 +23,9 @@ from redis_memo._codecs import dumps, loads
 from redis_memo._keys import encode
 from redis_memo.errors import KeyingError, UnreadableEntry, UnsupportedType
 
+from .comparison import same
 from .conftest import SECRET
-from .strategies import STRATEGIES, same
+from .strategies import STRATEGIES
 from .test_keys import different
 from .test_keys import same as same_key
 from .test_libraries import collected, through_another_process

@@ -948,12 +948,9 @@ SAMPLES = [
     pd.interval_range(0, 3),
     collections.deque([1], 3),
     pd.Series(["x" * 30, None] * 200),
+    pa.table({"a": ["x", None], "d": pa.array(["a", "b"]).dictionary_encode()}),
+    pd.Series([1, None], dtype="int64[pyarrow]"),
 ]
-if made.pa is not None:
-    SAMPLES += [
-        made.pa.table({"a": ["x", None], "d": made.pa.array(["a", "b"]).dictionary_encode()}),
-        pd.Series([1, None], dtype="int64[pyarrow]"),
-    ]
 PAYLOADS: list[Payload] = [dumps(sample, allow_pickle=False) for sample in SAMPLES]
 
 
@@ -1078,10 +1075,71 @@ def test_leftovers_and_missing_buffers_are_unreadable() -> None:
             loads(meta, buffers, trusted=True)
 
 
-@pytest.mark.skipif(made.pa is None, reason="pyarrow is not installed")
+class Extension(pa.ExtensionType):  # type: ignore[misc]
+    """A type that a user has registered with Arrow; reading one runs its code."""
+
+    def __init__(self) -> None:
+        super().__init__(pa.int64(), "tests.extension")
+
+    def __arrow_ext_serialize__(self) -> bytes:
+        return b""
+
+    @classmethod
+    def __arrow_ext_deserialize__(cls, storage_type: Any, serialized: bytes) -> Extension:
+        Extension.ran = True
+        return cls()
+
+
+def test_an_arrow_schema_that_names_an_extension_is_refused() -> None:
+    """P6: Arrow would call the method of the class that is registered under the name."""
+    pa.register_extension_type(Extension())
+    try:
+        array = pa.ExtensionArray.from_storage(Extension(), pa.array([1]))
+        table = pa.table({"a": array})
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write(table)
+        schema = pa.schema([pa.field("", pa.list_(Extension()))]).serialize()
+        for name, data in (("pa.Table", sink.getvalue()), ("pa.Schema", schema), ("pa.DataType", schema)):
+            enc = stream.Encoder(allow_pickle=False)
+            enc.out += b"x" + bytes((len(name),)) + name.encode()
+            enc.blob(memoryview(data).cast("B"))
+            Extension.ran = False
+            with pytest.raises(UnreadableEntry, match="extension"):
+                loads(bytes(enc.out), enc.buffers, trusted=False)
+            assert not Extension.ran
+        assert same(table, by_pickle(table)) is True
+    finally:
+        pa.unregister_extension_type("tests.extension")
+
+
+NOT_AS_A_STREAM = {
+    "extension": pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"x" * 16], pa.binary(16))),
+    "an extension within": pa.schema([pa.field("a", pa.list_(pa.json_()))]),
+    "an extension that is not known here": pa.schema([pa.field("a", pa.int8(), metadata={"ARROW:extension:name": "x"})]),
+    "names in a map": pa.array([[("a", 1)]], pa.map_(pa.field("k", pa.string(), nullable=False), pa.field("v", pa.int8()))),
+    "half a day": pa.array([1, None]).view(pa.date64()),
+    "not UTF-8": pa.array([b"\xff"]).view(pa.string()),
+}
+
+
+@pytest.mark.parametrize("name", NOT_AS_A_STREAM)
+def test_what_arrows_stream_would_not_bring_back_is_pickled(name: str) -> None:
+    """P2: what Arrow itself would refuse to read, or read as something else."""
+    value = NOT_AS_A_STREAM[name]
+    assert by_pickle(value).equals(value)
+
+
+def test_an_empty_array_of_arrow_keeps_its_dictionary() -> None:
+    """P2: of a table without rows Arrow writes no batch, and so nothing of what is in one."""
+    array = pa.array(["a", "b"]).dictionary_encode().slice(0, 0)
+    assert there_and_back(array).dictionary.to_pylist() == ["a", "b"]
+    batch = pa.record_batch({"a": array, "u": pa.nulls(0, pa.dense_union([pa.field("x", pa.int8())]))})
+    assert same(batch, there_and_back(batch)) is True
+
+
 def test_a_compressed_arrow_body_is_refused() -> None:
     """P5: we never write one, and it could claim any size."""
-    pa = made.pa
     table = pa.table({"a": pa.array(["x" * 100] * 1000).dictionary_encode()})
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
