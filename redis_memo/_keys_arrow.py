@@ -97,16 +97,22 @@ def content(value: Any, walk: Walk) -> bytes:
     if pa.types.is_boolean(kind):
         return named("arrow", count, nulls, _digest(pc.fill_null(array, False).to_numpy(zero_copy_only=False)))
     if pa.types.is_struct(kind):
-        # Not flatten(), which ends the process where there are nulls and a part is a union.
-        parts = [array.field(place) for place in range(kind.num_fields)]
-        if missing is not None:
-            parts = [_taken(part, np.flatnonzero(~missing)) for part in parts]
+        parts = [_part(array.field(place), missing) for place in range(kind.num_fields)]
         return named("arrow", count, nulls, *(content(part, walk) for part in parts))
     if kind.num_fields:
         return named("arrow", count, nulls, *_lists(array, walk))
     if _width(kind):
         return named("arrow", count, nulls, _fixed(array, missing, walk))
     return named("arrow", count, walk.encode(array.to_pylist()))
+
+
+def _part(array: Any, missing: np.ndarray[Any, Any] | None) -> Any:
+    """A part of a struct, nothing where the struct is null."""
+    if missing is None:
+        return array
+    if pa.types.is_union(array.type) or pa.types.is_run_end_encoded(array.type):
+        return _taken(array, np.flatnonzero(~missing))  # flatten() would give it nulls of its own, and end the process
+    return pa.StructArray.from_arrays([array], [""], mask=pa.array(missing)).flatten()[0]
 
 
 def _looked_up(value: Any) -> Any:
@@ -116,19 +122,29 @@ def _looked_up(value: Any) -> Any:
         return value.cast(kind)
     except pa.ArrowNotImplementedError:  # of what is nested
         chunks = value.chunks if isinstance(value, pa.ChunkedArray) else [value]
-        found = [_taken(chunk.dictionary, np.arange(len(chunk.dictionary))).take(chunk.indices) for chunk in chunks]
+        found = [_plain(chunk.dictionary).take(chunk.indices) for chunk in chunks]
         return pa.chunked_array(found, type=None if found else kind)
 
 
+def _plain(array: Any) -> Any:
+    """The same elements as an array of which some can be taken: runs spelled out, views as what they show."""
+    if pa.types.is_run_end_encoded(array.type):
+        return _taken(array, np.arange(len(array)))
+    shown = {"string_view": pa.large_string(), "binary_view": pa.large_binary()}.get(str(array.type))
+    return array if shown is None else array.cast(shown)
+
+
 def _taken(array: Any, places: Any) -> Any:
-    """Some elements; runs spelled out."""
+    """Some elements."""
     if pa.types.is_run_end_encoded(array.type):
         ends = array.run_ends.to_numpy()
         return _taken(array.values, np.searchsorted(ends, array.offset + places, "right"))
-    try:
-        return array.take(pa.array(places, pa.int64()))
-    except pa.ArrowNotImplementedError:  # runs further down
-        return pa.concat_arrays([array.slice(place, 1) for place in places] or [array.slice(0, 0)])
+    kind = str(array.type)
+    if kind.count("fixed_size_list") < 2 and "run_end" not in kind:
+        return _plain(array).take(pa.array(places, pa.int64()))
+    # Of nested runs Arrow takes none, and of a slice of lists of one length in lists of one length others than those
+    # that are asked for, some beyond their memory (Arrow 26).
+    return pa.concat_arrays([array.slice(place, 1) for place in places] or [array.slice(0, 0)])
 
 
 def _member(array: Any, place: int, codes: np.ndarray[Any, Any]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import collections
+import contextlib
 import dataclasses
 import datetime as dt
 import enum
@@ -357,10 +358,17 @@ def _has_width(kind: Any) -> bool:
 
 
 def _taken(array: Any, places: Any) -> Any:
-    try:
-        return array.take(pa.array(places, "i8"))
-    except pa.ArrowNotImplementedError:
-        return pa.concat_arrays([array.slice(place, 1) for place in places] or [array.slice(0, 0)])
+    kind = str(array.type)
+    if pa.types.is_struct(array.type):
+        parts = [_taken(array.field(place), places) for place in range(array.type.num_fields)]
+        gone = ~array.is_valid().to_numpy(zero_copy_only=False)[places]
+        return pa.StructArray.from_arrays(parts, [str(place) for place in range(len(parts))], mask=pa.array(gone))
+    if kind in ("string_view", "binary_view"):
+        array = array.cast(pa.large_binary())
+    if kind.count("fixed_size_list") < 2:  # of a slice of those Arrow takes others
+        with contextlib.suppress(pa.ArrowNotImplementedError):
+            return array.take(pa.array(places, "i8"))
+    return pa.concat_arrays([array.slice(place, 1) for place in places] or [array.slice(0, 0)])
 
 
 def _without_runs(array: Any) -> Any:

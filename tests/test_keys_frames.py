@@ -429,6 +429,11 @@ def test_p1_types_of_arrow_over_which_arrow_itself_stumbles():
     different(rows, rows.slice(1))
     far = pa.array([[("a", 1 << 62)], None], pa.map_(pa.string(), pa.timestamp("s", "UTC")))  # no datetime is that late
     same(far, pa.concat_arrays([far.slice(0, 1), far.slice(1)]))
+    pairs = pa.list_(pa.list_(pa.int8(), 1), 2)
+    inner = pa.array([[[0], [0]], [[1], [2]], [[3], [4]], [[5], [6]]], pairs).slice(1)
+    gone = np.array([True, False, False])
+    seen = [pa.StructArray.from_arrays([part], ["p"], mask=pa.array(gone)) for part in (inner, pa.array(inner.to_pylist(), pairs))]
+    same(*seen)
     begins_late = pa.Array.from_buffers(pa.list_(pa.int8()), 0, [None, pa.py_buffer(b"\1\0\0\0")], children=[pa.array([], pa.int8())])
     same(begins_late, pa.array([], pa.list_(pa.int8())))
 

