@@ -361,7 +361,7 @@ def _frames(draw: Any) -> Any:
     made.columns = draw(_indexes(width)) if draw(st.booleans()) else pd.Index(draw(st.sampled_from(labels))[:width], dtype=object)
     made.index = draw(_indexes(size))
     made.attrs = draw(_attrs)
-    with contextlib.suppress(TypeError, NotImplementedError):  # labels that cannot be hashed
+    with contextlib.suppress(TypeError, ValueError, NotImplementedError):  # labels that cannot be hashed
         if isinstance(made.index, pd.RangeIndex) and made.columns.is_unique:
             made.flags.allows_duplicate_labels = False
     return made

@@ -1130,6 +1130,26 @@ def test_what_arrows_stream_would_not_bring_back_is_pickled(name: str) -> None:
     assert by_pickle(value).equals(value)
 
 
+@pytest.mark.parametrize("kind", [pa.list_(pa.int8()), pa.large_list(pa.int8()), pa.map_(pa.int8(), pa.int8())], ids=str)
+def test_empty_lists_that_begin_late_do_not_end_the_process(kind: Any) -> None:
+    """P5: Arrow writes where an empty list began, without its elements; reads it as valid; and aborts over it."""
+    field = kind.field(0)
+    elements = pa.array([{"key": 1, "value": 1}] * 2 if field.name == "entries" else [1, 2], field.type)
+    first = struct.pack("<q" if pa.types.is_large_list(kind) else "<i", 1)
+    late = pa.Array.from_buffers(kind, 0, [None, pa.py_buffer(first)], children=[elements])
+    sink = pa.BufferOutputStream()
+    batch = pa.record_batch([late], names=[""])
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write(batch)
+    enc = stream.Encoder(allow_pickle=False)
+    enc.out += b"x\x08pa.Array"
+    enc.blob(memoryview(sink.getvalue()).cast("B"))
+    with pytest.raises(UnreadableEntry, match="list"):
+        loads(bytes(enc.out), enc.buffers, trusted=False)
+    assert pa.types.is_map(kind) or there_and_back(late).flatten().to_pylist() == []
+    assert there_and_back(pd.Series(pd.arrays.ArrowExtensionArray(late))).tolist() == []
+
+
 def test_an_empty_array_of_arrow_keeps_its_dictionary() -> None:
     """P2: of a table without rows Arrow writes no batch, and so nothing of what is in one."""
     array = pa.array(["a", "b"]).dictionary_encode().slice(0, 0)
