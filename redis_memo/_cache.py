@@ -277,7 +277,7 @@ class Cache:
         return token
 
     def _land(self, op: ops.Land) -> None:
-        flight = self._flights.pop(op.token, None)
+        flight = self._flights.pop(op.token, None) if op.over else self._flights.get(op.token)
         if flight is not None:
             flight.land(op.result)
 

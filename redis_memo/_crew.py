@@ -75,7 +75,9 @@ class _Crew:
         for op in work.computes:
             if op.place is not None:
                 renew = ops.Renew(op.place, op.token, self._cache.settings.lease)
-                self._holds[op.token] = self._cache._leases.hold(renew)  # noqa: SLF001
+                # Noted before it begins: an interrupt in between must not leave one that nobody lets go of.
+                number = self._holds[op.token] = self._cache._leases.number()  # noqa: SLF001
+                self._cache._leases.hold(renew, number)  # noqa: SLF001
 
     def _asking(self, several: list[Any]) -> None:
         self._queued.update(op.token for op in several if type(op) is ops.Acquire)
@@ -87,11 +89,10 @@ class _Crew:
             elif type(op) in (ops.Fill, ops.Release):
                 number = self._holds.pop(op.token, None)
                 if number is not None:
-                    self._cache._leases.let_go(number)  # noqa: SLF001
+                    self._cache._leases.let_go((number,))  # noqa: SLF001
 
     def _let_all_go(self) -> None:
-        while self._holds:
-            self._cache._leases.let_go(self._holds.popitem()[1])  # noqa: SLF001
+        self._cache._leases.let_go(self._holds.values())  # noqa: SLF001
 
     def _in_turn(self, work: Work) -> tuple[Work, Ended]:
         """What is left of it to run when its turn comes, and what was computed ahead of that."""
@@ -373,12 +374,18 @@ class Tasks(_Crew):
 
     def _start(self) -> None:
         while self._waiting and not self._halted and len(self._running) < (self._workers or 1):
-            task = self._loop.create_task(self._work(self._waiting.popleft()), name="redis_memo map")
+            work = self._waiting.popleft()
+            task = self._loop.create_task(self._work(work), name="redis_memo map")
             self._running.add(task)
-            task.add_done_callback(self._done)
+            task.add_done_callback(functools.partial(self._done, work))
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _done(self, work: Work, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:  # the function raised GeneratorExit, which looks like the end of its coroutine
+            self._halted = True
+            self._ended += [(number, ops.Raised(error)) for number in work.numbers]
+            self._changed.set()
         self._start()
 
     async def _work(self, work: Work) -> None:
@@ -395,7 +402,9 @@ class Tasks(_Crew):
         for task in self._running:
             task.cancel()
         if self._running:
-            await asyncio.wait(set(self._running))
+            # Cancelled once more it waits no longer for who does not end, but goes on to give the leases back.
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait(set(self._running))
         self._waits.clear()
         ended, self._ended = self._ended, []
         return ended

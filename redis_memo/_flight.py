@@ -35,7 +35,9 @@ class Flight:
         return self._future
 
     def land(self, result: ops.Sealed | ops.Raised | None) -> None:
-        """End it."""
+        """End it, unless it has ended."""
+        if self._future.done():
+            return
         if isinstance(result, ops.Sealed) and isinstance(result.envelope, Large):
             result = result._replace(envelope=result.envelope.settle()) if self._awaited else None
         with contextlib.suppress(InvalidStateError):

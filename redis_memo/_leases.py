@@ -14,7 +14,7 @@ from ._large import Large
 from .errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from ._backend import Backend
 
@@ -44,27 +44,31 @@ class Leases:
     @contextlib.contextmanager
     def holding(self, renew: ops.Renew) -> Iterator[None]:
         """Renew a lease until the end of the block."""
-        number = self.hold(renew)
+        number = self.number()
         try:
+            self.hold(renew, number)
             yield
         finally:
-            self.let_go(number)
+            self.let_go((number,))
 
-    def hold(self, renew: ops.Renew) -> int:
-        """Renew a lease until it is let go of, by the number that is returned."""
-        number = next(self._number)
+    def number(self) -> int:
+        """A number by which a lease can be let go of, even where an interrupt comes while it is taken hold of."""
+        return next(self._number)
+
+    def hold(self, renew: ops.Renew, number: int) -> None:
+        """Renew a lease until it is let go of, by this number."""
         with self._changed:
             self._standing.add(number)
             heapq.heappush(self._due, (time.monotonic() + renew.lease / 3, number, renew))
             self._start()
             if self._due[0][1] == number:
                 self._changed.notify()
-        return number
 
-    def let_go(self, number: int) -> None:
-        """Renew a lease no longer."""
-        # Without a lock: a fork from inside the computation may have replaced this object.
-        self._standing.discard(number)
+    def let_go(self, numbers: Iterable[int]) -> None:
+        """Renew leases no longer."""
+        # Without a lock: a fork from inside the computation may have replaced this object. And in one go, which no
+        # interrupt parts.
+        self._standing.difference_update(numbers)
 
     def sending(self, fill: ops.Fill, seconds: float) -> contextlib.AbstractContextManager[None]:
         """Renew a lease while its result is sent, if that is large: a gigabyte takes longer than a lease lasts."""

@@ -12,7 +12,8 @@ What a crowd adds is only the choice of what is asked when:
 - Leases are asked for when there will soon be time for their computations: who needs one of these results elsewhere
   must not wait until a long queue is through. So two processes that map the same calls share the work.
 - Of equal calls one goes ahead; the others are handed its result, each decoded anew.
-- Results wait a moment for others, to be stored with them.
+- Results wait a moment for others, to be stored with them. Who needs one meanwhile is handed it: the moment is
+  nobody's but the store's.
 """
 
 from __future__ import annotations
@@ -129,11 +130,11 @@ class Crowd:
                 if not self._steps and not self._may_begin():
                     for number, result in (yield Rest(self._patience())):
                         self._came(number, result)
-        except GeneratorExit:
-            for flow in self._flows.values():
-                flow.close()
-            raise
         except BaseException as error:
+            if isinstance(error, GeneratorExit) and self._stopped is None:  # closed, not raised by the function
+                for flow in self._flows.values():
+                    flow.close()
+                raise
             yield from self._stop(error)
             raise
 
@@ -246,12 +247,14 @@ class Crowd:
                     told, failed = self._told_by(op.token), False
                     continue
                 if self._stopped is not None and kind not in _LAST:
-                    told, failed = self._stopped, True
+                    told, failed = _interrupt(self._stopped), True
                     continue
                 if kind is ops.Spawn and (self._batch or not op.awaited):
                     # One run for many calls has no time limit of a single call's.
                     told, failed = (None if op.awaited else (yield Launch(self._calls[number], op))), False
                     continue
+                if kind is ops.Fill and type(op.envelope) is not Large:
+                    yield ops.Land(op.token, ops.Sealed(op.envelope, op.ttl), over=False)
                 self._sort_in(number, op, kind)
                 break
 
@@ -387,7 +390,7 @@ class Crowd:
         told |= {number for number, _ in last} | {number for number, _, _ in self._steps}
         self._sent, self._unsent, self._asks = [], [], last
         self._steps += [(number, result, False) for number, result in ended if number in self._flows]
-        self._steps += [(number, error, True) for number in self._flows if number not in told]
+        self._steps += [(number, _interrupt(error), True) for number in self._flows if number not in told]
         self._wanted.clear()
         self._behind.clear()
         self._gathered.clear()
@@ -410,6 +413,11 @@ def _next(asked: list[tuple[int, Any]]) -> tuple[list[tuple[int, Any]], list[tup
         if at == AT_ONCE or (size > BYTES and at):
             return asked[:at], asked[at:]
     return asked, []
+
+
+def _interrupt(error: BaseException) -> BaseException:
+    """What flows are told of it: GeneratorExit they would take for their own end, after which nothing is given back."""
+    return KeyboardInterrupt() if isinstance(error, GeneratorExit) else error
 
 
 def _settled(answer: Any) -> Any:

@@ -307,10 +307,14 @@ class Wait(NamedTuple):
 
 
 class Land(NamedTuple):
-    """The flight of this token is over: tell those who joined it."""
+    """The flight of this token is over: tell those who joined it.
+
+    Where it is not ``over``, its result is known and about to be stored: who joins it until then is told at once.
+    """
 
     token: bytes
     result: Sealed | Raised | None
+    over: bool = True
 
 
 class Rally(NamedTuple):

@@ -23,7 +23,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from redis_memo import MISSING, Cache, _envelope, _map, _segments, as_of, connect, invalidate, redis_cached
+from redis_memo import MISSING, Cache, _envelope, _many, _map, _segments, as_of, connect, invalidate, redis_cached
 from redis_memo.errors import BatchError, ComputeTimeout, ConfigurationError, StoreError, StoreUnavailable
 
 from .conftest import SECRET, Server, free_port, start_server, until, valkey
@@ -401,16 +401,24 @@ def test_arguments_that_do_not_fit_are_their_calls_error(quotes: Quotes) -> None
     assert [type(each).__name__ for each in found] == ["dict", "TypeError", "KeyingError", "dict"]
 
 
-def test_an_interrupt_in_the_function_keeps_what_is_done(quotes: Quotes) -> None:
-    class Interrupt(BaseException):
-        pass
+class Interrupt(BaseException):
+    """What no program catches by chance."""
 
+
+@pytest.mark.parametrize("kind", [Interrupt, GeneratorExit])
+def test_an_interrupt_in_the_function_keeps_what_is_done(quotes: Quotes, kind: type[BaseException]) -> None:
     def stop(symbol: int) -> None:
-        if symbol == 7:
-            raise Interrupt
+        if symbol == 7 and quotes.before is stop:
+            raise kind
 
+    def stop_all(symbols: list[int]) -> Any:
+        raise kind
+
+    with pytest.raises(kind):
+        quotes.map(range(12), batch=stop_all, batch_size=4)
+    assert quotes.leases() == []
     quotes.before = stop
-    with pytest.raises(Interrupt):
+    with pytest.raises(kind):
         quotes.map(range(12))
     assert quotes.runs == list(range(7)), "after it nothing is begun"
     assert quotes.leases() == [], "P4: who comes next need not wait"
@@ -464,6 +472,53 @@ def test_a_cancelled_map_keeps_what_is_done(cache: Cache, namespace: str) -> Non
         assert [await quotes.function.peek(x) for x in range(7)] == [made(x) for x in range(7)]
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("options", [{}, {"workers": 3}, {"batch_size": 3}])
+def test_a_map_that_is_cancelled_twice_gives_its_leases_back(
+    cache: Cache, namespace: str, options: dict[str, Any]
+) -> None:
+    """P4: also where the second time comes before the tasks of the first have ended."""
+    quotes = Quotes(cache, namespace, "async")
+
+    async def main() -> None:
+        reached = asyncio.Event()
+
+        async def stop(_: object) -> None:
+            reached.set()
+            await asyncio.Event().wait()
+
+        quotes.before = stop
+        how = options | ({"batch": stop} if "batch_size" in options else {})
+        task = asyncio.ensure_future(quotes.function.map(range(12), **how))
+        await reached.wait()
+        assert quotes.leases() != []
+        task.cancel()
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert quotes.leases() == []
+
+    asyncio.run(main())
+
+
+def test_an_interrupt_while_a_lease_is_taken_hold_of(
+    cache: Cache, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P4: no process renews for ever the lease of what it does not compute any more."""
+    quotes = Quotes(cache, namespace, "sync")
+    taken = cache._leases.hold
+
+    def interrupted(*args: Any) -> None:
+        taken(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cache._leases, "hold", interrupted)
+    for call in (lambda: quotes.map(range(3)), lambda: quotes.one(5)):
+        with pytest.raises(KeyboardInterrupt):
+            call()
+        assert cache._leases._standing == set()
 
 
 def test_a_result_does_not_wait_for_the_next_computation(cache: Cache, namespace: str) -> None:
@@ -600,6 +655,33 @@ def test_what_is_needed_before_its_turn_is_computed_once(cache: Cache, namespace
     again = fibonacci.map(numbers) if kind == "sync" else asyncio.run(afibonacci.map(numbers))
     assert again == found
     assert len(runs) == 15, "and it is stored in its turn"
+
+
+@pytest.mark.parametrize(("kind", "workers"), [("sync", None), ("sync", 1), ("async", None)])
+def test_what_waits_to_be_stored_is_handed_to_who_needs_it(
+    valkey_server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch, kind: str, workers: int | None
+) -> None:
+    """P4: a recursion in the right order neither waits for the store nor computes anything again."""
+    monkeypatch.setattr(_many, "COMPANY", 60.0)
+    cache = connect(valkey_server.url, secret=SECRET, lease=300, max_wait=1)
+    runs: list[int] = []
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, name="sum")
+    def total(n: int) -> list[int]:
+        runs.append(n)
+        return [n, *total(n - 1)] if n else [n]
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, name="sum")
+    async def atotal(n: int) -> list[int]:
+        runs.append(n)
+        return [n, *(await atotal(n - 1))] if n else [n]
+
+    numbers = range(9)
+    found = asyncio.run(atotal.map(numbers)) if kind == "async" else total.map(numbers, workers=workers)
+    assert found == [list(range(n, -1, -1)) for n in numbers]
+    assert runs == list(numbers)
+    assert [total.peek(n) for n in numbers] == found
+    cache.close()
 
 
 def test_an_invalidation_after_what_was_computed_before_its_turn(cache: Cache, namespace: str) -> None:

@@ -178,8 +178,9 @@ class Process:
                 token = self.world.chance.randbytes(16).hex().encode()
                 self.flights[token] = []
                 return token
-            case ops.Land(token, result):
-                self.flights.pop(token, None)
+            case ops.Land(token, result, over):
+                if over:
+                    self.flights.pop(token, None)
                 self.ended[token] = result
             case ops.Rally(_, token):
                 return token
@@ -213,7 +214,7 @@ class Process:
     def wake(self, begin: Begin) -> None:
         op = begin.op
         assert type(op) in WAITS
-        if type(op) is ops.Join and op.token in self.flights:
+        if type(op) is ops.Join and op.token in self.flights and op.token not in self.ended:
             if self.world.chance.random() < 0.7:
                 return
             answer: Any = ops.Late()
