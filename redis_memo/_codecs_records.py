@@ -144,7 +144,8 @@ def get_tables(dec: Decoder) -> list[Any]:
             found[place,] = column
     for number, place in enumerate(composed, len(keys)):
         found[place,] = tables.get_composed(dec, groups, number)
-    widest = max(groups, key=lambda group: len(group.members), default=None)
+    # What is rare in a group is put into cells.
+    widest = max((group for group in groups if group.rare is None), key=lambda group: len(group.members), default=None)
     for group in groups:
         places = tuple(place for place in group.members if place < len(keys))
         if len(keys) > _SPREAD_KEYS:

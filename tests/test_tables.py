@@ -184,6 +184,19 @@ def test_tables_of_any_width(wide: int) -> None:
     assert same(rows, there_and_back(rows)) is True
 
 
+def test_what_is_rare_in_a_column_comes_back_in_a_narrow_table_too() -> None:
+    """P2: a third of the names are those of one row, and a table of three columns is made in another way."""
+    chance = random.Random(3)
+    rows = []
+    for number in range(6_000):
+        name = f"U{number}X" if number % 3 == 0 else f"S{chance.randrange(300)}"
+        strike = 50.0 * chance.randrange(1, 400)
+        symbol = f"{name}-{strike:.0f}CE" if number % 3 else f"{number}"
+        rows.append({"tradingsymbol": symbol, "name": name, "strike": strike})
+    assert in_common(dumps(rows, allow_pickle=False))
+    assert same(rows, there_and_back(rows)) is True
+
+
 def test_columns_with_nothing_in_common_are_written_as_before() -> None:
     rows = [{"time": number * 60, "close": number / 7, "id": f"{number * 7919 % 100_003:x}"} for number in range(5_000)]
     assert not in_common(dumps(rows, allow_pickle=False))
