@@ -21,6 +21,7 @@ __all__ = ["RECORDS_FROM", "get_records", "get_tables", "put_records"]
 
 RECORDS_FROM: Final = 8
 _SPREAD_KEYS: Final = 64
+_NAMES: Final = ord("w")
 _SHIFTS: Final = (0, 8)
 _DRAFT: Final = 3  # the part of a row's cells from which on a copy and the rest take less time than all of them
 
@@ -65,7 +66,10 @@ def put_records(enc: Encoder, rows: tuple[Any, ...]) -> bool:
         if wholes and _put_followed(enc, column, wholes):
             continue
         mode = len(enc.out)
-        put_items(enc, column)
+        if shared is not None:
+            _tables().put_texts(enc, shared.names, number, column)
+        else:
+            put_items(enc, column)
         if enc.out[mode] == ord("q") and len(rows) >= MANY:
             wholes[number] = column
     if shared is not None:
@@ -133,17 +137,23 @@ def get_tables(dec: Decoder) -> list[Any]:
     """Read what :func:`put_records` wrote of columns that have something in common."""
     rows, length, keys = _begun(dec)
     tables = _tables()
-    composed, groups = tables.get_plan(dec, length, len(keys))
+    names: dict[int, Any] = {}
+    composed, groups = tables.get_plan(dec, length, len(keys), names)
     apart = set(composed).union(*(group.members for group in groups))
     columns: list[Iterable[Any]] = []
     for place in range(len(keys)):
-        columns.append(() if place in apart else _cells(dec, length, columns))
+        if place in apart:
+            columns.append(())
+        elif dec.data[dec.pos] == _NAMES:
+            columns.append(tables.get_texts(dec, names, place, length))
+        else:
+            columns.append(_cells(dec, length, columns))
     found: dict[tuple[int, ...], Iterable[Any]] = {}
     for place, column in enumerate(columns):
         if place not in apart:
             found[place,] = column
     for number, place in enumerate(composed, len(keys)):
-        found[place,] = tables.get_composed(dec, groups, number)
+        found[place,] = tables.get_composed(dec, groups, number, names)
     # What is rare in a group is put into cells.
     widest = max((group for group in groups if group.rare is None), key=lambda group: len(group.members), default=None)
     for group in groups:

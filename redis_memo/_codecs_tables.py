@@ -3,7 +3,8 @@
 A column of few values is a number for each row. Columns of few values share one number where that takes fewer bytes: an
 exchange follows from the segment, a lot almost from the name. A trading symbol is a name, an expiry, a strike and a
 type in one word: a column of words that contain the text of other columns is what stands around that text, which is
-one of a few templates, and so one of the columns that share a number.
+one of a few templates, and so one of the columns that share a number. For names and what abbreviates them see
+`_codecs_phrases`.
 
 ::
 
@@ -11,7 +12,7 @@ one of a few templates, and so one of the columns that share a number.
     group     width (1), numbers, how many members, rare (1); where that is 1, what the rows with the number 0 hold
     member    its place, its values; places from the number of keys on are templates of the composed columns
     composed  for each column whose text is in it: its place, a byte for each template whether it is there, the
-              literals before it; the literals at the end; the rows of template 0 as they are
+              literals before it; the literals at the end; the rows of template 0 as they are, or spelled by names
 """
 
 from __future__ import annotations
@@ -27,15 +28,26 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from redis_memo._codecs_items import get_items, put_items
+from redis_memo._codecs_phrases import (
+    LONGEST,
+    SPELLED,
+    WIDTHS,
+    distinct_of,
+    get_spelled,
+    get_texts,
+    named,
+    put_texts,
+)
 from redis_memo._zstd import compress
 from redis_memo.errors import UnreadableEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from redis_memo._codecs_phrases import Names, Phrases, Spelled
     from redis_memo._codecs_stream import Decoder, Encoder
 
-__all__ = ["Composed", "Group", "Plan", "get_composed", "get_plan", "plan", "put_composed", "put_plan"]
+__all__ = ["Composed", "Group", "Plan", "get_composed", "get_plan", "get_texts", "plan", "put_composed", "put_plan"]
 
 _EXACT: Final = frozenset((type(None), int, str, date))  # equal ones are of one type and look the same
 _VALUES: Final = _EXACT | {bool, float}  # nobody can change them: rows may share them
@@ -52,9 +64,7 @@ _MEMBERS: Final = 16  # columns that one number can stand for: so few bytes do n
 _TEMPLATES: Final = 1024
 _REFERENCES: Final = 3
 _SHORTEST: Final = 2  # characters; a shorter text is found anywhere
-_LONGEST: Final = 256  # characters of a composed column, on an average
 _DIGITS: Final = 1e15  # what float and int write alike
-_WIDTHS: Final = {1: "u1", 2: "<u2", 4: "<u4"}
 _MARKS: Final = "\ue000\ue001\ue002"  # of a text in a template, while it is sought
 _NOWHERE: Final = "\udeadnowhere"
 
@@ -104,10 +114,19 @@ class Composed(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What the columns of a table have in common; those that it does not name are written as they are."""
+    """What the columns of a table have in common; those that it does not name are written as they are.
+
+    Attributes:
+        groups: Columns of few values.
+        composed: Columns of words.
+        names: Columns of names, or what is rare in them.
+        spelled: What is raw in columns of words.
+    """
 
     groups: list[Group]
     composed: dict[int, Composed]
+    names: dict[int, Phrases]
+    spelled: dict[int, Spelled]
 
 
 def plan(columns: Sequence[list[Any]]) -> Plan | None:
@@ -125,13 +144,32 @@ def plan(columns: Sequence[list[Any]]) -> Plan | None:
     for place, group in list(coded.items()):
         if group.size > _LOW and place not in referred and type(group.members[place][0]) is float:
             del coded[place]  # numbers on a grid are smaller by themselves
+    apart = _texts(columns, coded, composed)
+    names, spelled = named(apart, apart.keys() - coded.keys(), apart.keys() - composed.keys())
+    for place in spelled.keys() - composed.keys():
+        composed[place] = Composed([], [], np.zeros(len(columns[place]), "u1"), columns[place])
     templates = []
     for place, words in enumerate(composed.values(), count):
         numbers = list(range(len(words.templates) + 1))
         templates.append(Group(_narrow(words.numbers, len(numbers)), {place: numbers}))
     groups = _grouped([*templates, *coded.values()], count)  # much follows from a template
     shares = any(len(group.members) > 1 for group in groups)
-    return Plan(groups, composed) if composed or shares else None
+    return Plan(groups, composed, names, spelled) if composed or shares or names else None
+
+
+def _texts(
+    columns: Sequence[list[Any]], coded: dict[int, Group], composed: dict[int, Composed]
+) -> dict[int, tuple[Any, list[str]]]:
+    """Columns of text that are not coded, or the part of them that is not; and in which rows."""
+    found: dict[int, tuple[Any, list[str]]] = {}
+    for place, column in enumerate(columns):
+        if place in composed:
+            found[place] = (np.flatnonzero(composed[place].numbers == 0), composed[place].raw)
+        elif place in coded:
+            found[place] = (np.flatnonzero(coded[place].numbers == 0), coded[place].rare or [])
+        elif set(map(type, column)) == {str} and not all(map(str.isdecimal, column[:_FEW])):
+            found[place] = (np.arange(len(column)), column)
+    return {place: (rows, texts) for place, (rows, texts) in found.items() if _FEW * len(texts) > len(columns[place])}
 
 
 def _coded(place: int, column: list[Any]) -> Group | None:
@@ -268,7 +306,7 @@ def compose(found: Composed, used: list[tuple[list[str], Any]]) -> Iterable[str]
         length += sum(int(_lengths(part)[mine].sum()) for part in ([way[0] for way in ways], [way[2] for way in ways]))
         length += int((_lengths(texts)[which] * present).sum())
         parts.append((list(ways), texts, mine * len(texts) + np.where(present, which, 0)))
-    if length > _LONGEST * len(found.numbers):
+    if length > LONGEST * len(found.numbers):
         raise UnreadableEntry("a composed column is longer than it can be")
     columns = [_parts(*part) for part in parts]
     fill(columns[-1], found.numbers, found.raw)
@@ -280,7 +318,7 @@ def _way(number: int, literals: tuple[str, ...], there: tuple[bool, ...]) -> tup
 
 
 def _parts(ways: list[tuple[str, bool, str]], texts: list[str], numbers: Any) -> list[str]:
-    distinct, places = _distinct(numbers, len(ways) * len(texts))
+    distinct, places = distinct_of(numbers, len(ways) * len(texts))
     pairs = zip(*(each.tolist() for each in np.divmod(distinct, len(texts))), strict=True)
     made = [f"{ways[way][0]}{texts[text] if ways[way][1] else ''}{ways[way][2]}" for way, text in pairs]
     cells: list[str] = np.array(made, object)[places].tolist()
@@ -298,19 +336,6 @@ def fill(cells: list[Any], numbers: Any, rare: Sequence[Any]) -> None:
         raise UnreadableEntry("what is rare in a column does not add up")
     for row, cell in zip(rows, rare, strict=True):
         cells[row] = cell
-
-
-def _distinct(numbers: Any, size: int) -> tuple[Any, Any]:
-    """The distinct ones among numbers below a size, and for each number its place among those."""
-    if size > 4 * _PAIRS:
-        distinct, places = np.unique(numbers, return_inverse=True)
-        return distinct, places
-    there = np.zeros(size, bool)
-    there[numbers] = True
-    distinct = np.flatnonzero(there)
-    places = np.zeros(size, np.int32)
-    places[distinct] = np.arange(len(distinct))
-    return distinct, places[numbers]
 
 
 def _grouped(singles: list[Group], count: int) -> list[Group]:
@@ -375,28 +400,31 @@ def put_plan(enc: Encoder, found: Plan) -> set[int]:
             enc.size(place)
             put_items(enc, values)
         if rare is not None:
-            put_items(enc, rare)
+            put_texts(enc, found.names, next(iter(members)), rare)
     return set(found.composed).union(*(group.members for group in found.groups))
 
 
 def put_composed(enc: Encoder, found: Plan) -> None:
     """Write what follows the plain columns."""
-    for references, templates, _, raw in found.composed.values():
+    for at, (references, templates, _, raw) in found.composed.items():
         enc.size(len(references))
         for number, place in enumerate(references):
             enc.size(place)
             enc.blob(bytes(template.there[number] for template in templates))
             put_items(enc, [template.literals[number] for template in templates])
         put_items(enc, [template.literals[-1] for template in templates])
-        put_items(enc, raw)
+        if at in found.spelled:
+            found.spelled[at].put(enc)
+        else:
+            put_items(enc, raw)
 
 
-def get_plan(dec: Decoder, rows: int, count: int) -> tuple[list[int], list[Group]]:
-    """Read what :func:`put_plan` wrote: the composed columns' places, and the groups."""
+def get_plan(dec: Decoder, rows: int, count: int, names: Names) -> tuple[list[int], list[Group]]:
+    """Read what :func:`put_plan` wrote: the composed columns' places, and the groups; and names in these."""
     composed = [dec.size() for _ in range(dec.count())]
     groups = []
     for _ in range(dec.count()):
-        dtype = _WIDTHS.get(dec.byte())
+        dtype = WIDTHS.get(dec.byte())
         if dtype is None:
             raise UnreadableEntry("a table's numbers are damaged")
         numbers = np.frombuffer(dec.blob(), dtype)
@@ -405,7 +433,7 @@ def get_plan(dec: Decoder, rows: int, count: int) -> tuple[list[int], list[Group
         for _ in range(size):
             place = dec.size()
             members[place] = get_items(dec)
-        rare = get_items(dec) if apart else None
+        rare = get_texts(dec, names, place, np.flatnonzero(numbers == 0)) if apart else None
         values = list(members.values())
         kinds = set(map(type, itertools.chain(*values, rare or ())))
         if (
@@ -443,14 +471,14 @@ def drafts(group: Group, places: Sequence[int], keys: Sequence[str]) -> list[Any
     return found
 
 
-def get_composed(dec: Decoder, groups: Sequence[Group], place: int) -> Iterable[str]:
+def get_composed(dec: Decoder, groups: Sequence[Group], place: int, names: Names) -> Iterable[str]:
     """Read a composed column, whose templates have this place among the members of groups."""
     columns = {each: group for group in groups for each in group.members}
     mine = columns[place]
     numbers = np.array(mine.members[place], "<u4")[mine.numbers]
     used, there, literals = [], [], []
     count = dec.count()
-    if not 0 < count <= _REFERENCES:
+    if count > _REFERENCES:
         raise UnreadableEntry("a composed column does not add up")
     for _ in range(count):
         other = columns[at := dec.size()]
@@ -458,8 +486,15 @@ def get_composed(dec: Decoder, groups: Sequence[Group], place: int) -> Iterable[
         there.append(map(bool, dec.blob()))
         literals.append(get_items(dec))
     literals.append(get_items(dec))
-    raw = get_items(dec)
-    if not set(map(type, itertools.chain(raw, *literals))) <= {str}:
+    rows = np.flatnonzero(numbers == 0)
+    if dec.data[dec.pos] == SPELLED:
+        symbols = get_spelled(dec, names, rows)
+        if len(rows) == len(numbers):
+            return symbols
+        raw: list[Any] = list(symbols)
+    else:
+        raw = get_items(dec)
+    if not count or not set(map(type, itertools.chain(raw, *literals))) <= {str}:
         raise UnreadableEntry("a composed column does not add up")
     ways = zip(zip(*literals, strict=True), zip(*there, strict=True), strict=True)
     return compose(Composed([], [Template(*way) for way in ways], numbers, raw), used)

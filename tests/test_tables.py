@@ -15,7 +15,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redis_memo import _codecs_items, _codecs_records, _codecs_tables
+from redis_memo import _codecs_items, _codecs_phrases, _codecs_records, _codecs_tables
 from redis_memo._codecs import Payload, dumps, loads
 from redis_memo._codecs_stream import Decoder, Encoder
 from redis_memo._segments import pack
@@ -34,6 +34,8 @@ def small_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_codecs_items, "MANY", 8)
     for name, limit in {"_FEW": 2, "_LOW": 4, "_OFTEN": 2, "_SHORTEST": 1, "_BYTE": 0.01}.items():
         monkeypatch.setattr(_codecs_tables, name, limit)
+    for name, limit in {"_OFTEN": 2, "_PAYS": 10, "_SPELT": 0.1}.items():
+        monkeypatch.setattr(_codecs_phrases, name, limit)
 
 
 def in_common(payload: Payload) -> bool:
@@ -117,6 +119,67 @@ def test_every_cell_comes_back(rows: list[dict[str, Any]], compress: Any) -> Non
     assert same(rows, sealed_and_back(rows, compress)) is True
 
 
+PARTS = st.sampled_from([*TEXTS, "LTD", "(I)", "&", "OF", "INDIA", "X" * 40]) | st.text("AB- \0ß", max_size=5)
+
+
+@st.composite
+def companies(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Names of words with runs of blanks and empty ones, and symbols of letters of those."""
+    chance = random.Random(draw(st.integers(0, 1 << 32)))
+    count = draw(st.integers(8, 120))
+    parts = draw(st.lists(PARTS, min_size=2, max_size=10))
+    separator, most = draw(st.sampled_from([" ", "-", "  "])), draw(st.integers(1, 6))
+    tails = draw(st.lists(st.sampled_from(["", "-BE", "\0", *TEXTS]), min_size=1, max_size=3))
+    rows = []
+    for number in range(count):
+        words = [chance.choice([*parts, str(number)]) for _ in range(chance.randint(0, most))]
+        letters = "".join(word[: chance.choice([0, 1, 3, 99])] for word in words)
+        symbol = letters + chance.choice(tails) if chance.random() < 0.9 else str(number)
+        rows.append({"symbol": symbol, "name": separator.join(words), "listed": chance.choice(["", "NSE"])})
+    if draw(st.booleans()):
+        for row in chance.sample(rows, count // 2):
+            row |= {"name": "often", "symbol": f"often{chance.randrange(5)}"}
+    return [dict(sorted(row.items(), reverse=True)) for row in rows] if draw(st.booleans()) else rows
+
+
+@pytest.mark.usefixtures("small_is_large")
+@quick(300)
+@given(companies(), st.sampled_from(["auto", None]))
+def test_every_name_comes_back(rows: list[dict[str, Any]], compress: Any) -> None:
+    """P2: blanks in a row, at the end and alone, NULs, lone surrogates, words longer than what is looked at."""
+    assert same(rows, sealed_and_back(rows, compress)) is True
+
+
+def equities(count: int = 6_000) -> list[dict[str, Any]]:
+    """Each has a name of its own of two words, which are those of many, and a symbol of their first letters."""
+    chance = random.Random(5)
+    words = ["".join(chance.choices("ABCDEFGHIJ", k=6)) for _ in range(300)]
+    rows = []
+    for _ in range(count):
+        first, second = chance.choice(words), chance.choice(words)
+        symbol = f"{first[:4]}{second}{chance.choice(['', '-BE'])}"
+        rows.append({"tradingsymbol": symbol, "name": f"{first} {second}", "segment": "NSE"})
+    return rows
+
+
+def test_names_are_stored_as_words_and_symbols_as_letters_of_them() -> None:
+    """Size of today; a change that makes it larger has to say why."""
+    rows = equities(20_000)
+    names = [{"name": row["name"], "segment": row["segment"]} for row in rows]
+    text = len(zstandard.compress("\0".join(row["name"] for row in rows).encode()))
+    assert stored(names) < 0.65 * text
+    assert stored(rows) < 0.9 * text, "with the symbols, which are another such text"
+    back = there_and_back(rows)
+    assert same(rows, back) is True
+
+
+def test_names_that_are_unlike_are_stored_as_text() -> None:
+    """A word for each of them would take more time and no fewer bytes."""
+    chance = random.Random(6)
+    rows = [{"name": f"{chance.getrandbits(40):x} {chance.getrandbits(40):x}", "n": n} for n in range(5_000)]
+    assert not in_common(dumps(rows, allow_pickle=False))
+
+
 def options(count: int = 6_000) -> list[dict[str, Any]]:
     """Options in no order, and a fifth of stocks with names of their own."""
     chance = random.Random(7)
@@ -188,9 +251,9 @@ def test_what_is_rare_in_a_column_comes_back_in_a_narrow_table_too() -> None:
     """P2: a third of the names are those of one row, and a table of three columns is made in another way."""
     chance = random.Random(3)
     rows = []
-    for number in range(5_000):
+    for number in range(6_000):
         name = f"U{number}X" if number % 3 == 0 else f"S{chance.randrange(300)}"
-        strike = 50.0 * chance.randrange(1, 200)
+        strike = 50.0 * chance.randrange(1, 400)
         symbol = f"{name}-{strike:.0f}CE" if number % 3 else f"{number}"
         rows.append({"tradingsymbol": symbol, "name": name, "strike": strike})
     assert in_common(dumps(rows, allow_pickle=False))
@@ -210,15 +273,15 @@ def test_a_list_that_holds_a_row_twice_or_itself_is_still_kept() -> None:
     assert back[7] is back[8]
 
 
-DAMAGED = options(40)
-
-
 @pytest.mark.usefixtures("small_is_large")
+@pytest.mark.parametrize("rows", [options(40), equities(40)], ids=["options", "equities"])
 @quick(150)
 @given(st.data())
-def test_a_damaged_table_is_unreadable_or_a_value_and_nothing_else(data: st.DataObject) -> None:
+def test_a_damaged_table_is_unreadable_or_a_value_and_nothing_else(
+    rows: list[dict[str, Any]], data: st.DataObject
+) -> None:
     """P5, P6: whoever has no secret can plant any bytes behind a right checksum."""
-    payload = dumps(DAMAGED, allow_pickle=False)
+    payload = dumps(rows, allow_pickle=False)
     assert in_common(payload)
     meta = bytearray(payload.meta)
     for at in data.draw(st.lists(st.integers(0, len(meta) - 1), min_size=1, max_size=4)):
@@ -241,8 +304,9 @@ def planted(*columns: tuple[list[Any], list[Any]], raw: int = 0) -> Payload:
     class Planted:
         @staticmethod
         def plan(_: object) -> Any:
-            return found.Plan(groups, {0: words})
+            return found.Plan(groups, {0: words}, {}, {})
 
+        put_texts = staticmethod(found.put_texts)
         put_plan = staticmethod(found.put_plan)
         put_composed = staticmethod(found.put_composed)
 
@@ -294,7 +358,62 @@ def test_one_number_stands_for_few_columns_alone() -> None:
     values = {place: [1] for place in range(found._MEMBERS + 1)}
     numbers = found.np.zeros(5_000, "u1")
     enc = Encoder(allow_pickle=False)
-    found.put_plan(enc, found.Plan([found.Group(numbers, values)], {}))
+    found.put_plan(enc, found.Plan([found.Group(numbers, values)], {}, {}, {}))
     dec = Decoder(bytes(enc.out), enc.buffers, trusted=False)
     with pytest.raises(UnreadableEntry, match="does not add up"):
-        found.get_plan(dec, 5_000, len(values))
+        found.get_plan(dec, 5_000, len(values), {})
+
+
+def planted_names(phrases: Any, spelled: Any = None) -> Payload:
+    """A table of 100,000 rows with a column of names, and one of symbols."""
+    rows = 100_000
+    found = _codecs_tables
+
+    class Planted:
+        @staticmethod
+        def plan(_: object) -> Any:
+            if spelled is None:
+                return found.Plan([], {}, {1: phrases}, {})
+            zeros = found.np.zeros(rows, "u1")
+            words = found.Composed([], [], zeros, [])
+            return found.Plan([found.Group(zeros, {2: [0]})], {0: words}, {1: phrases}, {0: spelled})
+
+        put_texts = staticmethod(found.put_texts)
+        put_plan = staticmethod(found.put_plan)
+        put_composed = staticmethod(found.put_composed)
+
+    kept, _codecs_records._tables = _codecs_records._tables, lambda: Planted
+    try:
+        return dumps([{"symbol": "", "name": ""} for _ in range(rows)], allow_pickle=False)
+    finally:
+        _codecs_records._tables = kept
+
+
+@pytest.mark.parametrize(
+    ("words", "tail", "right"),
+    [
+        (["A", "B"], "-BE", True),
+        (["x" * 100_000, "B"], "", False),
+        (["A", "B", *["x" * 100_000] * 1_000], "", False),
+        (["A", "B"], "x" * 100_000, False),
+    ],
+    ids=["what would be read", "a long word", "long words that nothing has", "a long tail"],
+)
+def test_few_bytes_do_not_become_long_names(words: list[str], tail: str, right: bool) -> None:  # noqa: FBT001
+    """P6: as with composed text."""
+    found = _codecs_phrases
+    numbers = found.np.full(100_000, 2, "u1")
+    phrases = found.Phrases(words, " ", [(numbers, []), (numbers + 1, [])])
+    spelled = found.Spelled(1, [numbers * 0 + 255, numbers * 0], [tail] * 100_000)
+    payload = planted_names(phrases, spelled)
+    if right:
+        rows = loads(payload.meta, payload.buffers, trusted=False)
+        assert rows[5] == {"symbol": "A-BE", "name": "A B"}
+        return
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnreadableEntry):
+            loads(payload.meta, payload.buffers, trusted=False)
+        assert tracemalloc.get_traced_memory()[1] < 60_000_000
+    finally:
+        tracemalloc.stop()

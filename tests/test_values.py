@@ -188,7 +188,6 @@ KOLKATA = dateutil_tz.tzoffset(None, 19800)
 NAN_PAYLOAD = struct.unpack("<d", struct.pack("<Q", 0x7FF800000000BEEF))[0]
 
 
-
 def _filled(**attributes: Any) -> Order:
     made = object.__new__(Order)
     made.__dict__.update(attributes)
@@ -243,7 +242,12 @@ NASTY = {
     "case-blind patterns": [re.compile(p, re.I) for p in ("[a-z]", "[à-ü]" * 9, "\\u0901-\\u0939")],
     "other parts of small types": [range(True), dt.timezone(pd.Timedelta("1h")), dateutil_tz.tzoffset(b"x", 60)],
     "keys of many kinds": {
-        (1, ("a", None)): 1, frozenset([(1, 2)]): 2, Fill(1, (2,)): 3, Decimal(1): 4, Side.BUY: 5, Tick(1, "x"): 6,
+        (1, ("a", None)): 1,
+        frozenset([(1, 2)]): 2,
+        Fill(1, (2,)): 3,
+        Decimal(1): 4,
+        Side.BUY: 5,
+        Tick(1, "x"): 6,
     },
 }
 NASTY["frame in attrs"].attrs = {"of": pd.DataFrame({"b": [2.5]}), "at": KOLKATA}
@@ -990,7 +994,9 @@ def test_any_bytes_at_all(meta: bytes, buffers: list[bytes]) -> None:
         pass
 
 
-_SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.lists(st.none(), max_size=1)
+_SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.lists(st.none(), max_size=1)
+)
 _ROWS = st.dictionaries(st.text(max_size=2), _SCALARS, max_size=5)
 
 
@@ -1301,6 +1307,20 @@ def _golden_values() -> dict[str, Any]:
             }
             for number in range(4_096)
         ],
+        "candles": [
+            {
+                "date": dt.datetime(2024, 1, 1, 9 + n // 60, n % 60, 30, n, tzinfo=KOLKATA),
+                "close": n / 4 if n % 4 else n // 4,
+            }
+            for n in range(70)
+        ],
+        "companies": [
+            {
+                "tradingsymbol": f"C{n % 61}{'AB'[n % 2]}{n % 59}{'-BE' * (n % 3 == 0)}",
+                "name": f"C{n % 61} {'AB'[n % 2]}{n % 59} LTD",
+            }
+            for n in range(4_096)
+        ],
         "prices": pd.DataFrame(
             {"open": np.arange(600) / 20, "high": np.arange(600) / 10, "rsi": np.sqrt(np.arange(600)), "n": range(600)},
             columns=pd.Index(["open", "high", "rsi", "n"], dtype=object),
@@ -1321,6 +1341,70 @@ def _golden_values() -> dict[str, Any]:
 
 def _as_json(payload: Payload) -> dict[str, Any]:
     return {"meta": payload.meta.hex(), "buffers": [bytes(buffer).hex() for buffer in payload.buffers]}
+
+
+WHOLE = [0, 1, -7, 2**53, -(2**53)]
+PRICES = [0.0, -0.0, 1.0, 2.5, float("inf"), -float("inf"), float("nan"), NAN_PAYLOAD, 1e300, 2.0**60]
+
+
+@quick(100)
+@given(
+    st.lists(st.sampled_from([*WHOLE, *PRICES, 2**53 + 1, 10**400, True, None]), min_size=16, max_size=60)
+    | st.lists(st.sampled_from([*WHOLE, *PRICES]), min_size=16, max_size=60)
+)
+def test_integers_among_floats_stay_integers(prices: list[Any]) -> None:
+    """P2: `100` and `100.0` are two prices, as a broker's JSON has both."""
+    assert same(prices, there_and_back(prices)) is True
+
+
+def moments(*columns: bytes) -> Any:
+    """What a column of moments holds that was planted: years, microseconds, months, days, hours, minutes, seconds."""
+    enc = stream.Encoder(allow_pickle=False)
+    enc.out += b"LD"
+    enc.put(dt.UTC)
+    for column in columns:
+        enc.blob(column)
+    return loads(bytes(enc.out), (), trusted=False)
+
+
+EDGES = [
+    *itertools.product((0, 1, 255, 256, 1900, 2023, 2024, 9_983, 9_984, 9_999, 10_000, 65_535), (1, 2), (28, 29)),
+    *itertools.product((2023, 2024), (0, 1, 2, 4, 12, 13, 129, 255), (0, 1, 28, 29, 30, 31, 32, 255)),
+]
+TIMES = [
+    *((hour, 0, 0, 0) for hour in (0, 23, 24, 255)),
+    *((0, minute, 0, 0) for minute in (59, 60, 255)),
+    *((0, 0, second, 0) for second in (59, 60, 255)),
+    *((0, 0, 0, micro) for micro in (1, 999_999, 1_000_000, 2**24, 2**32 - 1)),
+]
+
+
+@pytest.mark.parametrize("beside", [dt.datetime(2024, 1, 28, tzinfo=dt.UTC), dt.datetime(2024, 2, 29, tzinfo=dt.UTC)])
+def test_a_planted_moment_is_one_that_there_is(beside: dt.datetime) -> None:
+    """P5, P6: what makes them does not look at what it is given."""
+    times = [((2024, 1, 1), clock) for clock in TIMES]
+    for (year, month, day), (hour, minute, second, micro) in [*((each, TIMES[0]) for each in EDGES), *times]:
+        columns = (
+            struct.pack("<HH", beside.year, year),
+            struct.pack("<II", 0, micro),
+            *(bytes(pair) for pair in ((beside.month, month), (beside.day, day), (0, hour), (0, minute), (0, second))),
+        )
+        try:
+            right = dt.datetime(year, month, day, hour, minute, second, micro, tzinfo=dt.UTC)
+        except (ValueError, OverflowError):
+            with pytest.raises(UnreadableEntry):
+                moments(*columns)
+        else:
+            assert moments(*columns) == [beside, right]
+
+
+def test_moments_of_columns_that_are_not_alike_are_no_value() -> None:
+    whole = [struct.pack("<H", 2024), struct.pack("<I", 0), b"\1", b"\1", b"\0", b"\0", b"\0"]
+    assert moments(*whole) == [dt.datetime(2024, 1, 1, tzinfo=dt.UTC)]
+    for number, column in enumerate(whole):
+        for wrong in (column[:-1], column + b"\1", column * 2):
+            with pytest.raises(UnreadableEntry):
+                moments(*whole[:number], wrong, *whole[number + 1 :])
 
 
 def test_golden_values_cover_what_is_written_today() -> None:
