@@ -312,11 +312,11 @@ class Cache:
 
     def _compute(self, compute: Callable[[], Any], op: ops.Compute) -> ops.Computed | ops.Raised:
         with self._renewing(op):
-            return timed(compute, {op.token})
+            return timed(compute, _lease_of(op))
 
     async def _acompute(self, compute: Callable[[], Awaitable[Any]], op: ops.Compute) -> ops.Computed | ops.Raised:
         with self._renewing(op):
-            return await atimed(compute, {op.token}, self.closed)
+            return await atimed(compute, _lease_of(op), self.closed)
 
     def closed(self, token: bytes) -> None:
         """A computation will never end; who joined it need not wait."""
@@ -463,6 +463,11 @@ WAITS = frozenset({ops.Join, ops.Listen, ops.Wait, ops.Await})
 _KEPT = frozenset({ops.Fill, ops.Put})
 
 _all: weakref.WeakSet[Cache] = weakref.WeakSet()
+
+
+def _lease_of(op: ops.Compute) -> set[bytes]:
+    """The token of its own lease, if it has one."""
+    return set() if op.place is None else {op.token}
 
 
 def _after_fork() -> None:

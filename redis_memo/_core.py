@@ -332,7 +332,10 @@ def _just_compute() -> Flow:
 
 def _ahead(spec: Spec, place: Place, token: bytes) -> Flow:
     """Compute what is queued behind this caller, for all: else each who needs it would compute it, and all it needs."""
-    computed = yield Compute()
+    computed = yield Compute(None, token)
+    if isinstance(computed, Ahead):  # another one behind this caller needed it first
+        assert computed.result is not None
+        return spec.hit(place.entry, computed.result.envelope)
     if not isinstance(computed, Computed):
         return computed
     now = yield Clock()

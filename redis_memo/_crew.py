@@ -18,7 +18,7 @@ from . import _ops as ops
 from ._batch import in_order
 from ._cache import LOCAL
 from ._drive import adrive, drive
-from ._inside import Queue, atimed, queueing, timed
+from ._inside import Queue, atimed, early, queueing, timed
 from ._many_ops import Begin, Fetch, Launch, Report, Rest, Withdraw, Work
 from .errors import BatchError, StoreError
 
@@ -96,16 +96,16 @@ class _Crew:
 
     def _in_turn(self, work: Work) -> tuple[Work, Ended]:
         """What is left of it to run when its turn comes, and what was computed ahead of that."""
-        early = self._queued.early
         ahead: Ended = []
         left = []
-        for each in zip(work.numbers, work.calls, work.computes, strict=True) if early else ():
-            token = each[2].token
-            if token in early:
-                ahead.append((each[0], early.pop(token)))
-                self._queued.discard(token)
-            else:
+        for each in zip(work.numbers, work.calls, work.computes, strict=True):
+            number, _, (place, token) = each
+            found = early(ops.Early(token)) if place is None and token else self._queued.early.pop(token, None)
+            if found is None or found.result is None:
                 left.append(each)
+                continue
+            ahead.append((number, found))
+            self._queued.discard(token)
         if ahead:
             numbers, calls, computes = zip(*left, strict=True) if left else ((), (), ())
             work = Work(numbers, calls, computes)

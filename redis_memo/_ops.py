@@ -275,7 +275,8 @@ class TakeToken(NamedTuple):
 class Compute(NamedTuple):
     """Run the function: `Computed` or `Raised`, never an exception. With a place and token, keep their lease alive.
 
-    `Ahead` where it ran already for who could not wait for its turn.
+    `Ahead` where it ran already for who could not wait for its turn. A token without a place is the lease of a caller
+    that this one is inside of.
     """
 
     place: Place | None = None

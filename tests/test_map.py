@@ -657,6 +657,29 @@ def test_what_is_needed_before_its_turn_is_computed_once(cache: Cache, namespace
     assert len(runs) == 15, "and it is stored in its turn"
 
 
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_what_several_maps_within_each_other_need_is_computed_once(cache: Cache, namespace: str, kind: str) -> None:
+    """P4: of two calls of an inner map, which are queued in the outer one, the first needs the second."""
+    runs: list[int] = []
+    needs = {4: [3, 2], 3: [2, 1], 2: [1], 1: [], 0: [4, 3]}
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, name="nested")
+    def nested(n: int) -> list[Any]:
+        runs.append(n)
+        found = nested.map(needs[n])
+        return [n, *found]
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, name="nested")
+    async def anested(n: int) -> list[Any]:
+        runs.append(n)
+        return [n, *(await anested.map(needs[n]))]
+
+    numbers = [0, 4, 3, 2, 1]
+    found = nested.map(numbers) if kind == "sync" else asyncio.run(anested.map(numbers))
+    assert found[1:] == [[4, [3, [2, [1]], [1]], [2, [1]]], [3, [2, [1]], [1]], [2, [1]], [1]]
+    assert sorted(runs) == [0, 1, 2, 3, 4]
+
+
 @pytest.mark.parametrize(("kind", "workers"), [("sync", None), ("sync", 1), ("async", None)])
 def test_what_waits_to_be_stored_is_handed_to_who_needs_it(
     valkey_server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch, kind: str, workers: int | None
