@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any, Final
 
 from redis_memo._codecs_rules import PUT, USER_TYPES, load_rules
@@ -327,7 +327,9 @@ _USUAL_DATES: Final = (bytes(range(1, 0x27)), bytes(range(1, 13)), bytes(range(1
 _CLOCK: Final = (bytes(range(24)), bytes(range(60)), bytes(range(60)))
 _SECOND: Final = 1_000_000
 _FROM_STATE: Final[Callable[..., datetime]] = datetime
-_STATE: Final = struct.Struct("10s")  # year, month, day, hour, minute, second, microsecond, the highest byte first
+_STATE: Final = 10  # bytes: year, month, day, hour, minute, second, microsecond, the highest byte first
+_STATES: Final = 64  # that are taken apart at once
+_SOME: Final = struct.Struct(f"{_STATE}s" * _STATES)
 _DATETIME_PARTS: Final = attrgetter("year", "month", "day", "hour", "minute", "second", "microsecond", "fold", "tzinfo")
 
 
@@ -381,11 +383,12 @@ def _datetimes(dec: Decoder) -> tuple[int, Iterable[Any]]:
     late = micros.count(0) < len(micros) and max(_numbers("I", micros)) >= _SECOND
     if late or any(part.translate(None, right) for part, right in zip(clock, _CLOCK, strict=True)):
         raise UnreadableEntry("a column of dates is damaged")
-    states = bytearray(_STATE.size * len(months))
+    count = len(months)
+    states = bytearray(-(-count // _STATES) * _SOME.size)
     for place, part in enumerate(state):
-        states[place :: _STATE.size] = part
-    cells = map(itemgetter(0), _STATE.iter_unpack(states))
-    return len(months), map(_FROM_STATE, cells, itertools.repeat(zone))
+        states[place : count * _STATE : _STATE] = part
+    cells = itertools.chain.from_iterable(_SOME.iter_unpack(states))
+    return count, map(_FROM_STATE, cells, itertools.repeat(zone, count))
 
 
 def _put_decimals(enc: Encoder, items: Sequence[Any]) -> bool:
