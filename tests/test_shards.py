@@ -210,7 +210,7 @@ def test_a_replicated_server_confirms_an_invalidation_and_says_when_it_cannot(na
             assert not client.exists(function.cache_key(1)), "it has it when invalidate() returns"
         function(1)
         replica.stop()
-        impatient = connect(master.url, secret=SECRET, wait=1, timeout=0.2)
+        impatient = connect(master.url, secret=SECRET, wait=1, timeout=1)
         again, _ = sharded(impatient, namespace, 1)
         with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
             again.invalidate(x=1)
