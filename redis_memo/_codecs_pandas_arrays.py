@@ -440,8 +440,8 @@ def labels_like(index: Any) -> Callable[[], Any] | None:
     """A function that makes such labels; None of what are no strings."""
     if type(index) is not pd.Index or type(index.name) not in (str, type(None)):
         return None
-    if not isinstance(index.dtype, pd.StringDtype) and set(map(type, index)) != {str}:
-        return None
+    if not isinstance(index.dtype, pd.StringDtype) and (index.dtype != object or set(map(type, index)) != {str}):
+        return None  # a label of Arrow's may be none that Python can say
     kept, name = index._data.copy(), index.name  # type: ignore[attr-defined]
     return lambda: pd.Index._simple_new(kept.copy(), name=name)  # type: ignore[attr-defined]
 

@@ -157,7 +157,9 @@ def _member(array: Any, place: int, codes: np.ndarray[Any, Any]) -> Any:
 
 def _numbers(array: Any, which: int, dtype: str) -> Any:
     """One of the buffers of an array."""
-    return np.frombuffer(array.buffers()[which] or b"", dtype)[array.offset : array.offset + len(array)]
+    if not len(array):  # nor need there be a buffer
+        return np.empty(0, dtype)
+    return np.frombuffer(array.buffers()[which], dtype, array.offset + len(array))[array.offset :]
 
 
 def _lists(array: Any, walk: Walk) -> list[bytes]:

@@ -113,7 +113,7 @@ def _list_buffers(rng: np.random.Generator, kind: Any, count: int) -> tuple[list
     text = str(kind).partition("<")[0]
     width = "i8" if "large" in text else "i4"
     sizes = rng.integers(0, 4, count)
-    ends = int(rng.integers(0, 3)) + np.cumsum([0, *sizes])
+    ends = np.cumsum([0, *sizes])
     room = int(ends[-1]) + int(rng.integers(0, 2))
     if "view" in text:  # in any order, one upon the other
         starts = np.array([int(rng.integers(0, room - size + 1)) for size in sizes], width)
@@ -241,6 +241,8 @@ if pa is not None:
             pa.RunEndEncodedArray.from_arrays(pa.array([2, 5, 9], pa.int16()), pa.array([1.5, None, -0.0])).slice(1),
             pa.array([pa.MonthDayNano([1, 2, 3]), None]),
             pa.array([{"a": [1]}, None, {"a": None}])[1:],
+            pa.ListArray.from_arrays(pa.array([1, 1, 3], pa.int32()), pa.array([1, 2, 3])),
+            pa.ListArray.from_arrays(pa.array([1], pa.int32()), pa.array([1, 2, 3])),
         ]
     )
     _samples = st.integers(0, len(_SAMPLES) - 1).map(_SAMPLES.__getitem__)

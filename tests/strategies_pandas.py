@@ -367,6 +367,24 @@ def _frames(draw: Any) -> Any:
     return made
 
 
+@st.composite
+def _candles(draw: Any) -> Any:
+    """Columns of numbers by time, as most results are."""
+    size = draw(lengths)
+    zone, unit, name = draw(st.none() | _pd_zones), draw(_units), draw(st.sampled_from([None, "date", ""]))
+    freq = draw(st.sampled_from([None, "D", pd.offsets.BusinessDay(), pd.offsets.Minute(5)]))
+    if freq is None:
+        index = pd.DatetimeIndex(_within(f"M8[{unit}]", draw(column(f"M8[{unit}]", size))), name=name)
+        index = index if zone is None else index.tz_localize("UTC").tz_convert(zone)
+    else:
+        index = pd.date_range("2024-02-01", periods=size, freq=freq, tz=zone, name=name).as_unit(unit)
+    dtypes = draw(st.lists(st.sampled_from(["f8", "f8", "i8", "f4", "u1", "?", "M8[ns]", ">f8"]), min_size=1, max_size=5))
+    made = pd.DataFrame({place: draw(column(dtype, size)) for place, dtype in enumerate(dtypes)}, index=index)
+    dtype = draw(st.sampled_from(["object", "string[python]", pd.Index(["a"]).dtype]))
+    labels = [f"c{place % draw(st.integers(1, 5))}" for place in range(len(dtypes))]
+    return made.set_axis(pd.Index(labels, dtype=dtype, name=draw(st.sampled_from([None, "field"]))), axis=1)
+
+
 _sizes = st.integers(0, 5)
 
 
@@ -392,7 +410,7 @@ _timestamps = st.builds(
 )
 
 STRATEGIES: dict[str, st.SearchStrategy[Any]] = {
-    "pd.DataFrame": _frames(),
+    "pd.DataFrame": _frames() | _frames() | _candles(),
     "pd.Series": _series(),
     "pd.Index": _indexes().filter(lambda made: not isinstance(made, (pd.RangeIndex, pd.MultiIndex))),
     "pd.Labels": st.builds(
