@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import os
 import subprocess
 import sys
 import time
@@ -166,5 +167,6 @@ def _policies(bench: Bench) -> None:
 
 
 def _run(code: str) -> None:
-    """In an interpreter of its own."""
-    subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603 - our own lines
+    """In an interpreter of its own, which keeps bytecode, as an installation does."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)  # noqa: S603 - our own lines
