@@ -129,9 +129,12 @@ class History:
     lease: int = S
     spread: bool = False
 
-    def told_late(self, origin: Span, span: Span) -> bool:
-        """Whether it may be told an exception from before: a cluster passes on what is published in no order."""
-        return self.spread and span.outcome == "boom" and origin.process != span.process
+    def told_late(self, span: Span) -> bool:
+        """Whether it may be told an exception from before: a cluster passes on what is published in no order.
+
+        That of its own process, too, where another one has the lease meanwhile.
+        """
+        return self.spread and span.outcome == "boom"
 
     @property
     def by_id(self) -> dict[str, Span]:
@@ -220,7 +223,7 @@ def _answers(history: History, counts: Counts) -> Iterator[str]:
             yield _story(history, f"P1: {_name(span)} got an answer for {its_key}", [span], key)
         elif origin is None or origin.value[1] != version or origin.begin > span.until:
             yield _story(history, f"P2: {_name(span)} got a value that nobody made", [span], key)
-        elif span.outcome == "boom" and origin.until < span.begin and not history.told_late(origin, span):
+        elif span.outcome == "boom" and origin.until < span.begin and not history.told_late(span):
             yield _story(history, f"P4: {_name(span)} got an exception from before it began", [origin, span], key)
         elif span.outcome == "boom" and origin.process != span.process:
             counts.raised_elsewhere += 1
@@ -262,7 +265,7 @@ def _stale(history: History, counts: Counts) -> Iterator[str]:
             counts.judged_p3 += 1
             barrier, high = latest[at]
             origin = made.get(span.value[2])
-            if origin is None or history.told_late(origin, span):
+            if origin is None or history.told_late(span):
                 continue  # told above
             # A store that did not say that it happened may still happen.
             moment = origin.begin if origin.kind == "compute" else origin.until if origin.value[3] else math.inf

@@ -107,11 +107,11 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.store.entries)
     @rule(data=st.data())
     def an_entry_is_damaged(self, data) -> None:
-        """It stays where it is, counts as an entry, and is no answer to anybody."""
+        """It stays where it is, counts as an entry, and is no answer to anybody; damage does not mend damage."""
         entry = data.draw(st.sampled_from(sorted(self.store.entries)))
         raw, until = self.store.entries[entry]
         place = data.draw(st.integers(0, len(raw) - 1))
-        self.store.entries[entry] = raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :], until
+        self.store.entries[entry] = raw[:place] + bytes([(raw[place] + 1) % 256]) + raw[place + 1 :], until
         for key in self.known:
             if self.functions[0].cache_key(key[1], key[2]) == entry:
                 self.known[key] = DAMAGED, self.known[key][1]
