@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Queue", "atimed", "early", "held", "outside", "queueing", "timed"]
 
+
 class Queue(set[bytes]):
     """Tokens of computations that are queued for the same workers; a set that changes.
 
