@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
@@ -203,6 +204,9 @@ class Memo:
         cache = self.cache
         if self._follows is not cache.touches:
             self.bounds = bounded(*self.given_bounds, cache.settings.limits.get(self.namespace))
+            if self.bounds.evict != "lru" and not self.bounds:
+                bounds = "maxsize=, maxbytes= or limits of its namespace"
+                self.complain("evict", f"evict={self.bounds.evict!r} does nothing without {bounds}", pause=math.inf)
             self.share = self.bounds.shared(self.shards)
             self.notes = cache.touches.join(self.namespace, self.prefixes, self.share, self.stats)
             self._follows = cache.touches

@@ -20,6 +20,7 @@ import redis
 from redis.exceptions import ResponseError
 
 from ._bulk import Batch, Bulk, Piece, Pipeline
+from ._eager import Eager
 from ._replies import reply_error
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ class Wire:
         OSError: Or an error of redis-py's: there is no connection.
     """
 
-    __slots__ = ("__weakref__", "_buffer", "_end", "_limit", "_reader", "_sock", "used")
+    __slots__ = ("__weakref__", "_buffer", "_eager", "_end", "_limit", "_reader", "_sock", "used")
 
     def __init__(self, connection: Connection, limit: float) -> None:
         began = time.monotonic()
@@ -157,6 +158,7 @@ class Wire:
         self._sock: socket.socket = connection.sock
         self._reader = _new_reader()
         self._buffer = bytearray(CHUNK)
+        self._eager = Eager.of(self._sock, self._buffer)
         self._limited(limit)
         self.used = began
 
@@ -179,7 +181,7 @@ class Wire:
                 raise
             if len(pieces) > 1:
                 self._limited(limit + sum(map(len, pieces)) / WORKING)
-            count = sock.recv_into(self._buffer)
+            count = (0 if self._eager is None else self._eager.receive()) or sock.recv_into(self._buffer)
             if not count:
                 _hung_up()
             self._reader.feed(self._buffer, 0, count)

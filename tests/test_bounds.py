@@ -603,6 +603,18 @@ def test_without_an_expiry_something_else_bounds_the_entries(cache: Cache, names
         left_out(1)
 
 
+def test_an_order_of_eviction_without_bounds_is_said_to_do_nothing(
+    cache: Cache, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P7: what was asked for and cannot happen is said, once, and costs no result."""
+    f = counting(cache, namespace, evict="worth")
+    bounded = counting(cache, f"{namespace}-2", evict="worth", maxsize=3)
+    assert f(1) == f(1) == bounded(1)
+    assert [record.getMessage().partition(": ")[2].partition(": ")[2] for record in caplog.records] == [
+        "evict='worth' does nothing without maxsize=, maxbytes= or limits of its namespace"
+    ]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"maxsize": 0}, {"maxsize": -1}, {"maxsize": True}, {"maxsize": 1.5}, {"maxsize": "10"}, {"maxbytes": 0},
