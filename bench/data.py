@@ -21,6 +21,7 @@ CANDLES = "candles"
 FLOATS = "random floats"
 STRINGS = "strings"
 WIDE = "wide frame"
+QUOTES = "200 quotes"
 DICT = "small dict"
 
 TICK = 0.05
@@ -160,6 +161,44 @@ def wide(size: float) -> pd.DataFrame:
     )
 
 
+def quotes(size: float) -> dict[str, dict[str, Any]]:
+    """What Kite's client returns for 200 symbols: a dict of dicts, each with the five best offers of both sides."""
+    rng = np.random.default_rng(9)
+    number = max(10, int(200 * size))
+    found = {}
+    for symbol, last in zip(_words(number, 6, rng), (rng.integers(2_000, 80_000, number) / 20).tolist(), strict=True):
+        steps, counts = rng.integers(1, 400, (2, 5)).tolist(), rng.integers(1, 9_000, (8, 5)).tolist()
+        found[f"NSE:{symbol}"] = {
+            "instrument_token": int(rng.integers(1_000, 1_200_000)) * 256 + 1,
+            "timestamp": dt.datetime(2026, 2, 2, 11, 30, int(rng.integers(60))),
+            "last_trade_time": dt.datetime(2026, 2, 2, 11, 29, int(rng.integers(60))),
+            "last_price": last,
+            "last_quantity": counts[0][0],
+            "buy_quantity": counts[1][0] * 100,
+            "sell_quantity": counts[1][1] * 100,
+            "volume": counts[1][2] * 1_000,
+            "average_price": round(last * 1.001, 2),
+            "oi": 0,
+            "oi_day_high": 0,
+            "oi_day_low": 0,
+            "net_change": 0,
+            "lower_circuit_limit": round(last * 0.9, 1),
+            "upper_circuit_limit": round(last * 1.1, 1),
+            "ohlc": {"open": last, "high": round(last + 2.5, 2), "low": round(last - 2.5, 2), "close": last},
+            "depth": {
+                side: [
+                    {"quantity": quantity, "price": round(last + sign * step / 20, 2), "orders": orders}
+                    for quantity, step, orders in zip(*columns, strict=True)
+                ]
+                for side, sign, columns in (
+                    ("buy", -1, (counts[2], steps[0], counts[3])),
+                    ("sell", 1, (counts[4], steps[1], counts[5])),
+                )
+            },
+        }
+    return found
+
+
 def small(size: float) -> dict[str, Any]:  # noqa: ARG001
     """A quote."""
     return {"symbol": "INFY", "exchange": "NSE", "interval": "day", "period": 365}
@@ -173,6 +212,7 @@ VALUES: dict[str, Callable[[float], Any]] = {
     FLOATS: floats,
     STRINGS: strings,
     WIDE: wide,
+    QUOTES: quotes,
     DICT: small,
 }
 

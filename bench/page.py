@@ -107,7 +107,8 @@ meet redis_memo's own async side where that is measured. A `~` marks those whose
 _VALUES = """A function returns one of these; a miss stores it, a hit brings it back. What each is, `bench/data.py` says:
 real daily prices (2,148 rows), a year of minutes of one stock (93,750 rows), Kite's list of 100,000 instruments and its
 candles as lists of dicts, 8 MB of random floats, an order book of strings, closing prices of 2,000 stocks side by side,
-and a quote. Multiples of redis_memo's figure: more than 1 is slower, or larger; **bold** is ahead of redis_memo.
+quotes of 200 symbols, and a small dict. Multiples of redis_memo's figure: more than 1 is slower, or larger; **bold** is
+ahead of redis_memo.
 † marks a value that comes back as something else.
 
 `pickle 5` and the like are some ten lines around redis-py; `to_dict, gzip -6` is what services do to frames today. `bare GET

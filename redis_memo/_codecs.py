@@ -7,8 +7,9 @@
     _codecs_stdlib     the standard library's other value types
     _codecs_classes    dataclasses, named tuples, enums
     _codecs_items      sequences of like elements, as columns
-    _codecs_records    lists of dicts with the same keys, as columns
+    _codecs_records    dicts with the same keys, lists and tuples, as columns
     _codecs_tables     what the columns of large ones have in common
+    _codecs_forms      small values that are alike, read at once
     _codecs_<library>  loaded when the library's first object arrives
     _codecs_stream     the stream, sharing, the tables of rules
 
@@ -30,7 +31,7 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from redis_memo import _codecs_builtin, _codecs_classes, _codecs_stdlib  # noqa: F401 - they register their rules
+from redis_memo import _codecs_builtin, _codecs_classes, _codecs_forms, _codecs_stdlib  # noqa: F401 - some register rules
 from redis_memo._codecs_rules import (
     BY_NAME,
     FLAWS,
@@ -138,9 +139,14 @@ def loads(
         make = MOULDS.get(data) if columns is None else None
         if make is not None:
             return make(buffers)
+        value = None if buffers else _codecs_forms.read(data)
+        if value is not None:
+            return value
         dec = Decoder(data, buffers, trusted=trusted, columns=columns)
         value = dec.get()
         dec.finish()
+        if not buffers:
+            _codecs_forms.learn(data)
     except (UnreadableEntry, Needs, NoSuchColumn):
         raise
     except Exception as error:  # noqa: BLE001 - damaged bytes can make any library raise anything

@@ -13,11 +13,13 @@ from typing import Any, Final
 from redis_memo._codecs_items import (
     FLAT,
     PACK_FROM,
+    ROWS,
+    ROWS_FROM,
     get_items,
     hashable,
     put_items,
 )
-from redis_memo._codecs_records import RECORDS_FROM, get_records, get_tables, put_records
+from redis_memo._codecs_records import get_records, get_tables
 from redis_memo._codecs_rules import PUT, READ
 from redis_memo._codecs_stream import Decoder, Encoder, put_other
 from redis_memo.errors import UnreadableEntry
@@ -34,6 +36,7 @@ _TIME: Final = struct.Struct("<cBBBIB")
 _DATETIME: Final = struct.Struct("<cHBBBBBIB")
 _TIMEDELTA: Final = struct.Struct("<ciII")
 _SHORT: Final = 0xFF
+_MOST_FIELDS: Final = 64  # of a dict that is one record
 
 
 def _put_none(enc: Encoder, _value: object) -> None:
@@ -147,9 +150,7 @@ def _put_list(enc: Encoder, value: Any) -> None:
     items = tuple(value)  # what is written must add up even if another thread appends
     count = len(items)
     out = enc.out
-    if count >= RECORDS_FROM and type(items[0]) is dict and put_records(enc, items):
-        pass
-    elif count >= PACK_FROM:
+    if count >= PACK_FROM or (count >= ROWS_FROM and type(items[0]) in ROWS):
         out += b"L"
         put_items(enc, items)
     else:
@@ -211,17 +212,25 @@ def _put_dict(enc: Encoder, value: Any) -> None:
         return
     enc.begin(value)
     out = enc.out
-    if len(value) >= PACK_FROM:
+    items = tuple(value.items())
+    if len(items) >= ROWS_FROM and _is_table(items):
         out += b"M"
         put_pairs(enc, value)
     else:
         out += b"m"
-        items = tuple(value.items())
         out.append(len(items))
         for key, item in items:
             PUT.get(type(key), put_other)(enc, key)
             PUT.get(type(item), put_other)(enc, item)
     enc.depth -= 1
+
+
+def _is_table(items: tuple[tuple[Any, Any], ...]) -> bool:
+    """Whether pairs are many of a kind, not one record of many fields."""
+    if len(items) >= _MOST_FIELDS:
+        return True
+    kinds = {type(item) for _, item in items}
+    return len(kinds) == 1 and (len(items) >= PACK_FROM or kinds <= ROWS)
 
 
 def _get_dict(dec: Decoder) -> dict[Any, Any]:

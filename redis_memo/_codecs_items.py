@@ -30,6 +30,8 @@ __all__ = [
     "NAMED_ITEMS",
     "PACKERS",
     "PACK_FROM",
+    "ROWS",
+    "ROWS_FROM",
     "SINGLETONS",
     "get_items",
     "hashable",
@@ -37,11 +39,13 @@ __all__ = [
 ]
 
 PACK_FROM: Final = 16
+ROWS_FROM: Final = 8
 _MOST_KINDS: Final = 6
 MANY: Final = 4096
 _LONGEST_NUMERAL: Final = 18  # digits
 _WHOLE: Final = 2**53  # integers up to here are floats without rounding
 _FEW: Final = 16  # distinct numbers among the first, where numbers of those are shorter than differences
+ROWS: Final = frozenset((dict, list, tuple))
 _DISTINCT: Final = frozenset((type(None), int, str, date))  # equal ones are of one type, and nobody can change them
 
 #: Types that hash in one step, or once for all the times that they are hashed.
@@ -58,12 +62,14 @@ NAMED_ITEMS: Final[dict[bytes, Callable[[Decoder], list[Any]]]] = {}  # "x": fil
 
 def put_items(enc: Encoder, items: Sequence[Any]) -> None:
     """Write a sequence (a list or a tuple that nobody else can change)."""
-    if len(items) >= PACK_FROM:
+    if len(items) >= PACK_FROM or (len(items) >= ROWS_FROM and type(items[0]) in ROWS):
         kinds = dict.fromkeys(map(type, items))
         if len(kinds) == 1:
             packer = PACKERS.get(next(iter(kinds)))
             if packer is not None and packer(enc, items):
                 return
+        elif len(items) < PACK_FROM:
+            pass
         elif kinds.keys() <= _DISTINCT and _put_repeated(enc, items):
             return
         elif len(kinds) <= _MOST_KINDS and all(kind in PACKERS or kind in SINGLETONS for kind in kinds):

@@ -1,4 +1,19 @@
-"""Lists of dicts with the same keys, as Kite's client returns candles and instruments: one column per key."""
+"""Dicts with the same keys, and what is alike within them, as columns: Kite's candles, quotes, holdings, instruments.
+
+A sequence of such dicts is one column per key; a column of dicts is columns in turn, and one of lists is their lengths
+and one column of all that they hold (as Dremel does it: Melnik et al., VLDB '10). Tuples of one length, such as a
+database returns, are dicts without keys. In a table of few rows, what columns cost by themselves would be most of it:
+there, columns of one kind are written one after another as one::
+
+    dicts     "r" rows, keys, groups
+    tuples    "t" rows, 0, groups; or 1 and they are lists
+    groups    a byte for each column that says which group it is in; each group's columns, one after another
+    lists     "l" how many, their length, what they hold; where they differ in length, 0 and the lengths before that
+    many      "R" rows, keys, columns; "Q" as `_codecs_tables` says; both of dicts
+
+Rows get their indexes after all that is in them. Tables lie within tables to a depth of `DEEPEST`, so that few bytes
+do not become many objects.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +24,24 @@ from array import array
 from operator import itemgetter, rshift
 from typing import TYPE_CHECKING, Any, Final
 
-from redis_memo._codecs_items import MADE_SINGLY, MANY, MODES, get_items, put_items
+from redis_memo._codecs_items import MADE_SINGLY, MANY, MODES, PACKERS, get_items, put_items
 from redis_memo.errors import UnreadableEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
     from redis_memo._codecs_stream import Decoder, Encoder
 
-__all__ = ["RECORDS_FROM", "get_records", "get_tables", "put_records"]
+__all__ = ["get_records", "get_tables"]
 
-RECORDS_FROM: Final = 8
+DEEPEST: Final = 8
+_FEW_ROWS: Final = 256
+_MOST_GROUPS: Final = 256
 _SPREAD_KEYS: Final = 64
 _NAMES: Final = ord("w")
 _SHIFTS: Final = (0, 8)
 _DRAFT: Final = 3  # the part of a row's cells from which on a copy and the rest take less time than all of them
+_PRICES: Final = frozenset((float, int))
 
 
 @functools.cache
@@ -32,31 +50,125 @@ def _tables() -> Any:
     return importlib.import_module("redis_memo._codecs_tables")
 
 
-def put_records(enc: Encoder, rows: tuple[Any, ...]) -> bool:
-    """Write a list of dicts with the same string keys as one column per key, if that is what it is."""
-    first = rows[0]
-    keys = tuple(first)
+# Writing
+
+
+def _begin(enc: Encoder, rows: Sequence[Any]) -> list[int] | None:
+    """Begin a table; None where it would be too deep, or somebody has one of the rows already."""
+    ids = list(map(id, rows))
+    if not enc.records or enc.tables >= DEEPEST or len(set(ids)) != len(ids) or not enc.memo.keys().isdisjoint(ids):
+        return None
+    enc.enter()
+    enc.tables += 1
+    # A cell may not refer to a row: the reader makes the rows when it has all columns. dumps() then tries again
+    # without columns.
+    enc.memo.update(dict.fromkeys(ids, -enc.depth))
+    return ids
+
+
+def _end(enc: Encoder, rows: Sequence[Any], ids: list[int]) -> None:
+    enc.memo.update(zip(ids, itertools.count(len(enc.keep)), strict=False))
+    enc.keep += rows
+    enc.depth -= 1
+    enc.tables -= 1
+
+
+def _put_dicts(enc: Encoder, rows: Sequence[dict[Any, Any]]) -> bool:
+    keys = tuple(rows[0])
     if (
         not keys
-        or len(rows) < RECORDS_FROM
-        or not enc.records
-        or set(map(type, rows)) != {dict}
         or not all(map(keys.__eq__, map(tuple, rows)))
         or set(map(type, itertools.chain.from_iterable(rows))) != {str}  # a str subclass can equal a str
     ):
         return False
-    ids = list(map(id, rows))
-    memo = enc.memo
-    if len(set(ids)) != len(ids) or not memo.keys().isdisjoint(ids):
+    ids = _begin(enc, rows)
+    if ids is None:
         return False
     columns = [list(map(itemgetter(key), rows)) for key in keys]
-    shared = _tables().plan(columns) if len(rows) >= MANY else None
-    enc.enter()
-    # A cell may not refer to a row: the reader makes the rows when it has all columns. dumps() then tries again
-    # without columns.
-    memo.update(dict.fromkeys(ids, -enc.depth))
-    enc.out += b"R" if shared is None else b"Q"
+    if len(rows) < MANY:
+        enc.out += b"r"
+        enc.size(len(rows))
+        put_items(enc, keys)
+        _put_groups(enc, columns)
+    else:
+        _put_many(enc, keys, columns)
+    _end(enc, rows, ids)
+    return True
+
+
+def _put_tuples(enc: Encoder, rows: Sequence[Sequence[Any]]) -> bool:
+    width = len(rows[0])
+    if not width or set(map(len, rows)) != {width}:
+        return False
+    ids = _begin(enc, rows)
+    if ids is None:
+        return False
+    enc.out += b"t"
     enc.size(len(rows))
+    enc.out.append(type(rows[0]) is list)
+    _put_groups(enc, list(zip(*rows, strict=True)))
+    _end(enc, rows, ids)
+    return True
+
+
+def _put_lists(enc: Encoder, lists: Sequence[list[Any]]) -> bool:
+    parts = list(map(tuple, lists))  # what is written must add up even if another thread appends
+    lengths = list(map(len, parts))
+    alike = lengths[0] if len(set(lengths)) == 1 else 0
+    if alike and len(set(map(type, parts[0]))) > 1:
+        return _put_tuples(enc, lists)
+    ids = _begin(enc, lists) if any(lengths) else None
+    if ids is None:
+        return False
+    enc.out += b"l"
+    enc.size(len(lists))
+    enc.size(alike)
+    if not alike:
+        put_items(enc, lengths)
+    put_items(enc, list(itertools.chain.from_iterable(parts)))
+    _end(enc, lists, ids)
+    return True
+
+
+PACKERS.update({dict: _put_dicts, tuple: _put_tuples, list: _put_lists})
+
+
+def _put_groups(enc: Encoder, columns: Sequence[Sequence[Any]]) -> None:
+    """Write columns; in a table of few rows those of one kind as one."""
+    known: dict[Hashable, int] = {}
+    kinds: Iterable[Hashable] = map(_looks, columns) if len(columns[0]) < _FEW_ROWS else range(len(columns))
+    numbers = bytes([min(known.setdefault(kind, len(known)), _MOST_GROUPS - 1) for kind in kinds])
+    groups: list[list[Any]] = [[] for _ in range(max(numbers) + 1)]
+    for number, column in zip(numbers, columns, strict=True):
+        groups[number] += column
+    enc.blob(numbers)
+    for cells in groups:
+        put_items(enc, cells)
+
+
+def _looks(column: Sequence[Any]) -> Hashable:
+    """What columns have in common that are better written as one."""
+    kinds = frozenset(map(type, column))
+    if float in kinds and kinds <= _PRICES:
+        return _PRICES
+    if kinds == {dict}:
+        return _named(column[0])
+    if kinds == {list}:
+        first = next(filter(None, column), [None])[0]
+        return list, type(first), _named(first) if type(first) is dict else None
+    return kinds
+
+
+def _named(row: dict[Any, Any]) -> Hashable:
+    keys = tuple(row)
+    return keys if set(map(type, keys)) == {str} else dict
+
+
+def _put_many(enc: Encoder, keys: tuple[str, ...], columns: list[list[Any]]) -> None:
+    """Write a large table: what its columns have in common, and each of the others by itself."""
+    shared = _tables().plan(columns)
+    enc.out += b"R" if shared is None else b"Q"
+    enc.size(len(columns[0]))
     put_items(enc, keys)
     apart = _tables().put_plan(enc, shared) if shared is not None else ()
     wholes: dict[int, list[int]] = {}
@@ -70,14 +182,10 @@ def put_records(enc: Encoder, rows: tuple[Any, ...]) -> bool:
             _tables().put_texts(enc, shared.names, number, column)
         else:
             put_items(enc, column)
-        if enc.out[mode] == ord("q") and len(rows) >= MANY:
+        if enc.out[mode] == ord("q"):
             wholes[number] = column
     if shared is not None:
         _tables().put_composed(enc, shared)
-    memo.update(zip(ids, itertools.count(len(enc.keep)), strict=False))
-    enc.keep += rows
-    enc.depth -= 1
-    return True
 
 
 def _put_followed(enc: Encoder, column: Sequence[Any], wholes: Mapping[int, Sequence[int]]) -> bool:
@@ -94,6 +202,103 @@ def _put_followed(enc: Encoder, column: Sequence[Any], wholes: Mapping[int, Sequ
             enc.out.append(shift)
             return True
     return False
+
+
+# Reading
+
+
+def _get_dicts(dec: Decoder) -> list[Any]:
+    _deeper(dec)
+    length, keys = _begun(dec)
+    columns = _get_groups(dec, length)
+    if len(columns) != len(keys):
+        raise UnreadableEntry("a table does not add up")
+    return _complete(dec, _dicts(keys, {(place,): column for place, column in enumerate(columns)}))
+
+
+def _get_tuples(dec: Decoder) -> list[Any]:
+    _deeper(dec)
+    length, are_lists = dec.size(), dec.byte()
+    rows = zip(*_get_groups(dec, length), strict=True)
+    return _complete(dec, list(map(list, rows) if are_lists else rows))
+
+
+def _get_lists(dec: Decoder) -> list[Any]:
+    _deeper(dec)
+    count, alike = dec.size(), dec.size()
+    lengths = [] if alike else get_items(dec)
+    cells = get_items(dec)
+    if alike:
+        ends: Sequence[int] = range(0, len(cells) + 1, alike)
+    else:
+        if set(map(type, lengths)) != {int} or min(lengths) < 0:
+            raise UnreadableEntry("a column of lists is damaged")
+        ends = list(itertools.accumulate(lengths, initial=0))
+    if len(ends) != count + 1 or ends[-1] != len(cells):
+        raise UnreadableEntry("a column of lists does not add up")
+    return _complete(dec, [cells[start:end] for start, end in itertools.pairwise(ends)])
+
+
+def _get_groups(dec: Decoder, length: int) -> list[list[Any]]:
+    numbers = bytes(dec.blob())
+    columns: list[list[Any]] = [[]] * len(numbers)
+    for group in range(max(numbers) + 1):
+        cells = get_items(dec)
+        if len(cells) != length * numbers.count(group):
+            raise UnreadableEntry("a table does not add up")
+        start, place = 0, -1
+        while start < len(cells):
+            place = numbers.index(group, place + 1)
+            columns[place] = cells[start : start + length]
+            start += length
+    return columns
+
+
+def _deeper(dec: Decoder) -> None:
+    dec.tables += 1
+    if dec.tables > DEEPEST:
+        raise UnreadableEntry("tables lie too deep within tables")
+
+
+def _complete(dec: Decoder, rows: list[Any]) -> list[Any]:
+    dec.tables -= 1
+    dec.memo += rows
+    return rows
+
+
+def _get_many(read: Callable[[Decoder], list[Any]]) -> Callable[[Decoder], list[Any]]:
+    def get(dec: Decoder) -> list[Any]:
+        _deeper(dec)
+        return _complete(dec, read(dec))
+
+    return get
+
+
+def get_records(dec: Decoder) -> list[Any]:
+    """Read a list that was written as nothing but a table; so does the next one."""
+    return _get_list(dec, _records)
+
+
+def get_tables(dec: Decoder) -> list[Any]:
+    """As `get_records`, of a table whose columns have something in common."""
+    return _get_list(dec, _tables_of)
+
+
+def _get_list(dec: Decoder, read: Callable[[Decoder], list[Any]]) -> list[Any]:
+    rows: list[Any] = []
+    dec.memo.append(rows)
+    rows += read(dec)
+    dec.memo += rows
+    return rows
+
+
+def _records(dec: Decoder) -> list[Any]:
+    """The rows of a table whose columns were written each by itself."""
+    length, keys = _begun(dec)
+    columns: list[Iterable[Any]] = []
+    for _ in keys:
+        columns.append(_cells(dec, length, columns))
+    return _dicts(keys, {(place,): column for place, column in enumerate(columns)})
 
 
 def _following(dec: Decoder, before: Sequence[Iterable[Any]]) -> tuple[int, Iterable[Any]]:
@@ -124,18 +329,9 @@ def _cells(dec: Decoder, length: int, before: Sequence[Iterable[Any]]) -> Iterab
     return cells
 
 
-def get_records(dec: Decoder) -> list[Any]:
-    """Read what :func:`put_records` wrote."""
-    rows, length, keys = _begun(dec)
-    columns: list[Iterable[Any]] = []
-    for _ in keys:
-        columns.append(_cells(dec, length, columns))
-    return _finished(dec, rows, keys, {(place,): column for place, column in enumerate(columns)})
-
-
-def get_tables(dec: Decoder) -> list[Any]:
-    """Read what :func:`put_records` wrote of columns that have something in common."""
-    rows, length, keys = _begun(dec)
+def _tables_of(dec: Decoder) -> list[Any]:
+    """The rows of a table whose columns have something in common."""
+    length, keys = _begun(dec)
     tables = _tables()
     names: dict[int, Any] = {}
     composed, groups = tables.get_plan(dec, length, len(keys), names)
@@ -164,30 +360,23 @@ def get_tables(dec: Decoder) -> list[Any]:
             found[(*places, -1)] = tables.drafts(group, places, keys)
         elif places:
             found[places] = tables.cells(group, places)
-    return _finished(dec, rows, keys, found)
+    return _dicts(keys, found)
 
 
-def _begun(dec: Decoder) -> tuple[list[Any], int, list[str]]:
-    rows: list[Any] = []
-    dec.memo.append(rows)
+def _begun(dec: Decoder) -> tuple[int, list[str]]:
     length = dec.size()
     keys = get_items(dec)
     if set(map(type, keys)) != {str}:
         raise UnreadableEntry("a table of records does not add up")
-    return rows, length, keys
+    return length, keys
 
 
-def _finished(
-    dec: Decoder, rows: list[Any], keys: Sequence[str], columns: Mapping[tuple[int, ...], Iterable[Any]]
-) -> list[Any]:
+def _dicts(keys: Sequence[str], columns: Mapping[tuple[int, ...], Iterable[Any]]) -> list[Any]:
     """The rows of a table, of columns by the places of their cells: see `_spread`."""
     if len(keys) <= _SPREAD_KEYS:
-        rows += _spread(tuple(columns))(keys, zip(*columns.values()))  # noqa: B905 - their lengths were compared
-    else:
-        in_order = [columns[place,] for place in range(len(keys))]
-        rows += [dict(zip(keys, row, strict=True)) for row in zip(*in_order, strict=True)]
-    dec.memo += rows
-    return rows
+        return _spread(tuple(columns))(keys, zip(*columns.values()))  # noqa: B905 - their lengths were compared
+    in_order = [columns[place,] for place in range(len(keys))]
+    return [dict(zip(keys, row, strict=True)) for row in zip(*in_order, strict=True)]
 
 
 @functools.lru_cache(1000)
@@ -215,3 +404,14 @@ def _spread(columns: tuple[tuple[int, ...], ...]) -> Callable[..., list[dict[str
     exec(f"def rows(keys, cells):\n {keys}, = keys\n {loop}", names)  # noqa: S102 - built from numbers alone
     made: Callable[..., list[dict[str, Any]]] = names["rows"]
     return made
+
+
+MODES.update(
+    {
+        ord("r"): _get_dicts,
+        ord("t"): _get_tuples,
+        ord("l"): _get_lists,
+        ord("R"): _get_many(_records),
+        ord("Q"): _get_many(_tables_of),
+    }
+)

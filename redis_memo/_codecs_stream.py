@@ -130,7 +130,9 @@ def mould(data: bytes, make: Callable[[Sequence[Buffer | Source]], Any]) -> None
 class Encoder:
     """Writes one value."""
 
-    __slots__ = ("allow_pickle", "buffers", "classes", "depth", "keep", "kinds", "memo", "out", "pickled", "records")
+    __slots__ = (
+        "allow_pickle", "buffers", "classes", "depth", "keep", "kinds", "memo", "out", "pickled", "records", "tables",
+    )  # fmt: skip
 
     def __init__(self, *, allow_pickle: bool, records: bool = True) -> None:
         self.out = bytearray()
@@ -144,6 +146,7 @@ class Encoder:
         self.allow_pickle = allow_pickle
         self.pickled = False
         self.records = records
+        self.tables = 0  # that are being written, each within another one
 
     def put(self, value: object) -> None:
         """Write one node."""
@@ -232,18 +235,18 @@ class Encoder:
         self.text(cls.__qualname__)
         self.put(parts)
 
-    def _rewind(self, length: int, buffers: int, kept: int, classes: int, depth: int) -> None:
-        """Forget everything written since a rule was begun."""
+    def _rewind(self, length: int, buffers: int, kept: int, classes: int, levels: tuple[int, int]) -> None:
+        """Forget everything written since a rule was begun; ``levels`` are its depth and the tables around it."""
         del self.out[length:], self.buffers[buffers:], self.kinds[buffers:], self.keep[kept:]
-        self.depth = depth
-        for key in [key for key, index in self.memo.items() if not -depth <= index < kept]:
+        self.depth, self.tables = levels
+        for key in [key for key, index in self.memo.items() if not -self.depth <= index < kept]:
             del self.memo[key]
         for cls in [cls for cls, number in self.classes.items() if number >= classes]:
             del self.classes[cls]
 
     def put_by(self, rule: Rule, value: object) -> None:
         """Write an object by its rule; by pickle where the rule cannot bring it back exactly."""
-        state = (len(self.out), len(self.buffers), len(self.keep), len(self.classes), self.depth)
+        state = (len(self.out), len(self.buffers), len(self.keep), len(self.classes), (self.depth, self.tables))
         self.out += rule.head
         try:
             if rule.early:
@@ -279,7 +282,7 @@ def put_other(enc: Encoder, value: object) -> None:
 class Decoder:
     """Reads one value. Any exception at all that it raises means that the entry is unreadable."""
 
-    __slots__ = ("_buffers", "_taken", "classes", "columns", "data", "end", "memo", "pos", "spare", "trusted")
+    __slots__ = ("_buffers", "_taken", "classes", "columns", "data", "end", "memo", "pos", "spare", "tables", "trusted")
 
     def __init__(
         self, data: bytes, buffers: Sequence[Buffer | Source], *, trusted: bool, columns: Sequence[object] | None = None
@@ -292,6 +295,7 @@ class Decoder:
         self.memo: list[Any] = []
         self.classes: list[tuple[Any, ...]] = []
         self.trusted = trusted
+        self.tables = 0  # that are being read, each within another one
         self.columns = columns  # of the outermost value, a frame, only these are read
         # How many objects may still be looked at to hash keys and elements of sets, each as often as it is reached.
         self.spare = _HASHES + _HASHES_PER_BYTE * (self.end + sum(map(len, buffers)))

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from . import _clock as clock
 from ._codecs import loads
-from ._codecs_alike import Alike
 from ._envelope import SMALL
 from ._many_ops import NO_HIT
 from .errors import ConfigurationError, StoreError, UnreadableEntry
@@ -36,7 +35,6 @@ class Hits:
         self._memo = memo
         self._arguments = arguments
         self._prefix = memo.prefix if memo.shards == 1 else None
-        self._loads = Alike().loads
 
     @classmethod
     def of(cls, memo: Memo, arguments: Callable[[int], tuple[tuple[Any, ...], dict[str, Any]]]) -> Self | None:
@@ -61,7 +59,7 @@ class Hits:
     def values(self, entries: Collection[str], found: Mapping[str, Any]) -> list[Any]:
         """Of each entry its value, decoded anew for each; `NO_HIT` where there is none that can be read."""
         memo = self._memo
-        notes, read = memo.notes, self._loads
+        notes = memo.notes
         values: list[Any] = []
         add = values.append
         hits, seconds = 0, 0.0
@@ -76,7 +74,7 @@ class Hits:
                     small = sealer.small(entry, envelope) if len(envelope) <= SMALL else None
                     if small is not None:
                         compute, meta, trusted = small
-                        add(read(meta, trusted=trusted))
+                        add(loads(meta, (), trusted=trusted))
                     else:
                         opened = sealer.open(entry, envelope)
                         compute = opened.stamp.compute

@@ -39,7 +39,7 @@ def small_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def in_common(payload: Payload) -> bool:
-    return payload.meta[:1] == b"Q"
+    return payload.meta[:2] == b"LQ"
 
 
 TEXTS = [

@@ -34,11 +34,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from redis_memo import _codecs_items, _codecs_pandas, _codecs_records, _envelope, _segments
+from redis_memo import _codecs_forms, _codecs_items, _codecs_pandas, _codecs_records, _envelope, _segments
 from redis_memo import _codecs_rules as rules
 from redis_memo import _codecs_stream as stream
 from redis_memo._codecs import Payload, dumps, loads, register_type, registered_types
-from redis_memo._codecs_alike import Alike
 from redis_memo._envelope import Sealer, Stamp
 from redis_memo._large import Large
 from redis_memo.errors import ConfigurationError, UnreadableEntry, UnsupportedType
@@ -116,6 +115,8 @@ def everything_in_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_codecs_pandas, "_SHORT", 64)
     monkeypatch.setattr(_codecs_items, "MANY", 1)
     monkeypatch.setattr(_codecs_records, "MANY", _codecs_items.PACK_FROM)
+    monkeypatch.setattr(_codecs_records, "_FEW_ROWS", 12)
+    monkeypatch.setattr(_codecs_forms, "_OFTEN", 1)
     monkeypatch.setattr(_segments, "MIN_COMPRESSED", 8)
     monkeypatch.setattr(_segments, "SEGMENT", 64)
     monkeypatch.setattr(_envelope, "JOINED", 100)
@@ -995,43 +996,6 @@ def test_any_bytes_at_all(meta: bytes, buffers: list[bytes]) -> None:
         pass
 
 
-_SCALARS = (
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.lists(st.none(), max_size=1)
-)
-_ROWS = st.dictionaries(st.text(max_size=2), _SCALARS, max_size=5)
-
-
-@given(st.lists(_ROWS, min_size=1, max_size=3), st.data())
-@quick(300)
-def test_p2_what_is_read_by_the_form_of_another_is_what_the_reader_finds(rows: list[Any], data: st.DataObject) -> None:
-    """Rows with the same keys, other rows, and bytes that are damaged where the form of a row before them knows them."""
-    alike = Alike()
-    for _ in range(4):
-        row = data.draw(st.sampled_from(rows))
-        meta = dumps(data.draw(st.fixed_dictionaries(dict.fromkeys(row, _SCALARS))) or row, allow_pickle=False).meta
-        if data.draw(st.booleans()):
-            at = data.draw(st.integers(0, len(meta) - 1))
-            meta = meta[:at] + data.draw(st.binary(min_size=1, max_size=1)) + meta[at + 1 :]
-        try:
-            expected = loads(meta, (), trusted=False)
-        except UnreadableEntry:
-            with pytest.raises(UnreadableEntry):
-                alike.loads(meta, trusted=False)
-        else:
-            found = alike.loads(meta, trusted=False)
-            assert same(found, expected)
-            assert list(found) == list(expected) if isinstance(expected, dict) else True
-
-
-def test_p2_values_read_by_a_form_are_the_callers_own() -> None:
-    alike = Alike()
-    meta = dumps({"symbol": "INFY", "price": 1.5, "last": None}, allow_pickle=False).meta
-    for _ in range(3):
-        found = alike.loads(meta, trusted=False)
-        assert found == {"symbol": "INFY", "price": 1.5, "last": None}
-        _spoil(found)
-
-
 def _claims() -> dict[str, bytes]:
     huge = b"\xff" + struct.pack("<Q", 1 << 40)
     array = dumps(np.zeros(3), allow_pickle=False).meta
@@ -1322,6 +1286,17 @@ def _golden_values() -> dict[str, Any]:
             }
             for n in range(70)
         ],
+        "quotes": {
+            f"NSE:{'ABC'[n % 3]}{n}": {
+                "last_price": n / 4 if n % 4 else n // 4,
+                "traded": dt.datetime(2024, 1, 1, 9, n) if n % 5 else None,
+                "ohlc": {"open": n / 2, "close": n / 8},
+                "depth": {side: [{"price": n + m / 4, "orders": m} for m in range(5)] for side in ("buy", "sell")},
+                "tags": ["x"] * (n % 3),
+            }
+            for n in range(10)
+        },
+        "rows": [[(n, f"N{n}", n / 2) for n in range(9)], [[f"2024-01-{n:02}", n / 2, n] for n in range(10, 20)]],
         "companies": [
             {
                 "tradingsymbol": f"C{n % 61}{'AB'[n % 2]}{n % 59}{'-BE' * (n % 3 == 0)}",

@@ -1,0 +1,175 @@
+"""Small values that are alike, read by one `struct`: what a function returns is often the same in all but its numbers.
+
+The form of a stream is which of its bytes are counts, keys, tags and lengths; between them lie numbers, texts and
+moments. A stream that was read, and one like it before, teaches its form. Another one of the same form, which is the
+same in all those bytes, holds what the reader would find there one by one; all others are read by the reader.
+"""
+
+from __future__ import annotations
+
+import struct
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any, Final, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["learn", "read"]
+
+LONGEST: Final = 4096  # bytes of a stream
+_MOST: Final = 512  # lengths of which something is known
+_OFTEN: Final = 8  # streams of a length before the first is learned from: that takes as long as reading some ten
+_OF_A_LENGTH: Final = 4
+_FIELDS: Final = 256
+
+_NUMBERS: Final = {ord("i"): ("q", 8), ord("d"): ("d", 8)}
+_CONSTANTS: Final = {ord("N"): "None", ord("T"): "True", ord("F"): "False"}
+_MOMENT: Final = struct.Struct("<HBBBBBIB")
+_DAY: Final = struct.Struct("<HBB")
+
+
+def _moment(state: bytes) -> datetime:
+    *parts, fold = _MOMENT.unpack(state)
+    return datetime(*parts, fold=fold)  # noqa: DTZ001 - as the function returned it
+
+
+def _day(state: bytes) -> date:
+    return date(*_DAY.unpack(state))
+
+
+class _Unlike(Exception):  # noqa: N818 - a signal, never seen outside
+    """Something in a stream has no place in a form."""
+
+
+class _Form:
+    """What streams of one length may have in common."""
+
+    __slots__ = ("_fixed", "_make", "_unpack")
+
+    def __init__(self, layout: str, fixed: list[bytes], make: Callable[..., Any]) -> None:
+        self._unpack = struct.Struct(layout).unpack
+        self._fixed = tuple(fixed)
+        self._make = make
+
+    @classmethod
+    def of(cls, data: bytes) -> Self | None:
+        """The form of a stream that can be read, if it has one."""
+        sketch = _Sketch(data)
+        try:
+            source = sketch.node()
+        except _Unlike:
+            return None
+        names: dict[str, Any] = {"text": str, "moment": _moment, "day": _day}
+        names |= {f"k{number}": key for number, key in enumerate(sketch.keys)}
+        arguments = ", ".join(f"v{number}" for number in range(len(sketch.fixed)))
+        exec(f"def make({arguments}): return {source}", names)  # noqa: S102 - built from numbers alone
+        return cls(*sketch.finish(), names["make"])
+
+    def read(self, data: bytes) -> Any:
+        """The value, which nobody else has; None where the stream is not of this form."""
+        parts = self._unpack(data)
+        if parts[::2] != self._fixed:
+            return None
+        try:
+            return self._make(*parts[1::2])
+        except (ValueError, OverflowError):  # a text or a moment is none
+            return None
+
+
+class _Sketch:
+    """A form in the making: what in a stream is fixed, and how the value is written in Python."""
+
+    def __init__(self, data: bytes) -> None:
+        self.keys: list[str] = []
+        self.fixed: list[bytes] = []
+        self._data = data
+        self._layout = ["<"]
+        self._at = self._since = 0
+
+    def finish(self) -> tuple[str, list[bytes]]:
+        self._fix()
+        return "".join(self._layout), self.fixed
+
+    def _fix(self) -> None:
+        part = self._data[self._since : self._at]
+        self._layout.append(f"{len(part)}s")
+        self.fixed.append(part)
+
+    def _field(self, layout: str, size: int) -> str:
+        """The next bytes are not fixed; returns what they are called."""
+        name = f"v{len(self.fixed)}"
+        if len(self.fixed) >= _FIELDS:
+            raise _Unlike
+        self._fix()
+        self._layout.append(layout)
+        self._at = self._since = self._at + size
+        return name
+
+    def _byte(self) -> int:
+        self._at += 1
+        return self._data[self._at - 1]
+
+    def _text(self) -> str:
+        size = self._byte()
+        return f"text({self._field(f'{size}s', size)}, 'utf-8', 'surrogatepass')"
+
+    def _key(self, siblings: int) -> str:
+        if self._byte() != ord("s"):
+            raise _Unlike
+        if siblings == 1:  # as of a quote of one symbol; nothing can be there twice
+            return self._text()
+        size = self._byte()
+        self._at += size
+        self.keys.append(self._data[self._at - size : self._at].decode("utf-8", "surrogatepass"))
+        return f"k{len(self.keys) - 1}"
+
+    def node(self) -> str:
+        tag = self._byte()
+        if tag in _NUMBERS:
+            return self._field(*_NUMBERS[tag])
+        if tag == ord("s"):
+            return self._text()
+        if tag in _CONSTANTS:
+            return _CONSTANTS[tag]
+        if tag == ord("m"):
+            count = self._byte()
+            return f"{{{', '.join([f'{self._key(count)}: {self.node()}' for _ in range(count)])}}}"
+        if tag == ord("l"):
+            return f"[{', '.join([self.node() for _ in range(self._byte())])}]"
+        if tag == ord("D"):
+            moment = f"moment({self._field('12s', 12)})"
+            if self._byte() == ord("N"):
+                return moment
+        if tag == ord("a"):
+            return f"day({self._field('4s', 4)})"
+        raise _Unlike
+
+
+_FORMS: Final[dict[int, tuple[_Form, ...]]] = {}
+_seen: dict[int, int] = {}
+
+
+def read(data: bytes) -> Any:
+    """The value in a stream without buffers, if its form is known; else None."""
+    for form in _FORMS.get(len(data), ()):
+        value = form.read(data)
+        if value is not None:
+            return value
+    return None
+
+
+def learn(data: bytes) -> None:
+    """Learn the form of a stream that could be read, should there be more like it; less and less often."""
+    size = len(data)
+    if size > LONGEST or data[0] not in b"ml":
+        return
+    if len(_seen) >= _MOST:
+        _seen.clear()
+        _FORMS.clear()
+    seen = _seen[size] = _seen.get(size, 0) + 1
+    known = _FORMS.get(size, ())
+    if seen < _OFTEN or seen & (seen - 1) or len(known) >= _OF_A_LENGTH:
+        return
+    form = _Form.of(data)
+    if form is not None:
+        _FORMS[size] = (*known, form)

@@ -1,0 +1,227 @@
+"""Promise P2 for dicts, lists and tuples that are alike, within each other: they are stored as columns."""
+
+from __future__ import annotations
+
+import datetime as dt
+import pickle
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redis_memo import _codecs_records
+from redis_memo._codecs import dumps, loads
+from redis_memo._codecs_stream import Encoder
+from redis_memo.errors import UnreadableEntry
+
+from .strategies import same
+from .test_values import quick, there_and_back
+
+LEAVES: dict[str, st.SearchStrategy[Any]] = {
+    "float": st.floats(),
+    "price": st.integers(-(2**60), 2**60) | st.floats() | st.integers(0, 9),
+    "int": st.integers(),
+    "bool": st.booleans(),
+    "text": st.sampled_from(["NSE", "BSE", "", "a\0b", "\ud800", "x" * 300]),
+    "text or None": st.none() | st.text(max_size=3),
+    "moment": st.datetimes(),
+    "moment with zone": st.datetimes(timezones=st.just(dt.UTC)),
+    "anything": st.none() | st.booleans() | st.integers() | st.text(max_size=2) | st.just(()) | st.builds(list),
+}
+
+Shape = Any  # a name of LEAVES, a dict of shapes, (shapes, kind) for a row, or [shape, lengths]
+keys = st.lists(st.text(max_size=3), min_size=1, max_size=3, unique=True)
+shapes: st.SearchStrategy[Shape] = st.recursive(
+    st.sampled_from(sorted(LEAVES)),
+    lambda inner: st.one_of(
+        keys.flatmap(lambda names: st.fixed_dictionaries(dict.fromkeys(names, inner))),
+        st.tuples(st.lists(inner, min_size=1, max_size=3), st.sampled_from([list, tuple])),
+        st.tuples(inner, st.sampled_from([(0, 3), (2, 2), (1, 1), (0, 0)])).map(list),
+    ),
+    max_leaves=8,
+)
+
+
+def of_shape(draw: st.DrawFn, shape: Shape) -> Any:
+    if isinstance(shape, str):
+        return draw(LEAVES[shape])
+    if isinstance(shape, dict):
+        return {name: of_shape(draw, inner) for name, inner in shape.items()}
+    if isinstance(shape, tuple):
+        return shape[1](of_shape(draw, inner) for inner in shape[0])
+    inner, (least, most) = shape
+    return [of_shape(draw, inner) for _ in range(draw(st.integers(least, most)))]
+
+
+def inner_containers(value: Any) -> list[Any]:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return [value, *(each for part in parts for each in inner_containers(part))] if parts else []
+
+
+@st.composite
+def alike(draw: st.DrawFn) -> Any:
+    """Many values of one shape, or nearly so; some of them twice, some within each other."""
+    shape = draw(shapes)
+    items = [of_shape(draw, shape) for _ in range(draw(st.integers(6, 20)))]
+    way = draw(st.sampled_from(["", "", "", "one unlike", "one twice", "a part twice", "around itself"]))
+    place = draw(st.integers(0, len(items) - 1))
+    parts = [part for part in inner_containers(items) if isinstance(part, (list, dict))]
+    if way == "one unlike":
+        items[place] = of_shape(draw, draw(shapes))
+    elif way == "one twice":
+        items[place] = items[0]
+    elif way == "a part twice":
+        items[place] = draw(st.sampled_from(parts))
+    elif way == "around itself":
+        into = draw(st.sampled_from(parts))
+        if isinstance(into, list):
+            into.append(draw(st.sampled_from(parts)))
+        else:
+            into["more"] = draw(st.sampled_from(parts))
+    kind = draw(st.sampled_from(["list", "list", "tuple", "dict", "beside"]))
+    if kind == "beside":
+        return [items, draw(st.sampled_from(parts))]
+    if kind == "dict":
+        return {f"NSE:{number}": item for number, item in enumerate(items)}
+    return tuple(items) if kind == "tuple" else items
+
+
+@pytest.mark.parametrize("few", [256, 4])
+@quick(250)
+@given(value=alike())
+def test_what_is_alike_comes_back_as_it_is(few: int, value: Any) -> None:
+    """P2: order of keys, types, who is whose part and which are one object."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_codecs_records, "_FEW_ROWS", few)
+        try:
+            payload = dumps(value, allow_pickle=True)
+        except RecursionError:
+            return
+        back = loads(payload.meta, [bytes(buffer) for buffer in payload.buffers], trusted=payload.pickled)
+        assert same(value, back) is True
+
+
+def quote(number: int) -> dict[str, Any]:
+    """As Kite's client returns one."""
+    sides = {
+        side: [{"quantity": number * 7 % 50 + n, "price": number / 4 + n / 20, "orders": n} for n in range(5)]
+        for side in ("buy", "sell")
+    }
+    return {
+        "instrument_token": 256_265 + number,
+        "timestamp": dt.datetime(2026, 2, 2, 9, 15, number % 60),
+        "last_price": number / 20,
+        "net_change": 0 if number % 3 else 0.5,
+        "ohlc": {name: number / 20 + n for n, name in enumerate(("open", "high", "low", "close"))},
+        "depth": sides,
+    }
+
+
+def test_quotes_take_a_part_of_what_their_pickle_does() -> None:
+    """A quote of many symbols is one table with tables in it, not a thousand dicts."""
+    quotes = {f"NSE:N{number}": quote(number) for number in range(200)}
+    payload = dumps(quotes, allow_pickle=False)
+    assert same(quotes, there_and_back(quotes)) is True
+    size = len(payload.meta) + sum(map(len, payload.buffers))
+    named = {f"NSE:N{number}": list(quote(number)) for number in range(200)}
+    assert size < 1.3 * len(pickle.dumps(quotes, 5)) and payload.meta.count(b"orders") == 1  # noqa: PT018
+    assert b"instrument_token" in payload.meta
+    assert there_and_back(named) == named
+
+
+def test_rows_of_a_database_are_columns() -> None:
+    rows = [(number, f"N{number}", number / 7, None if number % 5 else "x") for number in range(500)]
+    assert same(rows, there_and_back(rows)) is True
+    assert same([list(row) for row in rows], there_and_back([list(row) for row in rows])) is True
+
+
+def test_tables_within_tables_end_somewhere() -> None:
+    """P5: deeper ones are written one by one, and read all the same."""
+    for depth in (*range(1, 12), 60):
+        rows: list[Any] = [number for number in range(9)]
+        for _ in range(depth):
+            rows = [{"a": row} for row in rows]
+        assert same(rows, there_and_back(rows)) is True
+
+
+def test_tables_beside_tables_do_not_end() -> None:
+    """Each of twenty is a table, whatever was written before it."""
+    value = {
+        str(number): {f"only {number}": [{"price": number + n / 4, "rows": [n] * 3} for n in range(9)]}
+        for number in range(20)
+    }
+    payload = dumps(value, allow_pickle=False)
+    assert payload.meta.count(b"price") == 20
+    assert same(value, there_and_back(value)) is True
+
+
+def planted(levels: int, count: int = 1000) -> bytes:
+    """A table of one key, in a table of one key, and so on; each level a few bytes, and as many dicts as rows."""
+    enc = Encoder(allow_pickle=False)
+    enc.out += b"L"
+    for _ in range(levels):
+        enc.out += b"r"
+        enc.size(count)
+        enc.out += b"g\x01s\x01a"
+        enc.blob(b"\0")
+    enc.out += b"?"
+    enc.blob(bytes(count))
+    return bytes(enc.out)
+
+
+def test_few_bytes_do_not_become_many_objects() -> None:
+    """P6: a level of a planted table costs twelve bytes."""
+    assert len(loads(planted(_codecs_records.DEEPEST), (), trusted=False)) == 1000
+    with pytest.raises(UnreadableEntry):
+        loads(planted(_codecs_records.DEEPEST + 1), (), trusted=False)
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        b"Lr\xff" + (1 << 40).to_bytes(8, "little") + b"g\x01s\x01a\x01\0g\0",
+        b"Lr\x02g\x00\x01\0g\x02NN",
+        b"Lr\x02g\x01s\x01a\x00",
+        b"Lr\x02g\x01s\x01a\x01\x01g\x02NN",
+        b"Lr\x02g\x01s\x01a\x02\0\0g\x04NNNN",
+        b"Lr\x02g\x01s\x01a\x01\0g\x03NNN",
+        b"Lr\x02g\x01N\x01\0g\x02NN",
+        b"Lt\x02\x00\x00",
+        b"Lt\xff" + (1 << 40).to_bytes(8, "little") + b"\x01\x01\0g\0",
+        b"Ll\xff" + (1 << 40).to_bytes(8, "little") + b"\x01g\x00",
+        b"Ll\x02\x02g\x03NNN",
+        b"Ll\x02\x00g\x02i" + (-1).to_bytes(8, "little", signed=True) + b"i" + (2).to_bytes(8, "little") + b"g\x01N",
+        b"Ll\x02\x00g\x02TTg\x02NN",
+        b"Ll\x01\x00g\x02i" + bytes(8) + b"i" + bytes(8) + b"g\x00",
+        b"Ll\x00\x00g\x00g\x00",
+    ],
+)
+def test_a_table_that_does_not_add_up_is_unreadable(meta: bytes) -> None:
+    """P5, P6: whatever it claims, nothing is made of what is not there."""
+    with pytest.raises(UnreadableEntry):
+        loads(meta, (), trusted=False)
+
+
+SAMPLES = [
+    dumps(value, allow_pickle=False)
+    for value in (
+        {f"NSE:N{number}": quote(number) for number in range(10)},
+        [(number, f"N{number}", number / 7) for number in range(9)],
+        [["x"] * (number % 3) for number in range(9)],
+        [[f"{number}", number] for number in range(9)],
+    )
+]
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=["quotes", "tuples", "lists", "rows"])
+@quick(200)
+@given(st.data())
+def test_a_damaged_table_is_unreadable_or_a_value_and_nothing_else(sample: Any, data: st.DataObject) -> None:
+    """P5, P6: whoever has no secret can plant any bytes behind a right checksum."""
+    meta = bytearray(sample.meta)
+    for at in data.draw(st.lists(st.integers(0, len(meta) - 1), min_size=1, max_size=4)):
+        meta[at] = data.draw(st.integers(0, 255))
+    with suppress(UnreadableEntry):
+        repr(loads(bytes(meta), sample.buffers, trusted=False))
