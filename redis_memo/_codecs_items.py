@@ -60,15 +60,15 @@ SINGLETONS: Final[set[type]] = {type(None)}
 NAMED_ITEMS: Final[dict[bytes, Callable[[Decoder], list[Any]]]] = {}  # "x": filled by the libraries' rules
 
 
-def put_items(enc: Encoder, items: Sequence[Any]) -> None:
-    """Write a sequence (a list or a tuple that nobody else can change)."""
-    if len(items) >= PACK_FROM or (len(items) >= ROWS_FROM and type(items[0]) in ROWS):
+def put_items(enc: Encoder, items: Sequence[Any], least: int = PACK_FROM) -> None:
+    """Write a sequence (a list or a tuple that nobody else can change), from ``least`` elements on as columns."""
+    if len(items) >= least or (len(items) >= ROWS_FROM and type(items[0]) in ROWS):
         kinds = dict.fromkeys(map(type, items))
         if len(kinds) == 1:
             packer = PACKERS.get(next(iter(kinds)))
             if packer is not None and packer(enc, items):
                 return
-        elif len(items) < PACK_FROM:
+        elif len(items) < least:
             pass
         elif kinds.keys() <= _DISTINCT and _put_repeated(enc, items):
             return

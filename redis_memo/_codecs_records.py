@@ -37,6 +37,7 @@ __all__ = ["get_records", "get_tables"]
 DEEPEST: Final = 8
 _FEW_ROWS: Final = 256
 _MOST_GROUPS: Final = 256
+_CELLS_FROM: Final = 4  # that are a column; in a table they are read together in any case
 _SPREAD_KEYS: Final = 64
 _NAMES: Final = ord("w")
 _SHIFTS: Final = (0, 8)
@@ -88,7 +89,7 @@ def _put_dicts(enc: Encoder, rows: Sequence[dict[Any, Any]]) -> bool:
     if len(rows) < MANY:
         enc.out += b"r"
         enc.size(len(rows))
-        put_items(enc, keys)
+        put_items(enc, keys, _CELLS_FROM)
         _put_groups(enc, columns)
     else:
         _put_many(enc, keys, columns)
@@ -143,7 +144,7 @@ def _put_groups(enc: Encoder, columns: Sequence[Sequence[Any]]) -> None:
         groups[number] += column
     enc.blob(numbers)
     for cells in groups:
-        put_items(enc, cells)
+        put_items(enc, cells, _CELLS_FROM)
 
 
 def _looks(column: Sequence[Any]) -> Hashable:
@@ -242,16 +243,21 @@ def _get_lists(dec: Decoder) -> list[Any]:
 def _get_groups(dec: Decoder, length: int) -> list[list[Any]]:
     numbers = bytes(dec.blob())
     columns: list[list[Any]] = [[]] * len(numbers)
-    for group in range(max(numbers) + 1):
+    for places in _places(numbers):
         cells = get_items(dec)
-        if len(cells) != length * numbers.count(group):
+        if len(cells) != length * len(places):
             raise UnreadableEntry("a table does not add up")
-        start, place = 0, -1
-        while start < len(cells):
-            place = numbers.index(group, place + 1)
+        start = 0
+        for place in places:
             columns[place] = cells[start : start + length]
             start += length
     return columns
+
+
+@functools.lru_cache(1000)
+def _places(numbers: bytes) -> list[list[int]]:
+    """Which columns are in each group."""
+    return [[place for place, each in enumerate(numbers) if each == group] for group in range(max(numbers) + 1)]
 
 
 def _deeper(dec: Decoder) -> None:
