@@ -274,7 +274,7 @@ class Cluster:
             gone += [node for known, node in self._replicas.items() if known not in replicas]
             self._masters, self._replicas, self._replicas_of, self._owners = masters, replicas, replicas_of, owners
         for node in gone:
-            node.close()
+            node.retire()
 
     def _make(self, address: Address, *, replica: bool = False) -> Node:
         door = Fixed(self._maker, f"{self.where} (node {address})", address, replica=replica)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import os
 import signal
@@ -362,6 +363,43 @@ def test_p3_p5_a_killed_master_under_load(frail_site, namespace):
         frail_site.servers[master].process.wait()
 
     failing_over(frail_site, namespace, fail, wait=1)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_connections_to_a_node_that_is_no_master_any_more_are_closed(frail_site, namespace, asynchronous):
+    """P7: while the event loop goes on, and whether or not the interpreter collects garbage."""
+    function, slot, _ = memo(frail_site, namespace)
+    cache = function.cache_parameters()["cache"]
+    twin = redis_cached(namespace=namespace, ttl=60, cache=cache, name="function")(_twin)
+    master = frail_site.owner(slot)
+
+    def clients() -> set[str]:
+        with frail_site.node(master) as node:
+            return {each["id"] for each in node.client_list(_type="normal")}
+
+    async def scenario() -> None:
+        before = clients()
+        await (twin(1) if asynchronous else asyncio.to_thread(function, 1))
+        ours = clients() - before
+        assert ours
+        with frail_site.node(frail_site.replicas(master)[0]) as node:
+            raw(node, "CLUSTER", "FAILOVER")
+        until(lambda: frail_site.owner(slot) != master, 30)
+        cache.backend.cluster.refresh(1)
+        end = time.monotonic() + 10
+        while ours & clients():
+            assert time.monotonic() < end, "they are left open"
+            await asyncio.sleep(0.01)
+
+    gc.disable()
+    try:
+        asyncio.run(scenario())
+    finally:
+        gc.enable()
+
+
+async def _twin(x, y=0):
+    return [x, y, 0]
 
 
 def test_p3_near_hits_after_a_failover(frail_site, namespace):
