@@ -146,8 +146,13 @@ class Backend(Servers):
     def perform_many(self, several: list[Any]) -> list[Any]:
         """Perform several operations from a thread: those of one server in order, in one round trip if they can."""
         answers: list[Any] = [_ALONE] * len(several)
+        moved: list[int] = []
         for node, numbers in self._grouped(several, answers):
-            _place(answers, numbers, self._together(node, [several[number] for number in numbers]))
+            got = self._together(node, [several[number] for number in numbers])
+            moved += self._placed(node, numbers, several, answers, got)
+        for node, numbers in self._grouped(several, answers, moved):
+            got = self._together(node, [several[number] for number in numbers])
+            self._placed(node, numbers, several, answers, got)
         return self._completed(answers, several.__getitem__)
 
     async def aperform_many(self, several: list[Any]) -> list[Any]:
@@ -157,12 +162,11 @@ class Backend(Servers):
             with contextlib.suppress(StoreError):  # met again at once
                 await asyncio.to_thread(self.cluster.locate)
         groups = self._grouped(several, answers)
+        moved: list[int] = []
         if len(groups) > 1 and type(several[0]) is ops.Enroll:  # what comes after it must be found by it
-            await self._agroup(groups.pop(0), several, answers)
-        if len(groups) == 1:
-            await self._agroup(groups[0], several, answers)
-        else:
-            await asyncio.gather(*(self._agroup(group, several, answers) for group in groups))
+            moved += await self._agroup(groups.pop(0), several, answers)
+        moved += await self._agroups(groups, several, answers)
+        await self._agroups(self._grouped(several, answers, moved), several, answers)
         return await self._acompleted(answers, several.__getitem__)
 
     def read_many(self, entries: list[str]) -> list[Any]:
@@ -179,14 +183,16 @@ class Backend(Servers):
         answers = await self._atogether(self._only, Entries(entries))
         return await self._acompleted(answers, lambda number: ops.Read(entries[number]))
 
-    def _grouped(self, several: list[Any], answers: list[Any]) -> list[tuple[Node, Sequence[int]]]:
-        """Which of them go to which server together; the others are performed one by one, or fail here."""
+    def _grouped(
+        self, several: list[Any], answers: list[Any], some: list[int] | None = None
+    ) -> list[tuple[Node, Sequence[int]]]:
+        """Which of them (or of some) go to which server together; the others are performed one by one, or fail here."""
         if self._only is not None:
-            return [(self._only, range(len(several)))]
+            return [(self._only, range(len(several)))] if some is None else []
         groups: dict[Node, list[int]] = {}
-        for number, op in enumerate(several):
+        for number in range(len(several)) if some is None else some:
             try:
-                groups.setdefault(self._reader(op), []).append(number)
+                groups.setdefault(self._reader(several[number]), []).append(number)
             except StoreError as error:
                 answers[number] = type(error)(*error.args)  # to be raised apart
         return list(groups.items())
@@ -207,9 +213,30 @@ class Backend(Servers):
         except (StoreError, Elsewhere) as error:
             return self._in_vain(node, some, error)
 
-    async def _agroup(self, group: tuple[Node, Sequence[int]], several: list[Any], answers: list[Any]) -> None:
+    def _placed(
+        self, node: Node, numbers: Sequence[int], several: list[Any], answers: list[Any], got: list[Any]
+    ) -> list[int]:
+        """Note what a server answered; returns whose slots another one serves by now, which it named."""
+        moved = []
+        for number, answer in zip(numbers, got, strict=True):
+            answers[number] = answer
+            if isinstance(answer, Elsewhere) and answer.why == "moved" and answer.address and self.cluster is not None:
+                self.cluster.moved(slot_of(routed_by(several[number])), answer.address, node)
+                moved.append(number)
+        return moved
+
+    async def _agroups(
+        self, groups: list[tuple[Node, Sequence[int]]], several: list[Any], answers: list[Any]
+    ) -> list[int]:
+        if len(groups) == 1:
+            return await self._agroup(groups[0], several, answers)
+        moved = await asyncio.gather(*(self._agroup(group, several, answers) for group in groups))
+        return [number for some in moved for number in some]
+
+    async def _agroup(self, group: tuple[Node, Sequence[int]], several: list[Any], answers: list[Any]) -> list[int]:
         node, numbers = group
-        _place(answers, numbers, await self._atogether(node, [several[number] for number in numbers]))
+        got = await self._atogether(node, [several[number] for number in numbers])
+        return self._placed(node, numbers, several, answers, got)
 
     async def _atogether(self, node: Node, some: list[Any]) -> list[Any]:
         urgent, talk = self._talk_of(some)
@@ -322,11 +349,6 @@ class Backend(Servers):
             if not self._home.demoted(error):
                 raise
         return (yield Ask(self._home, pieces))
-
-
-def _place(answers: list[Any], numbers: Sequence[int], got: list[Any]) -> None:
-    for number, answer in zip(numbers, got, strict=True):
-        answers[number] = answer
 
 
 def _met(node: Node, error: Exception, epoch: int, *, urgent: bool) -> NoReturn:

@@ -274,7 +274,7 @@ class Cluster:
             gone += [node for known, node in self._replicas.items() if known not in replicas]
             self._masters, self._replicas, self._replicas_of, self._owners = masters, replicas, replicas_of, owners
         for node in gone:
-            node.close()
+            node.retire()
 
     def _make(self, address: Address, *, replica: bool = False) -> Node:
         door = Fixed(self._maker, f"{self.where} (node {address})", address, replica=replica)
@@ -305,8 +305,9 @@ class Cluster:
         with contextlib.suppress(StoreError):  # it comes up again
             self.refresh(self._timeout)
 
-    def _moved(self, slot: int, address: Address) -> None:
-        self._owners[slot] = self._node_at(address)
+    def moved(self, slot: int, address: tuple[str, int], by: Node) -> None:
+        """Go by what a node said: another one serves a slot by now."""
+        self._owners[slot] = self._node_at(_named(address, by))
         self.look_soon()
 
     def _node_at(self, address: Address) -> Node:
@@ -350,7 +351,7 @@ class Cluster:
             except Elsewhere as error:
                 there = None
                 if error.why == "moved" and error.address is not None:
-                    self._moved(slot, _named(error.address, node))
+                    self.moved(slot, error.address, node)
                     replica = False
                     continue
                 if error.why == "ask" and lone and error.address is not None:

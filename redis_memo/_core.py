@@ -152,6 +152,7 @@ def _miss(spec: Spec, place: Place, known: Envelope | None, look: Look | None) -
     subscription: Subscription | None = None
     deadline: float | None = None
     patience: float | None = None
+    holders: set[bytes] = set()
     failures: list[bytes] = []
     alone = None
     try:
@@ -186,6 +187,7 @@ def _miss(spec: Spec, place: Place, known: Envelope | None, look: Look | None) -
                 if fallback is not None:
                     return spec.serve(fallback)
                 break
+            holders.add(answer.holder)
             now = yield Clock()
             if deadline is None:
                 patience = _patience(spec, fallback)
@@ -217,10 +219,10 @@ def _miss(spec: Spec, place: Place, known: Envelope | None, look: Look | None) -
                     continue
                 heard = yield Wait(subscription, left)
                 result = yield from _what_came(spec, place, token, heard, left)
-                failures += [note for note in heard if note.startswith(FAILED)]
+                failures += [note for note in heard if _counts(note, subscription, holders)]
                 if result is None and len(failures) >= BELIEVED:
                     # Nobody queues to find out once more what two processes have found out.
-                    told = spec.unseal_failure(place.entry, failures[-1])
+                    told = spec.unseal_failure(place.entry, _sealed(failures[-1]))
                     if told is not None:
                         result = Raised(told)
                     while result is None:  # the leader may have landed before it could be joined
@@ -281,6 +283,22 @@ def _what_came(spec: Spec, place: Place, token: bytes, heard: list[bytes], left:
     result = Sealed(envelope, 0.0)
     yield Land(token, result)
     return result
+
+
+def _failure(token: bytes, sealed: bytes) -> bytes:
+    return b"%b%b:%b" % (FAILED, token, sealed)
+
+
+def _counts(note: bytes, subscription: Subscription, holders: set[bytes]) -> bool:
+    """Whether it tells a waiter of a failure, and not of one from before it began, which may come late.
+
+    Who was found to hold the lease had not ended by then. Of two such holders the second began after the waiter did.
+    """
+    return note.startswith(FAILED) and (subscription.ordered or note.removeprefix(FAILED).partition(b":")[0] in holders)
+
+
+def _sealed(failure: bytes) -> bytes:
+    return failure.removeprefix(FAILED).partition(b":")[2]
 
 
 def _let_go(place: Place, token: bytes) -> Flow:
@@ -397,7 +415,7 @@ def _lead(spec: Spec, place: Place, token: bytes, rest: float) -> Flow:
             # Only what the function raised is the others' business, not that this caller was cancelled.
             if isinstance(computed.error, Exception):
                 outcome = computed
-                note = FAILED + spec.seal_failure(place.entry, computed.error)
+                note = _failure(token, spec.seal_failure(place.entry, computed.error))
                 farewell = Release(place, token, note, rest)
             return computed
         if isinstance(computed, Ahead):

@@ -35,7 +35,7 @@ def seal_failure(sealer: Sealer, entry: str, error: Exception) -> bytes:
 def unseal_failure(sealer: Sealer, entry: str, note: bytes) -> Exception | None:
     """What the function raised elsewhere, or None where that cannot be told."""
     try:
-        opened = sealer.open(entry + FAILED.decode(), note.removeprefix(FAILED))
+        opened = sealer.open(entry + FAILED.decode(), note)
         error = loads(opened.meta, opened.buffers, trusted=opened.trusted)
     except UnreadableEntry:
         return None

@@ -70,6 +70,7 @@ class Node:
         self.door.fresh_start()
         self._idle: list[Wire] = []
         self._connecting = threading.Semaphore(CONNECTING_MOST)
+        self._retired = False
         self._lost: tuple[float, StoreError] | None = None
         self._trusted = 0.0  # connections last used before this moment are no better than one that was lost
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopWires] = weakref.WeakKeyDictionary()
@@ -204,7 +205,7 @@ class Node:
         return self._dial(self._timeout)
 
     def _keep(self, wire: Wire, now: float) -> None:
-        if len(self._idle) < IDLE_MOST:
+        if len(self._idle) < IDLE_MOST and not self._retired:
             wire.used = now
             self._idle.append(wire)
         else:
@@ -326,7 +327,9 @@ class Node:
         try:
             return await wire.ask(pieces, self._timeout, timer)
         finally:
-            if wire.open:
+            if wire.open and self._retired:
+                await wire.close()
+            elif wire.open:
                 wire.used = now
                 loop.idle.append(wire)
 
@@ -367,3 +370,14 @@ class Node:
         """Close this process's connections of threads; those of event loops close with their loops."""
         self.breaker.close()
         self._drop_idle()
+
+    def retire(self) -> None:
+        """Close all connections, while their event loops go on: who still asks it something is the last one."""
+        self._retired = True
+        self.close()
+        for known in self._loops.keyrefs():
+            loop = known()
+            wires = None if loop is None else self._loops.get(loop)
+            if loop is not None and wires is not None:
+                with contextlib.suppress(RuntimeError):  # it was closed meanwhile
+                    loop.call_soon_threadsafe(wires.end)

@@ -27,7 +27,7 @@ __all__ = [
 
 RELEASED = b"released"
 FILLED = b"filled:"  # and the entry, if it is not large
-FAILED = b"failed:"  # and what the function raised, sealed like a value
+FAILED = b"failed:"  # and the token of who ran the function, a colon, what it raised, sealed like a value
 UNTAGGED = bytes(8)  # the token of a computation whose tags depend on its result
 
 
@@ -359,7 +359,13 @@ Flow: TypeAlias = Generator[Op, Any, Any]
 
 
 class Subscription(Protocol):
-    """What `Listen` returns."""
+    """What `Listen` returns.
+
+    Attributes:
+        ordered: What it tells of happened after `Listen` returned. Elsewhere it may have happened before.
+    """
+
+    ordered: bool
 
     def close(self) -> None:
         """Stop listening; returns at once."""

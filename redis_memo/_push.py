@@ -69,10 +69,12 @@ class Subscription:
     Attributes:
         ready: Done once nothing can be missed any more.
         news: Done once something was heard.
+        ordered: What is heard was sent after it was ready.
     """
 
-    def __init__(self, listener: Listener, channel: bytes) -> None:
+    def __init__(self, listener: Listener, channel: bytes, *, ordered: bool) -> None:
         self._listener = listener
+        self.ordered = ordered
         self.channel = channel
         self.ready: Future[None] = Future()
         self.news: Future[None] = Future()
@@ -111,7 +113,8 @@ class Listener:
         connect: Returns a connection; raises when it cannot.
         ordered: What is heard after a subscription was confirmed was also sent after it. Not so in a cluster, which
             hands messages on from node to node: one may bring a value from before an invalidation that its hearer
-            began after (P3). It is told then that there is a value, and asks the store for it.
+            began after (P3). It is told then that there is a value, and asks the store for it. Whether an exception
+            is as old as that, the hearer can tell by whose it is.
     """
 
     def __init__(self, connect: Callable[[], Wire], *, ordered: bool = True) -> None:
@@ -128,7 +131,7 @@ class Listener:
 
     def subscribe(self, channel: str) -> Subscription:
         """Begin to listen; the subscription's ``ready`` is done when nothing can be missed any more."""
-        subscription = Subscription(self, channel.encode())
+        subscription = Subscription(self, channel.encode(), ordered=self._ordered)
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="redis_memo push", daemon=True)

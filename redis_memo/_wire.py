@@ -456,6 +456,7 @@ class LoopWires:
         self.connecting = asyncio.Lock()
         self.lost: tuple[float, Exception] | None = None
         self._end: AsyncGenerator[None] | None = None
+        self._ending: asyncio.Future[None] | None = None
 
     async def open(self) -> None:
         """See to it that the connections are closed with the loop."""
@@ -470,6 +471,11 @@ class LoopWires:
 
         self._end = until_the_loop_ends()
         await anext(self._end)
+
+    def end(self) -> None:
+        """Close the connections now, from their loop."""
+        if self._end is not None:
+            self._ending = asyncio.ensure_future(self._end.aclose())
 
     def same(self, since: float) -> None:
         """Raise what another task met while this one waited for its turn: the next in line need not wait as long."""

@@ -127,14 +127,6 @@ class History:
     began: int = 0
     found: list[str] = field(default_factory=list)
     lease: int = S
-    spread: bool = False
-
-    def told_late(self, span: Span) -> bool:
-        """Whether it may be told an exception from before: a cluster passes on what is published in no order.
-
-        That of its own process, too, where another one has the lease meanwhile.
-        """
-        return self.spread and span.outcome == "boom"
 
     @property
     def by_id(self) -> dict[str, Span]:
@@ -223,7 +215,7 @@ def _answers(history: History, counts: Counts) -> Iterator[str]:
             yield _story(history, f"P1: {_name(span)} got an answer for {its_key}", [span], key)
         elif origin is None or origin.value[1] != version or origin.begin > span.until:
             yield _story(history, f"P2: {_name(span)} got a value that nobody made", [span], key)
-        elif span.outcome == "boom" and origin.until < span.begin and not history.told_late(span):
+        elif span.outcome == "boom" and origin.until < span.begin:
             yield _story(history, f"P4: {_name(span)} got an exception from before it began", [origin, span], key)
         elif span.outcome == "boom" and origin.process != span.process:
             counts.raised_elsewhere += 1
@@ -265,7 +257,7 @@ def _stale(history: History, counts: Counts) -> Iterator[str]:
             counts.judged_p3 += 1
             barrier, high = latest[at]
             origin = made.get(span.value[2])
-            if origin is None or history.told_late(span):
+            if origin is None:
                 continue  # told above
             # A store that did not say that it happened may still happen.
             moment = origin.begin if origin.kind == "compute" else origin.until if origin.value[3] else math.inf
@@ -1170,7 +1162,6 @@ def run(
         supervisor.server.stop()
     history = read(folder, lease)
     history.found += supervisor.found
-    history.spread = spread
     if keep is None:
         shutil.rmtree(folder)
     counts = _count(history, Counts(server, seed, seconds))

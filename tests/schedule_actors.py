@@ -48,11 +48,12 @@ class Flight:
 class Ear:
     """A subscription: what is on its way to it, and what it has heard."""
 
-    __slots__ = ("actor", "channel", "heard", "pipe", "woken", "world")
+    __slots__ = ("actor", "channel", "heard", "ordered", "pipe", "woken", "world")
 
     def __init__(self, world: World, actor: Actor, channel: str) -> None:
         self.world, self.actor, self.channel = world, actor, channel
-        self.pipe: list[bytes] = []
+        self.ordered = not world.program.terms.spread
+        self.pipe: list[bytes] = list(world.said.get(channel, ()))
         self.heard: list[bytes] = []
         self.woken = False
         world.ears.append(self)

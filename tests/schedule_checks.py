@@ -55,6 +55,8 @@ class Memory:
     joined: bytes = b""  # the flight for which it waits, if that is in its process
     owed: bool = False  # its exception
     failures: int = 0
+    holders: set[bytes] = field(default_factory=set)  # of the lease, when it asked for that
+    past: frozenset[str] = frozenset()  # who had returned when it began
     failing: bool = False  # an operation failed
     resting: bool = False
     rallying: bool = False
@@ -76,7 +78,9 @@ class Judge:
         self.running: dict[str, Running] = {}  # by the actor's name
         self.expected: set[bytes] = set()  # leases and flights that nobody will end
         self.early: set[Env] = set()
-        self.losing = self.faulty = self.failed = False
+        self.losing = self.faulty = False
+        self.failed: dict[str, int] = {}  # by the name of whose computation it was: the version that it saw
+        self.over: set[str] = set()  # who has returned since
         self.memories: dict[str, Memory] = {}
         self.storing = any(part[0] == "store" for parts in world.program.processes for part in parts)
 
@@ -87,6 +91,7 @@ class Judge:
             tuple((r.entry, r.ousted) for r in self.running.values()),
             tuple((m.floor, tuple(m.mine.values()), m.owed, m.failures, m.failing, m.resting, m.at)
                   for m in self.memories.values()),
+            tuple(self.failed.items()), tuple(m.past & {*self.failed} for m in self.memories.values()),
         )  # fmt: skip
 
     def know(self, place: ops.Place, *, stored: bool) -> None:
@@ -113,7 +118,7 @@ class Judge:
 
     def begins(self, actor: Actor) -> None:
         kind = actor.part[0]
-        memory = self.memories[actor.name] = Memory(step=self.now, at=self.world.clock.now)
+        memory = self.memories[actor.name] = Memory(step=self.now, at=self.world.clock.now, past=frozenset(self.over))
         if actor.job is not None:
             return
         places = self.world.program.places
@@ -135,6 +140,7 @@ class Judge:
 
     def ends(self, actor: Actor) -> None:
         self.running.pop(actor.name, None)
+        self.over.add(actor.name)
         result, kind = actor.result, actor.part[0]
         memory = self.memories.get(actor.name)
         if actor.job is not None or memory is None:
@@ -171,8 +177,14 @@ class Judge:
         plain = actor.part[0] in ("call", "peek", "refresh")
         if isinstance(error, StoreUnavailable) and plain and not terms.raises:
             self.say(f"P5: {actor.name} gets the store's error")
-        if isinstance(error, Boom) and not self.failed:
-            self.say(f"P4: {actor.name} gets an error that nobody raised")
+        if isinstance(error, Boom):
+            seen = self.failed.get(str(error))
+            if seen is None:
+                self.say(f"P4: {actor.name} gets an error that nobody raised")
+            elif str(error) in memory.past:
+                self.say(f"P4: {actor.name} gets the error of {error}, which was raised before it began")
+            elif seen < memory.floor[0]:
+                self.say(f"P3: {actor.name} began after version {memory.floor[0]} was promised, and gets an error of version {seen}")
         if isinstance(error, TooLate) and terms.limit is None and terms.patience is None:
             self.say(f"P4: {actor.name} is told that its time is over")
 
@@ -290,15 +302,18 @@ class Judge:
 
     def computed(self, actor: Actor, result: Any) -> None:
         running = self.running.pop(actor.name)
+        if isinstance(result, ops.Raised) and isinstance(result.error, Boom):
+            self.failed[str(result.error)] = actor.awaited[0]
         kept = self.world.program.terms.kept == "stored"
         if isinstance(result, ops.Raised):
-            self.failed = self.failed or isinstance(result.error, Boom)
             self.reasons[running.entry] += 1
         elif not kept:
             self.reasons[running.entry] += 1
 
     def answered(self, actor: Actor, op: Any, answer: Any) -> None:
-        if isinstance(answer, ops.Resting) and actor.spec.standing in (Standing.FALLBACK, Standing.DUE):
+        if isinstance(answer, ops.Busy):
+            self.memories[actor.name].holders.add(answer.holder)
+        elif isinstance(answer, ops.Resting) and actor.spec.standing in (Standing.FALLBACK, Standing.DUE):
             self.memories[actor.name].resting = True
         elif isinstance(op, ops.Fill) and answer is True:
             owner = self.memories[actor.name.rstrip("'")]
@@ -315,7 +330,10 @@ class Judge:
 
     def heard(self, actor: Actor, messages: list[bytes]) -> None:
         memory = self.memories[actor.name]
-        memory.failures += any(message.startswith(ops.FAILED) for message in messages)
+        failures = [message.removeprefix(ops.FAILED) for message in messages if message.startswith(ops.FAILED)]
+        if self.world.program.terms.spread:  # what comes late is no reason to wait no longer
+            failures = [failure for failure in failures if failure.partition(b":")[0] in memory.holders]
+        memory.failures += bool(failures)
         if memory.failures > BELIEVED:
             self.say(f"P4: {actor.name} has waited for {memory.failures} failures, one after the other")
 

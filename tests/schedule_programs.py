@@ -94,7 +94,7 @@ def _anything(chance: random.Random) -> Terms:
         stale=chance.choice((0.0, 0.0, 50.0)), stale_if_error=chance.choice((0.0, 500.0)),
         early=chance.random() < 0.3, limit=chance.choice((None, None, 5.0)), tagged=chance.random() < 0.3,
         tellable=chance.random() < 0.7, kept=chance.choice(("stored",) * 5 + ("shared", "nothing")),
-        raises=chance.random() < 0.2, large=chance.random() < 0.3, maxsize=chance.choice((0, 0, 1, 2)),
+        raises=chance.random() < 0.2, large=chance.random() < 0.3, spread=chance.random() < 0.2, maxsize=chance.choice((0, 0, 1, 2)),
     )  # fmt: skip
 
 
@@ -105,6 +105,8 @@ _kind("invalidations", CALLS + "drop match clear", "stall", most=7, places=3, st
 _kind("slow", CALLS + "drop", "jump stall", most=7, terms=lambda c: Terms(large=c.random() < 0.3))
 _kind("failures", CALLS + "call drop", "raise jump", most=8,
       terms=lambda c: Terms(tellable=c.random() < 0.6, failing=c.choice(("", "", "A", "B", "ABCD"))))  # fmt: skip
+_kind("spread", CALLS + "call drop", "raise jump", most=8,
+      terms=lambda c: Terms(tellable=c.random() < 0.8, failing=c.choice(("A", "AB", "ABCD")), spread=True))  # fmt: skip
 _kind("cancelled", CALLS + "drop refresh", "cancel jump", most=7)
 _kind("killed", CALLS + "drop", "crash freeze jump stall", most=7)
 _kind("outage", CALLS + "drop store refresh peek", "fail", places=2, terms=lambda c: Terms(raises=c.random() < 0.3))
@@ -218,6 +220,25 @@ def _joins_by_key(flow: ops.Flow, actor: Any) -> ops.Flow:
         answer = yield op
 
 
+def _believes(flow: ops.Flow, actor: Any) -> ops.Flow:
+    """Take every failure for that of who holds the lease."""
+    answer: Any = None
+    holder = b""
+    while True:
+        try:
+            op = flow.send(answer)
+        except StopIteration as stop:
+            return stop.value
+        answer = yield op
+        if type(answer) is ops.Busy:
+            holder = answer.holder
+        elif type(op) is ops.Wait:
+            answer = [
+                b"%b%b:%b" % (ops.FAILED, holder, note.partition(b":")[2].partition(b":")[2]) if note.startswith(ops.FAILED) else note
+                for note in answer
+            ]
+
+
 class LeavesLease(ModelStore):
     def perform(self, op: Any) -> Any:
         leases = dict(self.leases)
@@ -287,6 +308,7 @@ PLANTS = {
     "a computation joined that began too early": Plant("overtaken", lax_rally=True),
     "a push that was sent before its hearer came": Plant("overtaken", eager=True),
     "a renewal that makes a lease": Plant("slow", store=Renewing),
+    "a failure believed whosever it is": Plant("spread", flow=_believes),
     "a failure that is not announced": Plant("failures", flow=_changed(_silent_failure)),
     "a lease kept by who was cancelled": Plant("cancelled", flow=_changed(_keeps_lease)),
     "an eviction that forgets what is computed": Plant("evicted", store=Forgetful),

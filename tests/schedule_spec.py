@@ -83,6 +83,7 @@ class Terms:
     tellable: bool = True  # whether what it raises can be carried to other processes
     kept: str = "stored"  # or "shared", "nothing": what becomes of a result
     large: bool = False  # not carried by a push
+    spread: bool = False  # pushes come in no order, and those from before a subscription, too: a cluster
     raises: bool = False  # on_error="raise"
     maxsize: int = 0
 
@@ -208,8 +209,7 @@ class FlowSpec:
         return str(error).encode() if self.terms.tellable else b""
 
     def unseal_failure(self, entry: str, note: bytes) -> Exception | None:
-        name = note.removeprefix(ops.FAILED).decode()
-        return Boom(name) if name else None
+        return Boom(note.decode()) if note else None
 
     def failed(self, error: Exception) -> None:
         if self.terms.raises:

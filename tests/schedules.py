@@ -34,6 +34,7 @@ class World:
         self.clock = FakeClock()
         self.store: ModelStore = plant.store(self.clock) if plant is not None and plant.store else ModelStore(self.clock)
         self.ears: list[Ear] = []
+        self.said: dict[str, list[bytes]] = {}  # what may come to who listens later
         self.actors: list[Actor] = []
         self.zombies: list[tuple[Actor, Any]] = []  # operations given up by their callers, and not yet executed
         self.processes = [Process(chr(ord("A") + number)) for number in range(len(program.processes))]
@@ -69,7 +70,8 @@ class World:
         """What can happen next without anything going wrong."""
         now = self.clock.now
         found: list[tuple[Any, ...]] = [("go", actor) for actor in self.actors if actor.state != DONE and not actor.stalled and actor.ready(now)]
-        found += [("hear", ear) for ear in self.ears if ear.pipe]
+        spread = self.program.terms.spread
+        found += [("hear", ear, at) for ear in self.ears for at in range(len(ear.pipe) if spread else min(1, len(ear.pipe)))]
         found += [("wake", process) for process in self.processes if process.frozen and not process.dead]
         found += [("arrive", index) for index in range(len(self.zombies))]
         if not found:
@@ -134,7 +136,7 @@ class World:
         if kind == "go":
             subject.go()
         elif kind == "hear":
-            subject.heard.append(subject.pipe.pop(0))
+            subject.heard.append(subject.pipe.pop(option[2]))
         elif kind == "wake":
             subject.frozen = False
             self.say(f"{subject.name} goes on")
@@ -270,9 +272,11 @@ class World:
         return answer
 
     def _filled(self, envelope: Env) -> bytes:
-        return b"filled" if self.program.terms.large else Filled(envelope)
+        return b"filled" if self.program.terms.large or self.program.terms.spread else Filled(envelope)
 
     def publish(self, channel: str, message: bytes) -> None:
+        if self.program.terms.spread:
+            self.said.setdefault(channel, []).append(message)
         for ear in self.ears:
             if ear.channel == channel:
                 ear.pipe.append(message)

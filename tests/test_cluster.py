@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import os
 import signal
@@ -14,6 +15,7 @@ import pytest
 from redis_memo import MISSING, Cache, connect, redis_cached
 from redis_memo import _ops as ops
 from redis_memo._cluster import slot_of
+from redis_memo._node import Node
 from redis_memo.errors import StoreError, StoreUnavailable
 
 from .conftest import SECRET, free_port, until, valkey
@@ -362,6 +364,84 @@ def test_p3_p5_a_killed_master_under_load(frail_site, namespace):
         frail_site.servers[master].process.wait()
 
     failing_over(frail_site, namespace, fail, wait=1)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("kept", ["hits", "misses"])
+def test_a_map_after_a_slot_has_moved_asks_its_new_master_for_all_of_it_together(
+    cluster_site, namespace, asynchronous, kept, monkeypatch
+):
+    """The old one refuses each of hundreds of calls: they go on together, and not one by one."""
+    function, slot, calls = memo(cluster_site, namespace)
+    cache = function.cache_parameters()["cache"]
+    twin = redis_cached(namespace=namespace, ttl=60, cache=cache, name="function")(_twin)
+    wanted = range(300) if kept == "hits" else range(300, 600)
+    function.map(range(300))
+    source = cluster_site.owner(slot)
+    target = other(cluster_site, source)
+    cluster_site.begin_move(slot, target)
+    cluster_site.end_move(slot, source, target)
+    exchanges = []
+    exchange, aexchange = Node.exchange, Node.aexchange
+
+    def counted(node, pieces):
+        exchanges.append(node)
+        return exchange(node, pieces)
+
+    async def acounted(node, pieces, *, urgent):
+        exchanges.append(node)
+        return await aexchange(node, pieces, urgent=urgent)
+
+    async def mapped():
+        return await twin.map(wanted, batch=_twins)
+
+    monkeypatch.setattr(Node, "exchange", counted)
+    monkeypatch.setattr(Node, "aexchange", acounted)
+    found = asyncio.run(mapped()) if asynchronous else function.map(wanted, batch=lambda some: [[x, 0, 0] for x in some])
+    assert [each[0] for each in found] == [*wanted]
+    assert len(exchanges) <= 6
+    assert len(calls) == 300
+
+
+async def _twins(some):
+    return [[x, 0, 0] for x in some]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_connections_to_a_node_that_is_no_master_any_more_are_closed(frail_site, namespace, asynchronous):
+    """P7: while the event loop goes on, and whether or not the interpreter collects garbage."""
+    function, slot, _ = memo(frail_site, namespace)
+    cache = function.cache_parameters()["cache"]
+    twin = redis_cached(namespace=namespace, ttl=60, cache=cache, name="function")(_twin)
+    master = frail_site.owner(slot)
+
+    def clients() -> set[str]:
+        with frail_site.node(master) as node:
+            return {each["id"] for each in node.client_list(_type="normal")}
+
+    async def scenario() -> None:
+        before = clients()
+        await (twin(1) if asynchronous else asyncio.to_thread(function, 1))
+        ours = clients() - before
+        assert ours
+        with frail_site.node(frail_site.replicas(master)[0]) as node:
+            raw(node, "CLUSTER", "FAILOVER")
+        until(lambda: frail_site.owner(slot) != master, 30)
+        cache.backend.cluster.refresh(1)
+        end = time.monotonic() + 10
+        while ours & clients():
+            assert time.monotonic() < end, "they are left open"
+            await asyncio.sleep(0.01)
+
+    gc.disable()
+    try:
+        asyncio.run(scenario())
+    finally:
+        gc.enable()
+
+
+async def _twin(x, y=0):
+    return [x, y, 0]
 
 
 def test_p3_near_hits_after_a_failover(frail_site, namespace):
