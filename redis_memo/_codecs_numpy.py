@@ -40,6 +40,10 @@ _STRING_DTYPE: Final[Any] = getattr(np.dtypes, "StringDType", None)
 
 def put_dtype(enc: Encoder, dtype: Any) -> None:
     """Write a dtype: what makes it equal, and what equality overlooks (alignment, titles, metadata, record type)."""
+    if dtype.isbuiltin == 1:  # numpy's very own: there is nothing more to it
+        enc.out += b"="
+        enc.text(_NAMES[dtype.num])
+        return
     metadata = dtype.metadata
     if metadata:
         enc.out += b"@"
@@ -61,10 +65,17 @@ def put_dtype(enc: Encoder, dtype: Any) -> None:
         raise NotTyped  # made by another library
     else:
         enc.out += b"="
-        text = dtype.str
-        if np.dtype(text).char != dtype.char:
-            text = text[0].replace("|", "=") + dtype.char  # longlong where long is as long
-        enc.text(text)
+        enc.text(_name(dtype))
+
+
+def _name(dtype: Any) -> str:
+    text: str = dtype.str
+    if np.dtype(text).char != dtype.char:
+        text = text[0].replace("|", "=") + dtype.char  # longlong where long is as long
+    return text
+
+
+_NAMES: Final = {dtype.num: _name(dtype) for dtype in map(np.dtype, np.typecodes["All"])}
 
 
 def _is_plain_na(na: object) -> bool:

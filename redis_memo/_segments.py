@@ -151,7 +151,7 @@ class Packed:
     def __init__(self, parts: list[Part], check: Callable[[memoryview], bytes]) -> None:
         self._parts = parts
         self._check = check
-        self.size = sum(part.raw for part in parts)
+        self.size = sum([part.raw for part in parts])
 
     def __len__(self) -> int:
         return self.size

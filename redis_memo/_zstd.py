@@ -48,7 +48,7 @@ def compress_apart(parts: Sequence[Any], level: int) -> list[bytes]:
         level: zstd's.
     """
     # So little that a small table finds it, which is cleared sooner and leaves the processor's cache to others.
-    compressor = _compressor(level, hash_log=12)
+    compressor = _compressor(level, hash_log=8)
     if len(parts) == 1:
         return [compressor.compress(parts[0])]
     import zstandard  # noqa: PLC0415

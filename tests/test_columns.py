@@ -82,7 +82,16 @@ def columns(kind: str) -> st.SearchStrategy[Any]:
         st.integers(0, 1 << size),
         st.sampled_from([1, 100]),
     )
-    return st.one_of(anything, grid, walk)
+    # Where the sum of two numbers leaves a word of 32 bits, and floats cease to be whole.
+    edge = st.builds(
+        lambda start, steps, scale: (
+            ((start + np.array([0, *steps])) / scale if dtype.kind == "f" else start + np.array([0, *steps])).astype(dtype)
+        ),
+        st.sampled_from([sign << bits for bits in (29, 30, 31, 32, 52) for sign in (1, -1)]),
+        st.lists(st.integers(-3, 3) | st.integers(-(1 << 31), 1 << 31), min_size=1, max_size=50),
+        st.sampled_from([1, 100]),
+    )
+    return st.one_of(anything, grid, walk, edge)
 
 
 @given(st.sampled_from(KINDS).flatmap(columns), st.sampled_from(["auto", "fast", "small"]), st.booleans())
@@ -99,6 +108,32 @@ def test_every_bit_comes_back_over_many_segments(column: Any, times: int) -> Non
         there_and_back(np.tile(column, times), "auto")
     finally:
         _segments.SEGMENT = kept
+
+
+@pytest.mark.parametrize("unlike", [1, 0.01, -0.0, np.nan, -np.inf, 1e300])
+def test_what_few_numbers_have_in_common_is_not_taken_for_granted(unlike: float) -> None:
+    """P2: how to store a column is told by a few of its numbers; one that is unlike them may stand anywhere."""
+    column = np.arange(600) * 7919 % 1000 * 25
+    for at in range(len(column)):
+        if unlike == 1:
+            there_and_back(column + (np.arange(600) == at), "auto")
+        there_and_back(np.where(np.arange(600) == at, unlike, column / 100), "auto")
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+def test_prices_are_not_spoilt_by_what_is_on_no_grid(dtype: str) -> None:
+    """Short columns of a frame share a buffer; an indicator among them costs what it is, and no more."""
+    prices = {name: np.round(PRICES[place : place + 2_000], 2) for place, name in enumerate(("open", "high", "close"))}
+    prices["high"][:14] = np.nan
+    frame = pd.DataFrame(prices | {"rsi": np.sqrt(PRICES[:2_000])}).astype(dtype)
+
+    def stored(frame: Any) -> int:
+        payload = dumps(frame, allow_pickle=False)
+        assert loads(payload.meta, payload.buffers, trusted=False).equals(frame)
+        packed = zip(payload.buffers, payload.kinds, strict=True)
+        return sum(len(segment.data) for data, kind in packed for segment in pack(data, kind, "auto"))
+
+    assert stored(frame) <= stored(frame[["open", "high", "close"]]) + frame["rsi"].nbytes + 100
 
 
 RNG = np.random.default_rng(11)
