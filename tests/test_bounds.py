@@ -582,6 +582,41 @@ def test_a_namespace_is_kept_within_its_bytes(valkey_server: Server, namespace: 
     cache.close()
 
 
+# What is left.
+
+
+@pytest.mark.parametrize("way", ["cache_clear", "one by one", "namespace", "noted after that"])
+def test_what_is_kept_of_a_function_without_entries_ends(cache: Cache, namespace: str, way: str) -> None:
+    """P7: of a function that is never called again nothing stays; of one that is, the bounds hold as before."""
+    f = counting(cache, namespace, maxsize=3)
+
+    def without_end() -> set[str]:
+        with client_of(cache) as client:
+            keys = [key.decode() for key in client.keys(f"memo:{{{namespace}:*") if client.ttl(key) == -1]
+        return {key.rpartition(":")[2] for key in keys}
+
+    for number in range(5):
+        f(number)
+    assert without_end() == {"index", "args", "uses", "sizes"}
+    for _ in range(2):
+        f(1)
+        if way == "one by one":
+            for number in range(5):
+                f.invalidate(number=number)
+        elif way == "namespace":
+            cache.clear(namespace)
+        else:
+            if way == "noted after that":
+                f(1)
+            f.cache_clear()
+        cache.touches.tell()
+        assert without_end() == set()
+    for number in range(5):
+        f(number)
+    assert f.cache_info().currsize == 3
+    assert without_end() == {"index", "args", "uses", "sizes"}
+
+
 # What is said.
 
 

@@ -9,4 +9,5 @@ if redis.call('DEL', KEYS[2]) == 1 then
   redis.call('PUBLISH', KEYS[1], 'dropped')
 end
 unlist(KEYS[3], KEYS[4], digest_of(KEYS[1]))
+leave_nothing(KEYS[3])
 return gone

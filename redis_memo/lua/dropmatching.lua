@@ -39,4 +39,5 @@ for _, digest in ipairs(digests) do
   end
   unlist(KEYS[1], KEYS[2], digest)
 end
+leave_nothing(KEYS[1])
 return {gone, #digests == limit and 1 or 0}

@@ -13,7 +13,7 @@ local function starting_with(args, prefix, limit)
 end
 
 local function list(index, args, digest, tokens, score, only_new)
-  check_index(index)
+  if check_index(index) then redis.call('PERSIST', sizes_of(index)) end
   if only_new then
     redis.call('ZADD', index, 'NX', score, digest)
   else

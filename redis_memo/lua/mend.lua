@@ -20,6 +20,7 @@ if string.sub(ARGV[6], 1, 1) == 'i' then
     if tonumber(listed[2][at + 1]) > 0 and redis.pcall('EXISTS', name) == 0 then leave(index, KEYS[2], name, now) end
   end
   if listed[1] == '0' then redis.call('HSET', sizes, '#mend', 0) end
+  leave_nothing(index)
   return {listed[1] == '0' and '0' or 'i' .. listed[1], since, 0}
 end
 local found = redis.call('SCAN', ARGV[6], 'MATCH', ARGV[2], 'COUNT', ARGV[8])

@@ -49,5 +49,6 @@ if number > 0 then
     end
   end
 end
+leave_nothing(index)
 local gone = keep_within(prefix, index, KEYS[2], tonumber(ARGV[2]), tonumber(ARGV[3]), kind, now)
 return {gone, to_mend(index, now), evicted_ever(index)}

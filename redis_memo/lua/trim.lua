@@ -15,4 +15,5 @@ for _ = 1, kind and EVICTED or 0 do
   if not went then break end
   gone, left, freed = gone + went, left + 1, freed + size
 end
+leave_nothing(index)
 return {gone, left, freed, next_used(index)}

@@ -14,6 +14,7 @@ local EVICTED = 100 -- entries evicted by one run at most, lest it hold up the s
 local CLAIMED = 30000 -- ms after which who set about mending has died
 local SETTLED = 60000 -- ms between changes of kind, lest two releases of a service take turns
 local PROBED = 4
+local IDLE = 3600000 -- ms; forgotten at once, all keys would be looked through for entries when the next one is stored
 
 local function uses_of(index) return string.sub(index, 1, -6) .. 'uses' end
 local function sizes_of(index) return string.sub(index, 1, -6) .. 'sizes' end
@@ -21,6 +22,13 @@ local function sizes_of(index) return string.sub(index, 1, -6) .. 'sizes' end
 -- To be called before a script writes anything: while a slot moves, the script ends here unless these two, which it was
 -- not given, are on its node as well. (Of a function without bounds there are none, and so none is on its node.)
 local function all_here(index) redis.call('EXISTS', uses_of(index), sizes_of(index)) end
+
+-- What is kept of a function that has nothing listed ends by itself, unless something is (see `list`).
+local function leave_nothing(index)
+  if redis.call('EXISTS', index) == 1 then return end
+  redis.call('PEXPIRE', uses_of(index), IDLE)
+  redis.call('PEXPIRE', sizes_of(index), IDLE)
+end
 
 local function untrack(index, digest)
   local sizes = sizes_of(index)
