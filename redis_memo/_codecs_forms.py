@@ -21,6 +21,8 @@ _MOST: Final = 512  # lengths of which something is known
 _OFTEN: Final = 8  # streams of a length before the first is learned from: that takes as long as reading some ten
 _OF_A_LENGTH: Final = 4
 _FIELDS: Final = 256
+_ALL_FIELDS: Final = 1 << 15  # of all forms together: some 10 MB
+_DEEPEST: Final = 32  # of containers within each other: Python's parser gives up at 200
 
 _NUMBERS: Final = {ord("i"): ("q", 8), ord("d"): ("d", 8)}
 _CONSTANTS: Final = {ord("N"): "None", ord("T"): "True", ord("F"): "False"}
@@ -56,14 +58,19 @@ class _Form:
         """The form of a stream that can be read, if it has one."""
         sketch = _Sketch(data)
         try:
-            source = sketch.node()
-        except _Unlike:
+            source = sketch.node(_DEEPEST)
+            names: dict[str, Any] = {"text": str, "moment": _moment, "day": _day}
+            names |= {f"k{number}": key for number, key in enumerate(sketch.keys)}
+            arguments = ", ".join(f"v{number}" for number in range(len(sketch.fixed)))
+            exec(f"def make({arguments}): return {source}", names)  # noqa: S102 - built from numbers alone
+        except (_Unlike, RecursionError):  # the caller may be deep down the stack already
             return None
-        names: dict[str, Any] = {"text": str, "moment": _moment, "day": _day}
-        names |= {f"k{number}": key for number, key in enumerate(sketch.keys)}
-        arguments = ", ".join(f"v{number}" for number in range(len(sketch.fixed)))
-        exec(f"def make({arguments}): return {source}", names)  # noqa: S102 - built from numbers alone
         return cls(*sketch.finish(), names["make"])
+
+    @property
+    def size(self) -> int:
+        """How many fields it has, and what is fixed between them."""
+        return len(self._fixed)
 
     def read(self, data: bytes) -> Any:
         """The value, which nobody else has; None where the stream is not of this form."""
@@ -123,7 +130,8 @@ class _Sketch:
         self.keys.append(self._data[self._at - size : self._at].decode("utf-8", "surrogatepass"))
         return f"k{len(self.keys) - 1}"
 
-    def node(self) -> str:
+    def node(self, levels: int) -> str:
+        """The next value as an expression; ``levels`` is how deep it may be nested."""
         tag = self._byte()
         if tag in _NUMBERS:
             return self._field(*_NUMBERS[tag])
@@ -131,11 +139,11 @@ class _Sketch:
             return self._text()
         if tag in _CONSTANTS:
             return _CONSTANTS[tag]
-        if tag == ord("m"):
+        if tag == ord("m") and levels:
             count = self._byte()
-            return f"{{{', '.join([f'{self._key(count)}: {self.node()}' for _ in range(count)])}}}"
-        if tag == ord("l"):
-            return f"[{', '.join([self.node() for _ in range(self._byte())])}]"
+            return f"{{{', '.join([f'{self._key(count)}: {self.node(levels - 1)}' for _ in range(count)])}}}"
+        if tag == ord("l") and levels:
+            return f"[{', '.join([self.node(levels - 1) for _ in range(self._byte())])}]"
         if tag == ord("D"):
             moment = f"moment({self._field('12s', 12)})"
             if self._byte() == ord("N"):
@@ -163,13 +171,21 @@ def learn(data: bytes) -> None:
     size = len(data)
     if size > LONGEST or data[0] not in b"ml":
         return
-    if len(_seen) >= _MOST:
-        _seen.clear()
-        _FORMS.clear()
+    if len(_seen) >= _MOST and size not in _seen:
+        _forget()
     seen = _seen[size] = _seen.get(size, 0) + 1
     known = _FORMS.get(size, ())
     if seen < _OFTEN or seen & (seen - 1) or len(known) >= _OF_A_LENGTH:
         return
     form = _Form.of(data)
-    if form is not None:
+    if form is None:
+        return
+    if form.size + sum([each.size for forms in list(_FORMS.values()) for each in forms]) > _ALL_FIELDS:
+        _forget()
+    else:
         _FORMS[size] = (*known, form)
+
+
+def _forget() -> None:
+    _seen.clear()
+    _FORMS.clear()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -138,6 +140,60 @@ def test_p5_a_key_that_is_there_twice_is_damage() -> None:
         assert loads(meta, (), trusted=False) == value
     with pytest.raises(UnreadableEntry):
         loads(meta.replace(b"s\x01b", b"s\x01a"), (), trusted=False)
+
+
+def test_p5_what_is_nested_deep_is_read_as_often_as_it_is_asked_for() -> None:
+    """Python's parser gives up at 200 brackets, and the stack may be nearly full already: then no form is made."""
+    for depth in (30, 40, 150, 200):
+        value: Any = [dt.datetime(2026, 2, 2)] if depth == 200 else 1.5
+        for _ in range(depth - 1):
+            value = [value]
+        meta = dumps(value, allow_pickle=False).meta
+        for _ in range(3):
+            assert loads(meta, (), trusted=False) == value
+
+
+def test_p5_a_form_is_not_made_where_the_stack_has_no_room_for_it() -> None:
+    """What the reader has room enough for is read, whether or not its form can be learned there."""
+    value: Any = 1.5
+    for _ in range(25):
+        value = {"a": [value]}
+    meta = dumps(value, allow_pickle=False).meta
+
+    def at(depth: int, read: Any) -> Any:
+        return at(depth - 1, read) if depth else read(meta)
+
+    def has_room(depth: int) -> bool:
+        with suppress(RecursionError, UnreadableEntry):
+            return same(at(depth, by_the_reader), value) is True
+        return False
+
+    deepest = next(depth for depth in range(sys.getrecursionlimit(), 0, -1) if has_room(depth))
+    for depth in range(deepest - 90, deepest + 1, 3):
+        forget()
+        assert same(at(depth, lambda meta: loads(meta, (), trusted=False)), value) is True
+
+
+def test_a_full_memory_keeps_what_it_knows() -> None:
+    """P7: what is seen again takes no more room, and nothing is forgotten for it; it may have no form."""
+    metas = [dumps(value, allow_pickle=False).meta for value in ([None], [1.5], [(1.5,)])]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_codecs_forms, "_MOST", len(metas))
+        for meta in [*metas, metas[-1]]:
+            loads(meta, (), trusted=False)
+    assert forms() == 2
+
+
+def test_p7_all_forms_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A form of 256 fields is some 80 KB, and there may be two thousand."""
+    monkeypatch.setattr(_codecs_forms, "_ALL_FIELDS", 1000)
+    most = 0
+    for size in range(30):
+        value = {"x": "x" * size, **{str(number): [1.5] * 15 for number in range(7)}}
+        assert loads(dumps(value, allow_pickle=False).meta, (), trusted=False) == value
+        fields = [form.size for known in _codecs_forms._FORMS.values() for form in known]
+        most = max(most, sum(fields))
+    assert 500 < most <= 1000
 
 
 def test_p7_what_is_remembered_is_bounded() -> None:
