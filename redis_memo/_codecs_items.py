@@ -36,6 +36,7 @@ __all__ = [
     "get_items",
     "hashable",
     "put_items",
+    "put_repeated",
 ]
 
 PACK_FROM: Final = 16
@@ -70,7 +71,7 @@ def put_items(enc: Encoder, items: Sequence[Any], least: int = PACK_FROM) -> Non
                 return
         elif len(items) < least:
             pass
-        elif kinds.keys() <= _DISTINCT and _put_repeated(enc, items):
+        elif kinds.keys() <= _DISTINCT and put_repeated(enc, items):
             return
         elif len(kinds) <= _MOST_KINDS and all(kind in PACKERS or kind in SINGLETONS for kind in kinds):
             if kinds.keys() != {float, int} or not _put_prices(enc, items):
@@ -104,15 +105,20 @@ def hashable(dec: Decoder, items: Sequence[Any]) -> None:
     if kinds <= FLAT:
         return
     if kinds == {tuple} and len(items) > 1:
-        inner = list(itertools.chain.from_iterable(items))
-        within = set(map(type, inner))
+        held = sum(map(len, items)) + len(items)
+        if held > dec.spare:  # before all of that is looked at
+            raise UnreadableEntry("a key is too much to hash")
+        within = set(map(type, itertools.chain.from_iterable(items)))
         if within <= FLAT:
-            dec.spare -= len(inner) + len(items)
+            dec.spare -= held
             if int in within:
+                inner = itertools.chain.from_iterable(items)
                 dec.spare -= sum([item.bit_length() >> 9 for item in inner if type(item) is int])
             items = ()
     for item in items:
         dec.spare -= _weigh(item, {})[0]
+        if dec.spare < 0:
+            break
     if dec.spare < 0:
         raise UnreadableEntry("a key is too much to hash")
 
@@ -225,7 +231,7 @@ def _get_prices(dec: Decoder) -> list[Any]:
 
 
 def _put_ints(enc: Encoder, items: Sequence[Any]) -> bool:
-    if len(items) >= MANY and len(set(items[: _FEW * _FEW])) <= _FEW and _put_repeated(enc, items):
+    if len(items) >= MANY and len(set(items[: _FEW * _FEW])) <= _FEW and put_repeated(enc, items):
         return True
     try:
         column = array("q", items)
@@ -247,7 +253,7 @@ def _bools(dec: Decoder) -> tuple[int, Iterable[Any]]:
     return len(bits), map((False, True).__getitem__, bits)
 
 
-def _put_repeated(enc: Encoder, items: Sequence[Any]) -> bool:
+def put_repeated(enc: Encoder, items: Sequence[Any]) -> bool:
     """A column of few distinct values: those, and a number for each element."""
     distinct = dict.fromkeys(items)
     if 2 * len(distinct) > len(items):
@@ -286,7 +292,7 @@ def _numerals(dec: Decoder) -> tuple[int, Iterable[Any]]:
 
 
 def _put_strings(enc: Encoder, items: Sequence[Any]) -> bool:
-    if _put_repeated(enc, items) or (len(items) >= MANY and _put_numerals(enc, items)):
+    if put_repeated(enc, items) or (len(items) >= MANY and _put_numerals(enc, items)):
         return True
     text = "\0".join(items)
     if text.count("\0") == len(items) - 1:
@@ -340,7 +346,7 @@ _DATETIME_PARTS: Final = attrgetter("year", "month", "day", "hour", "minute", "s
 
 
 def _put_dates(enc: Encoder, items: Sequence[Any]) -> bool:
-    if _put_repeated(enc, items):
+    if put_repeated(enc, items):
         return True
     years, months, days = zip(*map(_DATE_PARTS, items), strict=True)
     enc.out += b"a"

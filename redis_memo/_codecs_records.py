@@ -9,7 +9,7 @@ there, columns of one kind are written one after another as one::
     tuples    "t" rows, 0, groups; or 1 and they are lists
     groups    a byte for each column that says which group it is in; each group's columns, one after another
     lists     "l" how many, their length, what they hold; where they differ in length, 0 and the lengths before that
-    many      "R" rows, keys, columns; "Q" as `_codecs_tables` says; both of dicts
+    many      "R" rows, keys, columns; of still more, "Q" as `_codecs_tables` says; both of dicts
 
 Rows get their indexes after all that is in them. Tables lie within tables to a depth of `DEEPEST`, so that few bytes
 do not become many objects.
@@ -24,7 +24,8 @@ from array import array
 from operator import itemgetter, rshift
 from typing import TYPE_CHECKING, Any, Final
 
-from redis_memo._codecs_items import MADE_SINGLY, MANY, MODES, PACKERS, get_items, put_items
+from redis_memo._codecs_items import MADE_SINGLY, MANY, MODES, PACKERS, get_items, put_items, put_repeated
+from redis_memo._codecs_stream import DEEPEST
 from redis_memo.errors import UnreadableEntry
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["get_records", "get_tables"]
 
-DEEPEST: Final = 8
 _FEW_ROWS: Final = 256
 _MOST_GROUPS: Final = 256
 _CELLS_FROM: Final = 4  # that are a column; in a table they are read together in any case
@@ -86,28 +86,31 @@ def _put_dicts(enc: Encoder, rows: Sequence[dict[Any, Any]]) -> bool:
     if ids is None:
         return False
     columns = [list(map(itemgetter(key), rows)) for key in keys]
-    if len(rows) < MANY:
+    if len(rows) < _FEW_ROWS:
         enc.out += b"r"
         enc.size(len(rows))
         put_items(enc, keys, _CELLS_FROM)
         _put_groups(enc, columns)
     else:
-        _put_many(enc, keys, columns)
+        _put_apart(enc, keys, columns)
     _end(enc, rows, ids)
     return True
 
 
-def _put_tuples(enc: Encoder, rows: Sequence[Sequence[Any]]) -> bool:
+def _put_tuples(enc: Encoder, rows: Sequence[tuple[Any, ...]]) -> bool:
     width = len(rows[0])
-    if not width or set(map(len, rows)) != {width}:
-        return False
+    return width > 0 and set(map(len, rows)) == {width} and _put_rows(enc, rows, rows)
+
+
+def _put_rows(enc: Encoder, rows: Sequence[Any], parts: Sequence[tuple[Any, ...]]) -> bool:
+    """Write tuples, or lists, of one length; ``parts`` are what is in them."""
     ids = _begin(enc, rows)
     if ids is None:
         return False
     enc.out += b"t"
     enc.size(len(rows))
     enc.out.append(type(rows[0]) is list)
-    _put_groups(enc, list(zip(*rows, strict=True)))
+    _put_groups(enc, list(zip(*parts, strict=True)))
     _end(enc, rows, ids)
     return True
 
@@ -117,14 +120,14 @@ def _put_lists(enc: Encoder, lists: Sequence[list[Any]]) -> bool:
     lengths = list(map(len, parts))
     alike = lengths[0] if len(set(lengths)) == 1 else 0
     if alike and len(set(map(type, parts[0]))) > 1:
-        return _put_tuples(enc, lists)
+        return _put_rows(enc, lists, parts)
     ids = _begin(enc, lists) if any(lengths) else None
     if ids is None:
         return False
     enc.out += b"l"
     enc.size(len(lists))
     enc.size(alike)
-    if not alike:
+    if not alike and not put_repeated(enc, lengths):
         put_items(enc, lengths)
     put_items(enc, list(itertools.chain.from_iterable(parts)))
     _end(enc, lists, ids)
@@ -152,6 +155,8 @@ def _looks(column: Sequence[Any]) -> Hashable:
     kinds = frozenset(map(type, column))
     if float in kinds and kinds <= _PRICES:
         return _PRICES
+    if kinds == {str}:
+        return str, 2 * len(set(column)) > len(column)  # texts that repeat are numbers, if no others are among them
     if kinds == {dict}:
         return _named(column[0])
     if kinds == {list}:
@@ -165,9 +170,10 @@ def _named(row: dict[Any, Any]) -> Hashable:
     return keys if set(map(type, keys)) == {str} else dict
 
 
-def _put_many(enc: Encoder, keys: tuple[str, ...], columns: list[list[Any]]) -> None:
-    """Write a large table: what its columns have in common, and each of the others by itself."""
-    shared = _tables().plan(columns)
+def _put_apart(enc: Encoder, keys: tuple[str, ...], columns: list[list[Any]]) -> None:
+    """Write each column by itself, except for what those of a large table have in common."""
+    many = len(columns[0]) >= MANY
+    shared = _tables().plan(columns) if many else None
     enc.out += b"R" if shared is None else b"Q"
     enc.size(len(columns[0]))
     put_items(enc, keys)
@@ -183,7 +189,7 @@ def _put_many(enc: Encoder, keys: tuple[str, ...], columns: list[list[Any]]) -> 
             _tables().put_texts(enc, shared.names, number, column)
         else:
             put_items(enc, column)
-        if enc.out[mode] == ord("q"):
+        if many and enc.out[mode] == ord("q"):
             wholes[number] = column
     if shared is not None:
         _tables().put_composed(enc, shared)

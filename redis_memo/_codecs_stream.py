@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 __all__ = [
+    "DEEPEST",
     "MOULDS",
     "OUT_OF_BAND",
     "PUT_PICKLE",
@@ -52,6 +53,7 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 
 OUT_OF_BAND: Final = 4096
 MAX_DEPTH: Final = 200
+DEEPEST: Final = 8  # of tables within tables
 # What hashing may cost: so much for any entry, and so much more for each of its bytes.
 _HASHES: Final = 1 << 22
 _HASHES_PER_BYTE: Final = 64
@@ -235,18 +237,20 @@ class Encoder:
         self.text(cls.__qualname__)
         self.put(parts)
 
-    def _rewind(self, length: int, buffers: int, kept: int, classes: int, levels: tuple[int, int]) -> None:
-        """Forget everything written since a rule was begun; ``levels`` are its depth and the tables around it."""
+    def _rewind(self, sizes: Sequence[int], levels: tuple[int, int]) -> None:
+        """Forget what was written since a rule was begun; ``levels`` are its depth and the tables around it."""
+        length, buffers, kept, known, classes = sizes
         del self.out[length:], self.buffers[buffers:], self.kinds[buffers:], self.keep[kept:]
+        for _ in range(len(self.memo) - known):
+            self.memo.popitem()  # the latest one
+        for _ in range(len(self.classes) - classes):
+            self.classes.popitem()
         self.depth, self.tables = levels
-        for key in [key for key, index in self.memo.items() if not -self.depth <= index < kept]:
-            del self.memo[key]
-        for cls in [cls for cls, number in self.classes.items() if number >= classes]:
-            del self.classes[cls]
 
     def put_by(self, rule: Rule, value: object) -> None:
         """Write an object by its rule; by pickle where the rule cannot bring it back exactly."""
-        state = (len(self.out), len(self.buffers), len(self.keep), len(self.classes), (self.depth, self.tables))
+        sizes = len(self.out), len(self.buffers), len(self.keep), len(self.memo), len(self.classes)
+        levels = self.depth, self.tables
         self.out += rule.head
         try:
             if rule.early:
@@ -260,7 +264,7 @@ class Encoder:
         except (Cyclic, TooDeep, MemoryError, RecursionError, UnsupportedType):
             raise
         except Exception:  # noqa: BLE001 - whatever a library raises over an odd object of its own, pickle is left
-            self._rewind(*state)
+            self._rewind(sizes, levels)
             PUT_PICKLE[0](self, value)
 
 
@@ -383,10 +387,8 @@ class Decoder:
     def owned(self) -> bytearray:
         """Take the next buffer as memory that nobody else has."""
         buffer = self._take(None)
-        if isinstance(buffer, (bytes, bytearray, memoryview)):
-            return bytearray(memoryview(buffer).cast("B"))
         memory = bytearray(len(buffer))
-        buffer.read_into(memoryview(memory))
+        fill(memoryview(memory), buffer)
         return memory
 
     def fill(self, target: memoryview) -> None:
@@ -396,18 +398,15 @@ class Decoder:
             return
         (length,) = _U64.unpack_from(self.data, self.pos + 1)
         self.pos += 9
-        if length != len(target):
-            raise UnreadableEntry("a buffer is not as long as it should be")
         fill(target, self._take(length))
 
     def measure(self) -> int:
         """How long the blob is that follows, without reading it."""
-        if self.data[self.pos] != 0xFE:
-            at = self.pos
-            length = self.size()
-            self.pos = at
-            return length
-        return len(self._buffers[self._taken])
+        if self.data[self.pos] == 0xFE:
+            return len(self._buffers[self._taken])
+        at = self.pos
+        length, self.pos = self.size(), at
+        return length
 
     def room(self) -> int:
         """Bytes of all that there is to read: what takes a byte each cannot be more."""
@@ -441,7 +440,8 @@ class Decoder:
         if wanted:
             self.require(0, range(buffers))
             return self.get()
-        if classes or objects > length:
+        # A byte may be a row of each table that is around it.
+        if classes or objects > (1 + DEEPEST) * (length + sum(self.measure_buffers(buffers))):
             raise UnreadableEntry("it cannot be read in parts")
         self.take(length)
         self._taken += buffers

@@ -96,7 +96,7 @@ LATE = {
 }
 
 # Exceptions outside of the tree: signals within one module and its writer, which never reach a caller.
-SIGNALS = {"Unfit", "Cyclic", "TooDeep", "NotTyped", "Needs", "_StartError"}
+SIGNALS = {"Unfit", "_Unlike", "Cyclic", "TooDeep", "NotTyped", "Needs", "_StartError"}
 
 HEAVY = (
     "numpy", "pandas", "exchange_calendars", "pandas_market_calendars", "pytz", "dateutil", "cloudpickle", "zstandard",

@@ -7,6 +7,8 @@ import pickle
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -135,6 +137,57 @@ def test_rows_of_a_database_are_columns() -> None:
     rows = [(number, f"N{number}", number / 7, None if number % 5 else "x") for number in range(500)]
     assert same(rows, there_and_back(rows)) is True
     assert same([list(row) for row in rows], there_and_back([list(row) for row in rows])) is True
+
+
+def test_texts_that_repeat_are_written_once_beside_others_that_do_not() -> None:
+    """Columns of one kind are written as one, but not at the price of an exchange's name in each row."""
+    rows = [{"symbol": f"S{n}", "name": f"N{n}", "isin": f"I{n}", "exchange": "NSE", "type": "EQ"} for n in range(20)]
+    meta = dumps(rows, allow_pickle=False).meta
+    assert (meta.count(b"NSE"), meta.count(b"EQ")) == (1, 1)
+    assert there_and_back(rows) == rows
+
+
+def test_how_long_short_lists_are_takes_a_byte_each() -> None:
+    """As the tags of orders: eight bytes each would be more than what is in them."""
+    tags = [["a", "b", "c"][: number % 4] for number in range(100)]
+    assert len(dumps(tags, allow_pickle=False).meta) < 400
+    assert there_and_back(tags) == tags
+
+
+def test_a_wide_table_of_hundreds_of_rows_is_read_cell_by_cell() -> None:
+    """Columns that are made before the rows are take twice as long as those that are made with them."""
+    rows = [{f"k{key}": key * row / 3 for key in range(300)} for row in range(256)]
+    payload = dumps(rows, allow_pickle=False)
+    assert payload.meta[:2] == b"LR"
+    assert there_and_back(rows) == rows
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [[1.5], [], (1, True), {"a": True}, [[["x"]]], {"a": {"b": [(None, 1), (None, 2)]}}, [{"a": {}}] * 2],
+    ids=str,
+)
+@pytest.mark.parametrize("rows", [20, 700, 5000])
+def test_a_column_of_tables_can_be_passed_over(cell: Any, rows: int) -> None:
+    """Who wants one column of a frame gets it without the others, whatever is in these."""
+    cells = np.empty(rows, object)
+    cells[:] = [pickle.loads(pickle.dumps(cell)) for _ in range(rows)]
+    frame = pd.DataFrame({"close": np.arange(rows) / 4, "legs": cells, "volume": np.arange(rows)})
+    payload = dumps(frame, allow_pickle=False)
+    found = loads(payload.meta, payload.buffers, trusted=False, columns=["volume", "close"])
+    assert same(found, frame[["volume", "close"]]) is True
+    assert same(loads(payload.meta, payload.buffers, trusted=False, columns=["legs"]), frame[["legs"]]) is True
+
+
+def test_objects_that_are_claimed_to_be_passed_over_are_not_believed() -> None:
+    """P5, P6: a place for each of them would fill the memory."""
+    payload = dumps(pd.DataFrame({"legs": [[1.5] for _ in range(20)], "close": 2.5}), allow_pickle=False)
+    node = payload.meta.index(b"C") + 2
+    length, buffers, objects, _ = payload.meta[node : node + 4]
+    assert not buffers and 20 <= objects <= length  # noqa: PT018
+    planted = payload.meta[: node + 2] + b"\xff" + (10 * length).to_bytes(8, "little") + payload.meta[node + 3 :]
+    with pytest.raises(UnreadableEntry, match="in parts"):
+        loads(planted, payload.buffers, trusted=False, columns=["close"])
 
 
 def test_tables_within_tables_end_somewhere() -> None:

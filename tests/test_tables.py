@@ -31,6 +31,7 @@ MONTHS = ["26JUL", "26AUG", "26S03", "26SEP"]
 def small_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a table of a few rows has in common with one of many, when the limits are low."""
     monkeypatch.setattr(_codecs_records, "MANY", 8)
+    monkeypatch.setattr(_codecs_records, "_FEW_ROWS", 8)
     monkeypatch.setattr(_codecs_items, "MANY", 8)
     for name, limit in {"_FEW": 2, "_LOW": 4, "_OFTEN": 2, "_SHORTEST": 1, "_BYTE": 0.01}.items():
         monkeypatch.setattr(_codecs_tables, name, limit)

@@ -16,9 +16,12 @@ import struct
 import subprocess
 import sys
 import threading
+import time
+import tracemalloc
 import types
 import weakref
 import zoneinfo
+from collections.abc import Iterator
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -757,6 +760,53 @@ class Reduces:
         raise MemoryError
 
 
+class Half:
+    """Its rule fails when half of it is written."""
+
+    def __init__(self, *parts: Any) -> None:
+        self.parts = parts
+
+    @staticmethod
+    def put(enc: stream.Encoder, value: Half) -> None:
+        enc.put(value.parts)
+        raise rules.NotTyped
+
+
+@pytest.fixture
+def half_written() -> Iterator[None]:
+    rules.USER_TYPES[Half] = rules.Rule("test.half", Half.put, lambda _: None)
+    yield
+    del rules.USER_TYPES[Half]
+
+
+@pytest.mark.usefixtures("half_written")
+def test_what_a_rule_wrote_before_it_failed_is_forgotten() -> None:
+    """P2: in the middle of tables, and where the same is written again."""
+    shared, own = [1, {}], [[{"a": number, "b": {"c": [number]}} for number in range(9)] for _ in range(9)]
+    rows = [{"n": number, "part": Half(own, own[number], {number: Fill("a", number)})} for number in range(9)]
+    payload = dumps([shared, rows, own, shared, Half(rows), rows[3]], allow_pickle=True)
+    back = loads(payload.meta, [bytes(buffer) for buffer in payload.buffers], trusted=True)
+    assert same([own, shared], [back[2], back[3]]) is True
+    assert back[0] is back[3]
+    assert back[5] is back[1][3]
+    assert [row["n"] for row in back[1]] == [row["n"] for row in back[4].parts[0]] == list(range(9))
+    assert [row["part"].parts[1] for row in back[1]] == own
+
+
+@pytest.mark.usefixtures("half_written")
+def test_forgetting_what_a_rule_wrote_takes_time_for_that_alone() -> None:
+    """P5: not for all that was written before it; ten thousand of them took minutes."""
+
+    def seconds(count: int) -> float:
+        rows = [{"n": number, "part": Half()} for number in range(count)]
+        began = time.process_time()
+        dumps(rows, allow_pickle=True)
+        return time.process_time() - began
+
+    seconds(100)
+    assert seconds(8000) < 24 * min(seconds(1000) for _ in range(3))  # it was 64
+
+
 def test_too_little_memory_costs_the_caching() -> None:
     """P5: the caller gets the result, and a miss."""
     with pytest.raises(UnsupportedType, match="not enough memory") as caught:
@@ -920,6 +970,19 @@ def test_a_key_nested_deeper_than_the_stack_does_not_end_the_process() -> None:
         [sys.executable, "-c", code, "300000"], cwd=HERE.parent, capture_output=True, text=True, check=False
     )
     assert (shown.returncode, shown.stdout) == (0, "a key is nested too deep\n"), shown.stderr
+
+
+def test_keys_that_are_long_and_the_same_are_refused_before_they_are_looked_at() -> None:
+    """P5, P6: sixty kilobytes named four hundred million elements, and all of them were put into one list."""
+    count = struct.pack("<Q", 20_000)
+    meta = b"l\2ug\xff" + count + b"N" * 20_000 + b"eg\xff" + count + b"@\1" * 20_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnreadableEntry, match="too much to hash"):
+            loads(meta, (), trusted=False)
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
 
 
 # Damage
