@@ -215,7 +215,7 @@ def _put_dict(enc: Encoder, value: Any) -> None:
     items = tuple(value.items())
     if len(items) >= ROWS_FROM and _is_table(items):
         out += b"M"
-        put_pairs(enc, value)
+        _put_pairs(enc, items)
     else:
         out += b"m"
         out.append(len(items))
@@ -262,7 +262,10 @@ def _get_dict(dec: Decoder) -> dict[Any, Any]:
 
 def put_pairs(enc: Encoder, value: Any) -> None:
     """Keys and values of a mapping, each as a sequence."""
-    pairs = tuple(value.items())
+    _put_pairs(enc, tuple(value.items()))
+
+
+def _put_pairs(enc: Encoder, pairs: tuple[tuple[Any, Any], ...]) -> None:
     put_items(enc, [key for key, _ in pairs])
     put_items(enc, [item for _, item in pairs])
 

@@ -1,8 +1,9 @@
 """Small values that are alike, read by one `struct`: what a function returns is often the same in all but its numbers.
 
 The form of a stream is which of its bytes are counts, keys, tags and lengths; between them lie numbers, texts and
-moments. A stream that was read, and one like it before, teaches its form. Another one of the same form, which is the
-same in all those bytes, holds what the reader would find there one by one; all others are read by the reader.
+moments. Where the reader has read several streams of one length, the last of them teaches its form. Another one of the
+same form, which is the same in all those bytes, holds what the reader would find there one by one; all others are read
+by the reader.
 """
 
 from __future__ import annotations

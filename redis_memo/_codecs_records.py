@@ -24,7 +24,17 @@ from array import array
 from operator import itemgetter, rshift
 from typing import TYPE_CHECKING, Any, Final
 
-from redis_memo._codecs_items import MADE_SINGLY, MANY, MODES, PACKERS, get_items, put_items, put_repeated
+from redis_memo._codecs_items import (
+    MADE_SINGLY,
+    MANY,
+    MODES,
+    PACK_FROM,
+    PACKERS,
+    ROWS,
+    get_items,
+    put_items,
+    put_repeated,
+)
 from redis_memo._codecs_stream import DEEPEST
 from redis_memo.errors import UnreadableEntry
 
@@ -121,7 +131,11 @@ def _put_lists(enc: Encoder, lists: Sequence[list[Any]]) -> bool:
     alike = lengths[0] if len(set(lengths)) == 1 else 0
     if alike and len(set(map(type, parts[0]))) > 1:
         return _put_rows(enc, lists, parts)
-    ids = _begin(enc, lists) if any(lengths) else None
+    cells = list(itertools.chain.from_iterable(parts))
+    # How long each is would take more than is won on what they hold.
+    if not cells or (not alike and len(cells) < PACK_FROM and type(cells[0]) not in ROWS):
+        return False
+    ids = _begin(enc, lists)
     if ids is None:
         return False
     enc.out += b"l"
@@ -129,7 +143,7 @@ def _put_lists(enc: Encoder, lists: Sequence[list[Any]]) -> bool:
     enc.size(alike)
     if not alike and not put_repeated(enc, lengths):
         put_items(enc, lengths)
-    put_items(enc, list(itertools.chain.from_iterable(parts)))
+    put_items(enc, cells)
     _end(enc, lists, ids)
     return True
 
