@@ -263,7 +263,8 @@ def _get_lists(dec: Decoder) -> list[Any]:
 def _get_groups(dec: Decoder, length: int) -> list[list[Any]]:
     numbers = bytes(dec.blob())
     columns: list[list[Any]] = [[]] * len(numbers)
-    for places in _places(numbers):
+    narrow = len(numbers) <= _SPREAD_KEYS
+    for places in _known_places(numbers) if narrow else _places(numbers):
         cells = get_items(dec)
         if len(cells) != length * len(places):
             raise UnreadableEntry("a table does not add up")
@@ -274,10 +275,15 @@ def _get_groups(dec: Decoder, length: int) -> list[list[Any]]:
     return columns
 
 
-@functools.lru_cache(1000)
 def _places(numbers: bytes) -> list[list[int]]:
     """Which columns are in each group."""
-    return [[place for place, each in enumerate(numbers) if each == group] for group in range(max(numbers) + 1)]
+    places: list[list[int]] = [[] for _ in range(max(numbers) + 1)]
+    for place, group in enumerate(numbers):
+        places[group].append(place)
+    return places
+
+
+_known_places = functools.lru_cache(1000)(_places)
 
 
 def _deeper(dec: Decoder) -> None:
