@@ -256,8 +256,7 @@ class Wire:
 
     def wait(self, seconds: float) -> bool:
         """Wait until there is something to receive; False when there was nothing."""
-        pending = getattr(self._sock, "pending", None)  # decrypted already
-        if pending is not None and pending():
+        if getattr(self._sock, "pending", int)():  # with TLS: decrypted already
             return True
         poller = select.poll()
         poller.register(self._sock, select.POLLIN)
