@@ -16,8 +16,7 @@ import time
 
 __all__ = ["AWAKE", "Eager"]
 
-AWAKE = 50e-6  # seconds
-CROWDED = 15e-6  # seconds for one look, most of which somebody else had the core, or the interpreter
+AWAKE = 100e-6  # seconds
 SELDOM = 255  # exchanges after one in vain that are not tried, at most
 
 
@@ -52,19 +51,16 @@ class Eager:
             self._pause -= 1
             return 0
         clock, let_others, read = time.perf_counter, os.sched_yield, os.readv
-        before = clock()
-        until = before + AWAKE
-        while True:
+        until = clock() + AWAKE
+        count = 0
+        while not count:
             let_others()
             try:
                 count = read(self._descriptor, self._buffers)
             except BlockingIOError:
-                count = 0
-            now = clock()
-            if now > until or (not count and now - before > CROWDED):
+                pass
+            if clock() > until:  # also where it came so soon, but somebody else had the core for longer
                 self._pause = self._in_vain = min(2 * self._in_vain + 1, SELDOM)
                 return count
-            if count:
-                self._in_vain >>= 1
-                return count
-            before = now
+        self._in_vain >>= 1
+        return count
