@@ -55,7 +55,7 @@ class Eager:
         count = 0
         while not count:
             let_others()
-            try:
+            try:  # noqa: SIM105 - which takes as long as the look
                 count = read(self._descriptor, self._buffers)
             except BlockingIOError:
                 pass
