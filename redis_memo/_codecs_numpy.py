@@ -165,11 +165,13 @@ def fixed(dtype: Any) -> bool:
 
 
 def numbers(dtype: Any) -> str:
-    """What kind of numbers the elements are, for who compresses them."""
+    """What kind of numbers the elements are, for who compresses them; moments have a name of their own."""
     text: str = dtype.str
     if text[0] != "<":
         return ""
-    return "i8" if dtype.kind in "mM" else text[1:] if text[1:] in _NUMBERS else ""
+    if dtype.kind in "mM":
+        return "M8" if dtype.kind == "M" else "i8"
+    return text[1:] if text[1:] in _NUMBERS else ""
 
 
 def raw(array: Any) -> Buffer:

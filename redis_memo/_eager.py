@@ -5,7 +5,7 @@ several times as long where an idle core has stopped meanwhile. Who stays awake 
 never waits, nor computes, much longer than with the better choice of the two (Karlin, Li, Manasse, Owicki: "Empirical
 Studies of Competitive Spinning for a Shared-Memory Multiprocessor", SOSP '91). Whoever else wants the core gets it
 (`sched_yield`). Where that happens, or the answer takes longer, there is nothing to be won, and it is hardly tried
-again: at most once in 256 exchanges.
+again: at most once in 32 exchanges.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 __all__ = ["AWAKE", "Eager"]
 
 AWAKE = 100e-6  # seconds
-SELDOM = 255  # exchanges after one in vain that are not tried, at most
+SELDOM = 31  # exchanges after one in vain that are not tried, at most
 
 
 class Eager:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import sys
 import threading
 import time
@@ -95,17 +96,19 @@ class _Function:
         """How often entries were used, in the order of their last use; and whether there was any, told or not."""
         noted: list[str] = []
         with contextlib.suppress(IndexError):  # another thread tells it too
-            noted.extend(self.noted.popleft() for _ in range(len(self.noted)))
+            noted.extend(itertools.islice(iter(self.noted.popleft, None), len(self.noted)))
+        if self.bounds.evict == "lru":
+            untold = set(noted) - self.young  # mostly there are none
+            order = [digest for digest in dict.fromkeys(reversed(noted)) if digest in untold] if untold else []
+            return dict.fromkeys(reversed(order), 1), bool(noted)
         uses = Counter(noted)
         order = list(dict.fromkeys(reversed(noted)))[::-1]
-        if self.bounds.evict == "worth":  # where each use counts, though not at once
-            if whole:
-                pending, self.pending = self.pending, Counter()
-                order = [*(pending.keys() - uses.keys()), *order]
-                uses += pending
-            else:
-                self.pending.update({digest: uses[digest] for digest in order if digest in self.young})
-        if self.bounds.evict == "lru" or not whole:
+        if whole:  # each use counts, though not at once
+            pending, self.pending = self.pending, Counter()
+            order = [*(pending.keys() - uses.keys()), *order]
+            uses += pending
+        else:
+            self.pending.update({digest: uses[digest] for digest in order if digest in self.young})
             order = [digest for digest in order if digest not in self.young]
         return {digest: uses[digest] for digest in order}, bool(noted)
 

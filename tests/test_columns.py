@@ -252,6 +252,37 @@ def test_a_claimed_number_of_columns_is_not_believed(columns: list[str] | None) 
         tracemalloc.stop()
 
 
+@settings(max_examples=100, deadline=None, database=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 699), st.integers(-3, 3)), min_size=2, max_size=6))
+def test_dates_that_others_had_too_are_still_each_results_own(made: list[tuple[int, int, int]]) -> None:
+    """P2: what is remembered of dates is told apart by all of them, and changed by nobody who got them."""
+    for gap, place, days in made:
+        dates = np.arange("2020-01-01", gap + 700, dtype="M8[D]").astype("M8[ns]")[gap : gap + 700].copy()
+        dates[place] += np.timedelta64(days, "D")
+        frame = pd.DataFrame({"close": np.arange(700) / 20}, index=pd.DatetimeIndex(dates.copy()))
+        for _ in range(2):
+            payload = dumps(frame, allow_pickle=False)
+            parts = [pack(buffer, kind, "auto") for buffer, kind in zip(payload.buffers, payload.kinds, strict=True)]
+            packed = [
+                Packed([Part(s.how, s.raw, memoryview(s.data), b"") for s in segments], lambda _: b"")
+                for segments in parts
+            ]
+            back = loads(payload.meta, packed, trusted=False)
+            assert (back.index.to_numpy() == dates).all()
+            spoilt = back.index.to_numpy(copy=False)
+            spoilt.flags.writeable = True
+            spoilt[:] = 0
+
+
+def test_p7_few_dates_are_remembered() -> None:
+    for number in range(3 * _segments.MOST_REMEMBERED):
+        dates = np.arange(number, number + 700, dtype="M8[D]").astype("M8[ns]").view("i8")
+        (segment,) = pack(memoryview(dates).cast("B"), "M8", "auto")
+        Packed([Part(segment.how, segment.raw, memoryview(segment.data), b"")], lambda _: b"").read()
+    assert len(_segments._recent) <= _segments.MOST_REMEMBERED
+    assert _segments._regular.cache_info().currsize <= _segments.MOST_REMEMBERED
+
+
 GOLDEN_COLUMNS = {
     "prices": (np.arange(700) % 37 / 20 + 100, "GRID"),
     "missing": (np.where(np.arange(700) % 5, np.arange(700) / 100, np.nan), "GRID"),
