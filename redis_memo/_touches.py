@@ -68,6 +68,7 @@ class _Function:
         self.told = time.monotonic()
         self.age = 0
         self.young: set[str] = set()
+        self.used = False  # whether some of those were
         self.pending: Counter[str] = Counter()
 
     def aged(self, ever: int) -> None:
@@ -77,8 +78,15 @@ class _Function:
             self.age = age
             self.young.clear()
 
+    def note_order(self, digest: str) -> None:
+        """Note one use, where only their order counts: every hit comes through here."""
+        if digest in self.young:
+            self.used = True
+        else:
+            self.note(digest)
+
     def note(self, digest: str) -> None:
-        """Note one use: every hit comes through here."""
+        """Note one use, where each counts."""
         noted = self.noted
         noted.append(digest)
         if len(noted) >= self.full:
@@ -100,7 +108,10 @@ class _Function:
         if self.bounds.evict == "lru":
             untold = set(noted) - self.young  # mostly there are none
             order = [digest for digest in dict.fromkeys(reversed(noted)) if digest in untold] if untold else []
-            return dict.fromkeys(reversed(order), 1), bool(noted)
+            used = bool(noted) or self.used
+            if whole:
+                self.used = False
+            return dict.fromkeys(reversed(order), 1), used
         uses = Counter(noted)
         order = list(dict.fromkeys(reversed(noted)))[::-1]
         if whole:  # each use counts, though not at once
@@ -161,7 +172,9 @@ class Touches:
                 work = functools.partial(_work, weakref.ref(self), self._hurry)
                 self._thread = threading.Thread(target=work, name="redis_memo touches", daemon=True)
                 self._thread.start()
-            return tuple(shard.note for shard in shards) if bounds else ()
+            if not bounds:
+                return ()
+            return tuple(shard.note_order if bounds.evict == "lru" else shard.note for shard in shards)
 
     def _joined(self, namespace: str, prefix: str, bounds: Bounds, stats: Stats) -> _Function:
         found = self._functions.setdefault(prefix, _Function(namespace, prefix, self._hurry))
