@@ -136,12 +136,14 @@ def loads(
         raise NoSuchColumn("what is stored is no frame of pandas' own class, and has no columns to be read alone")
     try:
         data = bytes(meta)
-        make = MOULDS.get(data) if columns is None else None
-        if make is not None:
-            return make(buffers)
-        value = None if buffers else _codecs_forms.read(data)
-        if value is not None:
-            return value
+        if buffers:
+            make = MOULDS.get(data) if columns is None else None
+            if make is not None:
+                return make(buffers)
+        else:
+            value = _codecs_forms.read(data)
+            if value is not None:
+                return value
         dec = Decoder(data, buffers, trusted=trusted, columns=columns)
         value = dec.get()
         dec.finish()

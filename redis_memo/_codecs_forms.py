@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,15 +44,18 @@ class _Unlike(Exception):  # noqa: N818 - a signal, never seen outside
     """Something in a stream has no place in a form."""
 
 
-class _Form:
-    """What streams of one length may have in common."""
+class _Form(NamedTuple):
+    """What streams of one length may have in common.
 
-    __slots__ = ("_fixed", "_make", "_unpack")
+    Attributes:
+        unpack: What parts a stream has: by turns one that is fixed and a field, from the first to the last fixed one.
+        fixed: What those are that are.
+        make: The value, of its fields.
+    """
 
-    def __init__(self, layout: str, fixed: list[bytes], make: Callable[..., Any]) -> None:
-        self._unpack = struct.Struct(layout).unpack
-        self._fixed = tuple(fixed)
-        self._make = make
+    unpack: Callable[[bytes], tuple[Any, ...]]
+    fixed: tuple[bytes, ...]
+    make: Callable[..., Any]
 
     @classmethod
     def of(cls, data: bytes) -> Self | None:
@@ -66,22 +69,8 @@ class _Form:
             exec(f"def make({arguments}): return {source}", names)  # noqa: S102 - built from numbers alone
         except (_Unlike, RecursionError):  # the caller may be deep down the stack already
             return None
-        return cls(*sketch.finish(), names["make"])
-
-    @property
-    def size(self) -> int:
-        """How many fields it has, and what is fixed between them."""
-        return len(self._fixed)
-
-    def read(self, data: bytes) -> Any:
-        """The value, which nobody else has; None where the stream is not of this form."""
-        parts = self._unpack(data)
-        if parts[::2] != self._fixed:
-            return None
-        try:
-            return self._make(*parts[1::2])
-        except (ValueError, OverflowError):  # a text or a moment is none
-            return None
+        layout, fixed = sketch.finish()
+        return cls(struct.Struct(layout).unpack, tuple(fixed), names["make"])
 
 
 class _Sketch:
@@ -159,11 +148,14 @@ _seen: dict[int, int] = {}
 
 
 def read(data: bytes) -> Any:
-    """The value in a stream without buffers, if its form is known; else None."""
-    for form in _FORMS.get(len(data), ()):
-        value = form.read(data)
-        if value is not None:
-            return value
+    """The value in a stream without buffers, which nobody else has, if its form is known; else None."""
+    for unpack, fixed, make in _FORMS.get(len(data), ()):
+        parts = unpack(data)
+        if parts[::2] == fixed:
+            try:
+                return make(*parts[1::2])
+            except (ValueError, OverflowError):  # a text or a moment is none
+                return None
     return None
 
 
@@ -181,7 +173,7 @@ def learn(data: bytes) -> None:
     form = _Form.of(data)
     if form is None:
         return
-    if form.size + sum([each.size for forms in list(_FORMS.values()) for each in forms]) > _ALL_FIELDS:
+    if sum([len(each.fixed) for forms in [(form,), *list(_FORMS.values())] for each in forms]) > _ALL_FIELDS:
         _forget()
     else:
         _FORMS[size] = (*known, form)
