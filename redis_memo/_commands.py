@@ -7,14 +7,13 @@ results.
 
 from __future__ import annotations
 
-import hashlib
 import re
-from importlib import resources
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from redis.exceptions import NoScriptError, ResponseError
 
 from . import _ops as ops
+from . import _scripts as lua
 from ._bulk import Batch, Piece, Pipeline
 from ._envelope import CHUNKS, HEAD, MAGIC, TAG
 from ._large import Bytes, Envelope, Large
@@ -39,33 +38,14 @@ LARGE = 1 << 20  # bytes of an argument that are sent as one part, each with its
 COPIED = 1 << 16  # bytes from which they are a part of their own
 
 
-PRELUDE = ("entry", "uses", "index")
 COUNTED = 30 * 86_400_000  # ms for which the counters of all processes are kept after the last of them told
 LOOKED_AT = 1000  # keys, by one run of `mend`
 
 
-class Script:
-    """One Lua script: its text with the prelude where it needs it, and the name the server knows it by."""
-
-    def __init__(self, name: str, *, prelude: bool = True) -> None:
-        folder = resources.files(__package__) / "lua"
-        text = (folder / f"{name}.lua").read_text()
-        if prelude:
-            text = "".join((folder / f"{each}.lua").read_text() for each in PRELUDE) + text
-        self.text = text.encode()
-        self.sha = hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
-
-
-ACQUIRE, SEIZE, FILL, PUT, RELEASE = (Script(name) for name in ("acquire", "seize", "fill", "put", "release"))
-DROP, DROP_MATCHING, REVOKE = (Script(name) for name in ("drop", "dropmatching", "revoke"))
-COUNT, TIDY, INSPECT, KEYS, MOVE_KEY = (Script(name) for name in ("count", "tidy", "inspect", "keys", "movekey"))
-TOUCH, MEND, USAGE, TRIM = (Script(name) for name in ("touch", "mend", "usage", "trim"))
-RENEW, ENROLL, STRIKE = (Script(name, prelude=False) for name in ("renew", "enroll", "strike"))
-
 # What nobody would see if it were lost, unlike what these do: a value from before them would be served again (P3).
 CONFIRMED = frozenset({ops.Drop, ops.DropMatching, ops.Revoke, ops.Put})
 
-Command: TypeAlias = "tuple[Script | None, tuple[Any, ...], tuple[Any, ...]]"
+Command: TypeAlias = "tuple[lua.Script | None, tuple[Any, ...], tuple[Any, ...]]"
 
 
 def _small(envelope: Envelope) -> Bytes:
@@ -107,41 +87,41 @@ def _command(op: object) -> Command:
     """The script (or None for a plain command), keys and arguments of an operation."""
     match op:
         case ops.Acquire(place, token, lease, known):
-            return ACQUIRE, _four(place), (token, _ms(lease), place.tokens, _identity(known))
+            return lua.ACQUIRE, _four(place), (token, _ms(lease), place.tokens, _identity(known))
         case ops.Fill(place, token, envelope, ttl, tokens, key):
-            return FILL, _four(place), (token, _small(envelope), _ms(ttl), tokens, key, *_bounds(place.bounds))
+            return lua.FILL, _four(place), (token, _small(envelope), _ms(ttl), tokens, key, *_bounds(place.bounds))
         case ops.Put(place, envelope, ttl, tokens, key):
-            return PUT, _four(place), (_small(envelope), _ms(ttl), tokens, key, *_bounds(place.bounds))
+            return lua.PUT, _four(place), (_small(envelope), _ms(ttl), tokens, key, *_bounds(place.bounds))
         case ops.Seize(place, token, lease):
-            return SEIZE, _four(place), (token, _ms(lease), place.tokens)
+            return lua.SEIZE, _four(place), (token, _ms(lease), place.tokens)
         case ops.Release(place, token, note, rest):
-            return RELEASE, _four(place), (token, _ms(rest) if rest > 0 else 0, note)
+            return lua.RELEASE, _four(place), (token, _ms(rest) if rest > 0 else 0, note)
         case ops.Renew(place, token, lease):
-            return RENEW, (place.lease,), (token, _ms(lease))
+            return lua.RENEW, (place.lease,), (token, _ms(lease))
         case ops.Drop(place, known):
-            return DROP, _four(place), (_identity(known),)
+            return lua.DROP, _four(place), (_identity(known),)
         case ops.DropMatching(prefix, tokens, limit):
-            return DROP_MATCHING, (f"{prefix}index", f"{prefix}args"), (prefix, limit, tokens)
+            return lua.DROP_MATCHING, (f"{prefix}index", f"{prefix}args"), (prefix, limit, tokens)
         case ops.Revoke(prefix, token, limit):
-            return REVOKE, (f"{prefix}index", f"{prefix}args"), (prefix, limit, token)
+            return lua.REVOKE, (f"{prefix}index", f"{prefix}args"), (prefix, limit, token)
         case ops.Count(prefix):
-            return COUNT, (f"{prefix}index",), ()
+            return lua.COUNT, (f"{prefix}index",), ()
         case ops.Keys(prefix, limit, after, last, back):
-            return KEYS, (f"{prefix}index", f"{prefix}args"), (prefix, limit, after, last, int(back))
+            return lua.KEYS, (f"{prefix}index", f"{prefix}args"), (prefix, limit, after, last, int(back))
         case ops.MoveKey(place, at_end):
-            return MOVE_KEY, (place.entry, f"{place.prefix}args"), (int(at_end),)
+            return lua.MOVE_KEY, (place.entry, f"{place.prefix}args"), (int(at_end),)
         case ops.Inspect(place):
-            return INSPECT, (place.entry, place.lease, f"{place.prefix}index"), ()
+            return lua.INSPECT, (place.entry, place.lease, f"{place.prefix}index"), ()
         case ops.Touch(prefix, bounds, uses, counted):
             noted = "".join(uses), " ".join(map(str, uses.values())) if bounds.evict == "worth" else ""
             amounts = (part for each in counted.items() for part in each)
-            return TOUCH, (*_index(prefix), f"{prefix}stats"), (prefix, *_bounds(bounds), *noted, COUNTED, *amounts)
+            return lua.TOUCH, (*_index(prefix), f"{prefix}stats"), (prefix, *_bounds(bounds), *noted, COUNTED, *amounts)
         case ops.Mend(prefix, bounds, cursor, since):
-            return MEND, _index(prefix), (prefix, _pattern(prefix), *_bounds(bounds), cursor, since, LOOKED_AT)
+            return lua.MEND, _index(prefix), (prefix, _pattern(prefix), *_bounds(bounds), cursor, since, LOOKED_AT)
         case ops.Usage(prefix):
-            return USAGE, (f"{prefix}index",), ()
+            return lua.USAGE, (f"{prefix}index",), ()
         case ops.Trim(prefix, number, size, until):
-            return TRIM, _index(prefix), (prefix, number, size, until)
+            return lua.TRIM, _index(prefix), (prefix, number, size, until)
         case ops.Turn(registry, seconds):
             if not seconds:
                 return None, (b"UNLINK", f"{registry}:turn"), ()
@@ -155,13 +135,13 @@ def _command(op: object) -> Command:
         case ops.FollowWait(token):
             return None, (b"GET", _wait_key(token)), ()
         case ops.Enroll(registry, prefix):
-            return ENROLL, (registry,), (prefix, FORGOTTEN, TIDIED_AT_ONCE)
+            return lua.ENROLL, (registry,), (prefix, FORGOTTEN, TIDIED_AT_ONCE)
         case ops.Enrolled(registry):
             return None, (b"ZRANGE", registry, 0, -1), ()
         case ops.Strike(registry, prefix, moment):
-            return STRIKE, (registry,), (prefix, moment)
+            return lua.STRIKE, (registry,), (prefix, moment)
         case ops.Tidy(prefix):
-            return TIDY, (f"{prefix}index", f"{prefix}args"), (prefix, 1000)
+            return lua.TIDY, (f"{prefix}index", f"{prefix}args"), (prefix, 1000)
     raise TypeError(f"not an operation on the store: {type(op).__name__}")
 
 
@@ -411,7 +391,7 @@ def _part(op: ops.ReadParts, chunk: int | None, start: int, stop: int) -> list[P
     return packed((b"GETRANGE", key, start, stop - 1))
 
 
-def _scripted(script: Script, keys: tuple[Any, ...], args: tuple[Any, ...]) -> Generator[list[Piece], Any, Any]:
+def _scripted(script: lua.Script, keys: tuple[Any, ...], args: tuple[Any, ...]) -> Generator[list[Piece], Any, Any]:
     tail = (len(keys), *keys, *args)
     try:
         return (yield packed((b"EVALSHA", script.sha, *tail)))
@@ -446,7 +426,7 @@ def _whole(entry: bytes, string: bytes | memoryview | None) -> Generator[list[Pi
 
 
 def _staged(
-    entry: str, envelope: Large, script: Script, keys: tuple[Any, ...], args: tuple[Any, ...]
+    entry: str, envelope: Large, script: lua.Script, keys: tuple[Any, ...], args: tuple[Any, ...]
 ) -> Generator[list[Piece], Any, Any]:
     """Store what is large: it waits beside the entry until a script gives it the entry's name, if the fence lets it.
 
