@@ -64,6 +64,7 @@ GOALS = [
         goal
         for case in (data.GOOG, data.MINUTES)
         for goal in (
+            _value("encoding, of gzip -6 of its pickle", case, values.ENCODE, 1 / 30, Gzip.name),
             _value("store, of gzip -6 of its pickle", case, _STORE, 1 / 30, Gzip.name),
             _value("hit, of to_dict and gzip -6", case, _HIT, 0.1, Records.name),
             _value("hit on loopback, of the best peer on Redis", case, _HIT, 1.3, REDIS),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,14 +12,19 @@ import blake3
 import numpy as np
 import pandas as pd
 
+from redis_memo._codecs import dumps
+from redis_memo._envelope import Sealer, Stamp
+
 from . import data, functions
 from .measure import Bench, Scale, batched, fitted, turns
 from .peers import PEERS
 from .results import OURS, Record
-from .subjects import BY_HAND, Ours, Subject
+from .subjects import BY_HAND, Gzip, Ours, Subject
 
 PART = "values"
 BARE = "bare GET and SET"
+ENCODE = "encode"
+ENCODED = (data.GOOG, data.MINUTES)
 
 
 def measure(bench: Bench) -> None:
@@ -94,6 +100,13 @@ def _one_value(bench: Bench, case: str, subjects: dict[Subject, Any]) -> None:
     for name, samples in turns(stores | limits.stores(), bench.scale).items():
         bench.add(Record(PART, case, "store", name, kinds.get(name, "limit"), samples))
 
+    if case in ENCODED:
+        encoders = {OURS: _encode, Gzip.name: Gzip.dumps}
+        value = functions.values[case]
+        encoded = {name: batched(functools.partial(encode, value), bench.scale) for name, encode in encoders.items()}
+        for name, samples in turns(encoded, bench.scale).items():
+            bench.add(Record(PART, case, ENCODE, name, kinds[name], samples))
+
     limits.close()
     for subject, memoized in subjects.items():
         with suppress(Exception):
@@ -107,6 +120,13 @@ def _stored_bytes(bench: Bench, case: str, able: dict[str, tuple[Subject, Any]])
         bench.add(Record(PART, case, "stored bytes", name, subject.kind, [stored] if stored else [], note))
     if (raw := data.in_memory(functions.values[case])) is not None:
         bench.add(Record(PART, case, "stored bytes", "in memory", "limit", [raw]))
+
+
+def _encode(value: Any) -> object:
+    """What a store does to a value before it talks to the server: the envelope, with its checksum."""
+    payload = dumps(value, allow_pickle=False)
+    parts = {"kinds": payload.kinds, "pickled": payload.pickled, "stamp": Stamp(0.0, 0.0, 0.0, 0.0)}
+    return Sealer(()).seal("memo:{bench:produce:#0}:" + "0" * 40, payload.meta, payload.buffers, **parts)  # type: ignore[arg-type]
 
 
 def hit(subject: Subject, memoized: Any, case: str, scale: Scale) -> Callable[[], float]:
