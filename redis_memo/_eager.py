@@ -14,7 +14,7 @@ import os
 import socket
 import time
 
-__all__ = ["AWAKE", "Eager"]
+__all__ = ["Eager"]
 
 AWAKE = 100e-6  # seconds
 SELDOM = 31  # exchanges after one in vain that are not tried, at most

@@ -25,9 +25,9 @@ local function all_here(index) redis.call('EXISTS', uses_of(index), sizes_of(ind
 
 -- What is kept of a function that has nothing listed ends by itself, unless something is (see `list`).
 local function leave_nothing(index)
-  if redis.call('EXISTS', index) == 1 then return end
-  redis.call('PEXPIRE', uses_of(index), IDLE)
-  redis.call('PEXPIRE', sizes_of(index), IDLE)
+  if redis.pcall('EXISTS', index) ~= 0 then return end -- of a slot that moves, nobody can tell once the key is gone
+  redis.pcall('PEXPIRE', uses_of(index), IDLE)
+  redis.pcall('PEXPIRE', sizes_of(index), IDLE)
 end
 
 local function untrack(index, digest)
