@@ -89,13 +89,18 @@ def start_server(binary: str, *options: str, port: int | None = None, folder: st
         assert process.poll() is None, f"{binary} did not start"
         with server.client() as client:
             try:
-                return bool(client.ping())
-            except redis.AuthenticationError:
+                # Two that were given one port: the other one answers, and this one is about to end.
+                return int(client.info("server")["process_id"]) == process.pid
+            except (redis.AuthenticationError, redis.exceptions.NoPermissionError):
                 return True
             except redis.ConnectionError:
                 return False
 
-    until(answers)
+    try:
+        until(answers)
+    except BaseException:
+        server.stop()
+        raise
     return server
 
 
