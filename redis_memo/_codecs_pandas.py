@@ -10,7 +10,6 @@ one copy of its data and comes back as it will be used. How the blocks lay in th
 from __future__ import annotations
 
 import datetime as dt
-import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -18,29 +17,28 @@ import pandas as pd
 
 from redis_memo._codecs_items import NAMED_ITEMS, PACKERS, SINGLETONS
 from redis_memo._codecs_numpy import fixed, get_array, get_dtype, numbers, put_array, put_dtype, raw, writable
-from redis_memo._codecs_pandas_arrays import as_numpy, get_name, get_zone, labels_like, moments_like, put_labels
+from redis_memo._codecs_pandas_arrays import as_numpy, get_name, get_zone, put_labels
+from redis_memo._codecs_pandas_forms import (
+    AT_ONCE,
+    CAN_BUILD,
+    SHORT,
+    alike,
+    as_block,
+    form_of,
+    keep_mould,
+    put_together,
+    where,
+)
 from redis_memo._codecs_rules import NotTyped, Rule, register
-from redis_memo._codecs_stream import OUT_OF_BAND, Decoder, Encoder, fill, mould
+from redis_memo._codecs_stream import OUT_OF_BAND, Decoder, Encoder
 from redis_memo.errors import NoSuchColumn, UnreadableEntry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-try:
-    # What the constructors come to when they have looked at everything; the same in pandas 2.2 and 3.
-    _Placement: Any = importlib.import_module("pandas._libs.internals").BlockPlacement
-    _blocks: Any = importlib.import_module("pandas.core.internals.blocks")
-    _Manager: Any = importlib.import_module("pandas.core.internals.managers").BlockManager
-    _of_manager: Any = pd.DataFrame._from_mgr  # type: ignore[attr-defined]
-except (ImportError, AttributeError):
-    _of_manager = None
-
 __all__ = ["some_columns"]
 
 _ROWS_AT_ONCE: Final = 4096
-_AT_ONCE: Final = 14  # where the parts of a frame begin that is not a part of anything
-_WHOLE: Final = 1.5 * 2**52  # what is added to this loses its decimals
-_SHORT: Final = 32 * 1024  # bytes of a column below which it has no buffer of its own
 
 
 # Columns
@@ -68,7 +66,10 @@ def _put_short(enc: Encoder, dtype: Any, places: Any, matrix: Any) -> None:
         enc.out.append(at.itemsize)
         enc.blob(raw(at))
     enc.size(matrix.shape[1])
-    enc.blob(raw(np.ascontiguousarray(matrix)), numbers(dtype))
+    kind = numbers(dtype)
+    if kind and dtype.kind in "fiu":
+        kind = f"{len(matrix)}{kind}"
+    enc.blob(raw(np.ascontiguousarray(matrix)), kind)
 
 
 def _get_short(dec: Decoder) -> tuple[Any, Any]:
@@ -82,20 +83,6 @@ def _get_short(dec: Decoder) -> tuple[Any, Any]:
     matrix = np.empty((len(places), rows), dtype)
     dec.fill(writable(matrix))
     return matrix, places
-
-
-def _alike(matrix: Any) -> list[Any]:
-    """The rows of a matrix in groups that are smaller by themselves: floats that look like prices, and the others."""
-    if matrix.dtype.char not in "df" or len(matrix) == 1:
-        return [slice(None)]
-    slack = 1e-7 if matrix.itemsize == 4 else 0.0
-    # In Python, which has looked at a few before numpy begins.
-    prices = [
-        all(abs((n * 100.0 + _WHOLE - _WHOLE) / 100.0 - n) <= slack * abs(n) or n - n != 0.0 for n in row)
-        for row in matrix[:, :: max(1, matrix.shape[1] // 12)].tolist()
-    ]
-    found = np.array(prices)
-    return [found, ~found] if any(prices) and not all(prices) else [slice(None)]
 
 
 def _put_group(enc: Encoder, dtype: Any, places: list[Any], blocks: list[Any]) -> None:
@@ -160,13 +147,13 @@ def _put_columns(enc: Encoder, frame: Any) -> None:
     plain: list[tuple[Callable[..., None], Any, Any, Any]] = []
     for all_places, blocks in groups.values():
         dtype, rows = blocks[0].dtype, blocks[0].shape[1]
-        if not OUT_OF_BAND <= rows * dtype.itemsize < _SHORT:
+        if not OUT_OF_BAND <= rows * dtype.itemsize < SHORT:
             plain.append((_put_group, dtype, all_places, blocks))
             continue
         places, matrix = all_places[0], blocks[0]
         if len(blocks) > 1:
             places, matrix = np.concatenate(all_places), np.concatenate(blocks, dtype=dtype)
-        plain += [(_put_short, dtype, places[which], matrix[which]) for which in _alike(matrix)]
+        plain += [(_put_short, dtype, places[which], matrix[which]) for which in alike(matrix)]
     enc.size(len(plain) + len(others))
     for put, *parts in plain:
         put(enc, *parts)
@@ -212,6 +199,15 @@ def _get_columns(dec: Decoder, rows: int, width: int, chosen: Any) -> list[tuple
 
 
 def _put_frame(enc: Encoder, frame: Any) -> None:
+    form = form_of(frame) if len(enc.out) == AT_ONCE else None
+    if form is None:
+        _put_parts(enc, frame)
+    elif not form.put(enc):
+        _put_parts(enc, frame)
+        form.keep(enc)
+
+
+def _put_parts(enc: Encoder, frame: Any) -> None:
     put_labels(enc, frame.columns)
     enc.put(frame.index)
     _put_columns(enc, frame)
@@ -226,8 +222,8 @@ def _get_frame(dec: Decoder) -> Any:
     if wanted is None:
         blocks = _get_columns(dec, len(index), len(columns), None)
         frame = _get_extras(dec, _build(blocks, index, columns))
-        if begin == _AT_ONCE and dec.pos == dec.end:
-            _keep_mould(dec, frame, blocks)
+        if begin == AT_ONCE and dec.pos == dec.end:
+            keep_mould(dec, frame, blocks)
         return frame
     asked = _chosen(columns, wanted)
     chosen = np.array(list(dict.fromkeys(asked.tolist())), np.intp)  # a column asked for twice is read once
@@ -238,31 +234,6 @@ def _get_frame(dec: Decoder) -> Any:
     if len(asked) > len(chosen):
         frame = frame.take(order[np.searchsorted(chosen[order], asked)], axis=1)
     return _get_extras(dec, frame)
-
-
-def _keep_mould(dec: Decoder, frame: Any, blocks: list[tuple[Any, Any]]) -> None:
-    """Remember how a frame is made of its buffers, if they are the numbers of its index and of its blocks."""
-    make_index, make_labels = moments_like(frame.index), labels_like(frame.columns)
-    if _of_manager is None or make_index is None or make_labels is None or frame.attrs:
-        return
-    arrays = [frame.index.asi8.view(f"M8[{frame.index.unit}]"), *(values for values, _ in blocks)]
-    plain = all(isinstance(values, np.ndarray) and values.dtype.kind in "fiubM" for values in arrays)
-    if not (plain and frame.flags.allows_duplicate_labels and dec.lengths() == [values.nbytes for values in arrays]):
-        return
-    forms = [(values.nbytes, values.shape, values.dtype) for values in arrays]
-    where = [_where(places) for _, places in blocks]
-
-    def make(buffers: Sequence[Any]) -> Any:
-        made = []
-        for (size, shape, dtype), buffer in zip(forms, buffers, strict=True):
-            memory = np.empty(size, np.uint8)
-            fill(memory.data, buffer)
-            made.append(np.ndarray(shape, dtype, memory))
-        index, *values = made
-        placed = zip(map(_as_block, values), where, strict=True)
-        return _put_together(list(placed), make_index(index), make_labels())
-
-    mould(dec.data, make)
 
 
 def _chosen(columns: Any, wanted: Sequence[object]) -> Any:
@@ -282,31 +253,13 @@ def some_columns(frame: Any, wanted: Sequence[object]) -> Any:
 
 
 def _build(blocks: list[tuple[Any, Any]], index: Any, columns: Any) -> Any:
-    if _of_manager is None:
+    if not CAN_BUILD:
         return _build_by_column(blocks, index, columns)
     objects = [block for block in blocks if isinstance(block[0], np.ndarray) and block[0].dtype == object]
     if len(objects) > 1:
         joined = (np.concatenate([values for values, _ in objects]), np.concatenate([at for _, at in objects]))
         blocks = [block for block in blocks if not any(block is other for other in objects)] + [joined]
-    return _put_together([(_as_block(values), _where(at)) for values, at in blocks if len(at)], index, columns)
-
-
-def _put_together(blocks: list[tuple[Any, Any]], index: Any, columns: Any) -> Any:
-    made = tuple([_blocks.new_block(values, _Placement(where), ndim=2) for values, where in blocks])
-    axes = [columns, index]
-    return _of_manager(_Manager(made, axes, verify_integrity=False), axes)
-
-
-def _as_block(values: Any) -> Any:
-    if not isinstance(values, np.ndarray):
-        return _blocks.ensure_block_shape(values, ndim=2)
-    return values if values.dtype.kind in "fiubO" else _blocks.maybe_coerce_values(values)
-
-
-def _where(places: Any) -> Any:
-    """Where columns are, as a slice if they are side by side."""
-    first, stop = int(places[0]), int(places[0]) + len(places)
-    return slice(first, stop) if places.tolist() == list(range(first, stop)) else places.astype(np.intp)
+    return put_together([(as_block(values), where(at)) for values, at in blocks if len(at)], index, columns)
 
 
 def _build_by_column(blocks: list[tuple[Any, Any]], index: Any, columns: Any) -> Any:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from redis_memo._codecs_stream import Decoder, Encoder
 
-__all__ = ["as_numpy", "get_name", "get_zone", "labels_like", "moments_like", "put_labels"]
+__all__ = ["as_numpy", "get_name", "get_zone", "label_parts", "put_labels", "set_freq"]
 
 _MASKED: Final = {
     name: getattr(pd, name)
@@ -363,11 +363,12 @@ def _get_index(dec: Decoder) -> Any:
         index = pd.Index(values, dtype=values.dtype, name=name, tupleize_cols=False, copy=False)
     freq = dec.get()
     if freq is not None:
-        _set_freq(index, _of(pd.offsets.BaseOffset, freq))
+        set_freq(index, _of(pd.offsets.BaseOffset, freq))
     return index
 
 
-def _set_freq(index: Any, freq: Any) -> None:
+def set_freq(index: Any, freq: Any) -> None:
+    """Say what a new index' frequency is."""
     # The setter would generate the whole range to compare, at Python speed for business days.
     data = index._data
     owner = data if hasattr(data, "_freq") else index
@@ -380,8 +381,8 @@ _MOST_LABELS: Final = 1024
 _LABELS: Final = (None, ("pyarrow", True), ("python", True), ("pyarrow", False), ("python", False))
 
 
-def put_labels(enc: Encoder, index: Any) -> None:
-    """Write what is probably an index of strings."""
+def label_parts(index: Any) -> tuple[str | None, int, list[str]] | None:
+    """Name, kind and labels of an index of strings; None of any other."""
     dtype = index.dtype
     if isinstance(dtype, pd.StringDtype):
         how: Any = (dtype.storage.removesuffix("_numpy"), dtype.na_value is not pd.NA)
@@ -390,10 +391,19 @@ def put_labels(enc: Encoder, index: Any) -> None:
     if type(index) is pd.Index and how in _LABELS and 0 < len(index) <= _MOST_LABELS:
         arrow: Any = getattr(index.array, "_pa_array", None)  # asked itself, it takes a fifth of the time
         labels = index.tolist() if arrow is None else arrow.to_pylist()
-        if type(index.name) in (str, type(None)) and set(map(type, labels)) == {str} and "\0" not in "".join(labels):
-            enc.put_by(_LABELS_RULE, (index.name, _LABELS.index(how), labels))
-            return
-    enc.put(index)
+        name: Any = index.name
+        if type(name) in (str, type(None)) and set(map(type, labels)) == {str} and "\0" not in "".join(labels):
+            return name, _LABELS.index(how), labels
+    return None
+
+
+def put_labels(enc: Encoder, index: Any) -> None:
+    """Write what is probably an index of strings."""
+    parts = label_parts(index)
+    if parts is None:
+        enc.put(index)
+    else:
+        enc.put_by(_LABELS_RULE, parts)
 
 
 def _put_labels(enc: Encoder, parts: tuple[str | None, int, list[str]]) -> None:
@@ -415,35 +425,6 @@ def _get_labels(dec: Decoder) -> Any:
 def _labels(how: int, text: str) -> Any:
     storage, nan = _LABELS[how] or ("", False)
     return pd.array(text.split("\0"), dtype=_string_dtype(storage, nan))
-
-
-# Indexes like one that was read, without its stream. An index is its owner's: it can be given another name.
-
-
-def moments_like(index: Any) -> Callable[[Any], Any] | None:
-    """A function of their numbers that makes such indexes of moments; None of what is no such index."""
-    if type(index) is not pd.DatetimeIndex or type(index.name) not in (str, type(None)):
-        return None
-    dtype, name, freq = index.dtype, index.name, index.freq
-
-    def make(values: Any) -> Any:
-        array = pd.arrays.DatetimeArray._simple_new(values, dtype=dtype)  # type: ignore[attr-defined]
-        made = pd.DatetimeIndex._simple_new(array, name=name)  # type: ignore[attr-defined]
-        if freq is not None:
-            _set_freq(made, freq)
-        return made
-
-    return make
-
-
-def labels_like(index: Any) -> Callable[[], Any] | None:
-    """A function that makes such labels; None of what are no strings."""
-    if type(index) is not pd.Index or type(index.name) not in (str, type(None)):
-        return None
-    if not isinstance(index.dtype, pd.StringDtype) and (index.dtype != object or set(map(type, index)) != {str}):
-        return None  # a label of Arrow's may be none that Python can say
-    kept, name = index._data.copy(), index.name  # type: ignore[attr-defined]
-    return lambda: pd.Index._simple_new(kept.copy(), name=name)  # type: ignore[attr-defined]
 
 
 _LABELS_RULE: Final = Rule("pd.Labels", _put_labels, _get_labels)

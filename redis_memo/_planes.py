@@ -3,15 +3,18 @@
 Market data are numbers on a grid: prices in steps of a paisa, times in steps of a minute, volumes in lots. Floats that
 are decimals become whole numbers, and back without a bit lost (verified when written). Whole numbers are divided by
 what they have in common, replaced by their differences where those are smaller, and stored in planes: first the lowest
-byte of every number, then the next one. What is left is noise in the first plane and almost nothing in the others,
-which zstd takes at a gigabyte a second. (Planes of bytes are Blosc's shuffle.)
+byte of every number, then the next one. What is left is noise in the first plane, which is stored as it is, and almost
+nothing in the others, which zstd takes at a gigabyte a second. (Planes of bytes are Blosc's shuffle.)
 
 ::
 
     grid     kind (1) exponent (1) order (1) width (1) base (8) step (8) bias (8) length of missing (4)
-             zstd frame: which are NaN or NaT, a bit each;  zstd frame: the planes, a block each
-    order    0, or 1 where differences are stored; plus 2 where what comes of the planes needs words of 64 bits
-    number   (base + step * n) / 10 ** exponent       n: from the planes; of differences their running sum less bias
+             rows (2), if there are several;  zstd frame: which are NaN or NaT, a bit each
+             the lowest planes, if they are noise;  zstd frame: the other planes, a block each
+    order    1 where differences are stored, 2 where what comes of the planes needs words of 64 bits, 4 where there are
+             several rows, and 8 times how many planes are noise
+    number   (base + step * n) / 10 ** exponent       n: from the planes; of differences their running sum less bias,
+             of several rows in the first one; in the others by how much they are more than the first
 
 Floats on no grid go through pcodec (https://github.com/pcodec/pcodec) where a sample says that it pays.
 """
@@ -29,8 +32,9 @@ from .errors import UnreadableEntry
 
 __all__ = ["OFF_GRID", "as_array", "decode_grid", "decode_pco", "encode_grid", "encode_pco", "plan"]
 
-DIFFERENCES, WIDE = 1, 2
+DIFFERENCES, WIDE, SEVERAL, NOISE = 1, 2, 4, 8
 HEAD: Final = struct.Struct("<BBBBqQqI")
+ROWS: Final = struct.Struct("<H")
 BYTE, INT, LONG, DOUBLE = map(np.dtype, ("u1", "<i4", "<i8", "<f8"))
 UNSIGNED: Final = {size: np.dtype(f"<u{size}") for size in (2, 4, 8)}
 DTYPES: Final = tuple(np.dtype(f"<{kind}") for kind in ("f8", "f4", "i8", "i4", "i2", "u8", "u4", "u2"))
@@ -42,6 +46,8 @@ LOW: Final = 2**30  # half of what a word of 32 bits could hold: differences hav
 LARGEST: Final = 2**52  # whole numbers up to here add and multiply as floats without rounding
 OFF_GRID: Final = -1
 FEW: Final = 32  # numbers that Python looks at sooner than numpy begins
+LOOKS: Final = 64  # bytes of a plane that are looked at
+MANY: Final = 52  # that differ among them: of noise these are 57, give or take 2
 SAMPLE: Final = 1024
 SHORT: Final = 16 * SAMPLE  # numbers that are sooner encoded than asked whether that pays
 GAIN: Final = 0.9
@@ -80,20 +86,17 @@ def _exponent(column: Any) -> int | None:
     return None
 
 
-def encode_grid(column: Any, exponent: int, level: int) -> bytes | None:
-    """Encode a column, or say that it is on no such grid."""
+def encode_grid(column: Any, exponent: int, level: int, rows: int = 1) -> bytes | None:
+    """Encode a column, or several of one length, one after another; None where they are on no such grid."""
     found = _whole_floats(column, exponent) if column.dtype.kind == "f" else _whole(column)
     if found is None:
         return None
     numbers, low, span, missing = found
-    differences = np.empty_like(numbers)
-    differences[0] = 0
-    np.subtract(numbers[1:], numbers[:-1], out=differences[1:])
-    lowest = int(_lowest(differences))
     far = -(-len(numbers) // FEW)
-    few = differences[::far].tolist()
+    order, differences, few = _differences(numbers, rows, far)
+    lowest = int(_lowest(differences))
     if lowest >= 0 or _move_little(numbers[::far].tolist(), few):
-        base, numbers, order = int(numbers[0]), differences, DIFFERENCES
+        base, numbers = int(numbers[0]), differences
     else:
         base, numbers, order = low, numbers - low, 0
         lowest, few = 0, numbers[::far].tolist()
@@ -112,9 +115,45 @@ def encode_grid(column: Any, exponent: int, level: int) -> bytes | None:
         numbers += bias
     width = (int(_highest(numbers)).bit_length() + 7) // 8
     # One by one: numpy takes several times as long to transpose them at once.
-    planes = [(numbers >> 8 * plane if plane else numbers).astype(BYTE) for plane in range(width)]
+    planes = [(numbers >> 8 * plane if plane else numbers).astype(BYTE).tobytes() for plane in range(width)]
+    noise = 0
+    while noise < width and _is_noise(planes[noise]):
+        noise += 1
+    order |= NOISE * noise
     head = HEAD.pack(CODES[column.dtype], exponent, order, width, base, step, bias, len(missing))
-    return b"".join((head, missing, *compress_apart(planes, level)))
+    if order & SEVERAL:
+        head += ROWS.pack(rows)
+    return b"".join((head, missing, *planes[:noise], *(compress_apart(planes[noise:], level) if noise < width else ())))
+
+
+def _differences(numbers: Any, rows: int, far: int) -> tuple[int, Any, list[int]]:
+    """By how much each number is more than the one before, or than the one above it in the first of several rows.
+
+    Returns:
+        In which order they are, all of them, and a few that are ``far`` from each other.
+    """
+    differences = np.empty_like(numbers)
+    differences[0] = 0
+    if rows > 1:
+        matrix, into = numbers.reshape(rows, -1), differences.reshape(rows, -1)
+        np.subtract(matrix[0, 1:], matrix[0, :-1], out=into[0, 1:])
+        np.subtract(matrix[1:], matrix[0], out=into[1:])
+        few: list[int] = differences[::far].tolist()
+        # Open, high, low and close differ by about as much as each does from the day before.
+        along, across = few[: len(few) // rows], few[len(few) // rows :]
+        if sum(map(abs, across)) <= 2.5 * (rows - 1) * sum(map(abs, along)):
+            return DIFFERENCES | SEVERAL, differences, few
+    np.subtract(numbers[1:], numbers[:-1], out=differences[1:])
+    return DIFFERENCES, differences, differences[::far].tolist()
+
+
+def _is_noise(plane: bytes) -> bool:
+    """Whether zstd would hardly make this smaller: about as many of a few bytes differ as can, and nothing repeats."""
+    far = len(plane) // LOOKS
+    if not far or len(set(plane[: far * LOOKS : far])) < MANY:
+        return False
+    at = len(plane) // 8 * 7
+    return plane.find(plane[at : at + 32]) == at
 
 
 def _move_little(few: list[int], moves: list[int]) -> bool:
@@ -206,28 +245,32 @@ def _whole_floats(column: Any, exponent: int) -> tuple[Any, int, int, bytes] | N
 def decode_grid(body: memoryview, target: memoryview) -> None:
     """Fill ``target`` with the numbers that :func:`encode_grid` encoded."""
     code, exponent, order, width, base, step, bias, missing = HEAD.unpack_from(body)
-    if code >= len(DTYPES) or exponent not in (0, *EXPONENTS) or order > 3 or width > (8 if order & WIDE else 4):
+    if code >= len(DTYPES) or exponent not in (0, *EXPONENTS) or width > (8 if order & WIDE else 4):
         raise UnreadableEntry("a column is damaged")
     column = np.frombuffer(target, DTYPES[code])
-    count = len(column)
-    at = HEAD.size + missing
+    count, rows, start = len(column), 1, HEAD.size
+    if order & SEVERAL:
+        (rows,) = ROWS.unpack_from(body, start)
+        start += ROWS.size
+        if not rows or count % rows or not order & DIFFERENCES:
+            raise UnreadableEntry("a column is damaged")
+    at = start + missing
     if not width:
         numbers = np.zeros(count, INT)
     else:
-        planes = decompress(body[at:], width * count)
-        word = UNSIGNED[4 if width <= 4 else 8]
-        numbers = np.frombuffer(planes, BYTE, count, (width - 1) * count).astype(word)
-        for plane in range(width - 2, -1, -1):
-            numbers <<= 8
-            numbers |= np.frombuffer(planes, BYTE, count, plane * count).astype(word)
+        numbers = _of_planes(body[at:], count, width, order // NOISE)
         # What is added up may be wider than its parts.
         numbers = numbers.astype(LONG, copy=False) if order & WIDE else numbers.view(INT)
         if order & DIFFERENCES:
+            first = numbers[: count // rows]
             if bias:
-                numbers -= bias
+                first -= bias
             if step == 1 and -LOW < base < LOW:
-                numbers[0], base = base, 0  # with which every sum begins
-            np.add.accumulate(numbers, out=numbers)
+                first[0], base = base, 0  # with which every sum begins
+            np.add.accumulate(first, out=first)
+            if rows > 1:
+                others = numbers[len(first) :].reshape(rows - 1, -1)
+                others += first - bias if bias else first
     if column.dtype.kind == "f":
         word = DOUBLE
     else:
@@ -245,9 +288,25 @@ def decode_grid(body: memoryview, target: memoryview) -> None:
         with np.errstate(over="ignore"):
             np.copyto(column, wide, casting="unsafe")
     if missing:
-        bits = np.frombuffer(decompress(body[HEAD.size : at], (count + 7) // 8), np.uint8)
+        bits = np.frombuffer(decompress(body[start:at], (count + 7) // 8), np.uint8)
         gone = np.unpackbits(bits, count=count, bitorder="little").view(bool)
         column[gone] = np.nan if column.dtype.kind == "f" else NAT
+
+
+def _of_planes(body: memoryview, count: int, width: int, noise: int) -> Any:
+    """Words of 32 or 64 bits, of their planes: the lowest as they are, the others in a frame."""
+    if noise > width:
+        raise UnreadableEntry("a column is damaged")
+    planes = [np.frombuffer(body, BYTE, count, plane * count) for plane in range(noise)]
+    if noise < width:
+        packed = decompress(body[noise * count :], (width - noise) * count)
+        planes += [np.frombuffer(packed, BYTE, count, plane * count) for plane in range(width - noise)]
+    word = UNSIGNED[4 if width <= 4 else 8]
+    numbers = planes.pop().astype(word)
+    for plane in reversed(planes):
+        numbers <<= 8
+        numbers |= plane.astype(word)
+    return numbers
 
 
 def encode_pco(column: Any, level: int) -> bytes:

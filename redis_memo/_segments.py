@@ -63,7 +63,8 @@ def pack(data: Bytes, kind: str, compression: Compression) -> list[Segment]:
 
     Args:
         data: Contiguous bytes; what stays as it is shares their memory.
-        kind: What the elements are, such as ``"f8"`` (see `_planes`); empty where they are no numbers.
+        kind: What the elements are, such as ``"f8"`` (see `_planes`), or ``"4f8"`` where these are four columns, one
+            after another; empty where they are no numbers.
         compression: See `redis_cached`.
     """
     size = len(data)
@@ -139,6 +140,7 @@ def _for_bytes(data: Bytes, compression: Compression) -> Callable[[Bytes], tuple
 def _for_numbers(data: Bytes, kind: str, compression: Compression) -> Callable[[Bytes], tuple[int, Bytes]]:
     planes = _planes()
     level = PLANE_LEVELS[compression]
+    rows, kind = int(kind[:-2] or 1) if len(data) <= SEGMENT else 1, kind[-2:]
     exponent = planes.plan(planes.as_array(data, kind), level)
     if exponent is None or (exponent == planes.OFF_GRID and compression == "fast"):
         return _for_bytes(data, compression)
@@ -147,7 +149,7 @@ def _for_numbers(data: Bytes, kind: str, compression: Compression) -> Callable[[
         column = planes.as_array(piece, kind)
         tried: list[tuple[int, Bytes]] = []
         if exponent != planes.OFF_GRID:
-            on_grid = planes.encode_grid(column, exponent, level)
+            on_grid = planes.encode_grid(column, exponent, level, rows)
             if on_grid is not None:
                 tried.append((GRID, on_grid))
         if exponent == planes.OFF_GRID or compression == "small":

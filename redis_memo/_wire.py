@@ -181,7 +181,7 @@ class Wire:
                 raise
             if len(pieces) > 1:
                 self._limited(limit + sum(map(len, pieces)) / WORKING)
-            count = (0 if self._eager is None else self._eager.receive()) or sock.recv_into(self._buffer)
+            count = (0 if self._eager is None else self._eager.receive(pieces)) or sock.recv_into(self._buffer)
             if not count:
                 _hung_up()
             self._reader.feed(self._buffer, 0, count)

@@ -1,4 +1,4 @@
-"""Frames that are alike in all but their numbers: read by a shorter way, and each is still its caller's own (P2)."""
+"""Frames that are alike in all but their numbers: written and read by a shorter way, and each is its caller's own (P2)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import pytz
 from dateutil import tz as dateutil_tz
 
-from redis_memo import _codecs_pandas
+from redis_memo import _codecs_pandas, _codecs_pandas_forms
 from redis_memo._codecs import Payload, dumps, loads
 from redis_memo._codecs_stream import MOULDS
 from redis_memo._envelope import Sealer, Stamp
@@ -58,8 +58,9 @@ def read(envelope: bytes) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def no_moulds() -> None:
+def nothing_kept() -> None:
     MOULDS.clear()
+    _codecs_pandas_forms._forms.clear()
 
 
 @pytest.mark.parametrize("freq", [None, "B", "h"])
@@ -168,15 +169,113 @@ def test_buffers_that_do_not_fit_are_unreadable(damage: Any) -> None:
         loads(payload.meta, damage(payload.buffers), trusted=False)
 
 
-def test_moulds_do_not_pile_up() -> None:
+def test_p7_neither_moulds_nor_forms_pile_up() -> None:
     for number in range(600):
         payload = dumps(prices(7).rename_axis(index=f"day {number}"), allow_pickle=False)
         loads(payload.meta, payload.buffers, trusted=False)
     assert len(MOULDS) <= 256
+    assert 0 < len(_codecs_pandas_forms._forms) <= 256
+
+
+class Text(str):
+    __slots__ = ()
+
+
+class Zone(dt.tzinfo):
+    """One that only pickle can bring back."""
+
+    def utcoffset(self, _: dt.datetime | None) -> dt.timedelta:
+        return dt.timedelta(hours=5)
+
+    def dst(self, _: dt.datetime | None) -> dt.timedelta:
+        return dt.timedelta(0)
+
+
+def variants(seed: int) -> list[pd.DataFrame]:
+    """Frames that a stream tells apart; some of them are equal to another one."""
+    plain = prices(seed)
+    rng = np.random.default_rng(seed)
+    spread = plain.copy()
+    spread["rsi"] = rng.normal(size=ROWS)  # a block of its own, of the dtype of another one
+    indicator = spread.copy()  # one block, of prices and others
+    first_off = indicator.assign(open=rng.normal(size=ROWS)).copy()
+    flagged = plain.copy()
+    flagged.flags.allows_duplicate_labels = False
+    noted = plain.copy()
+    noted.attrs["source"] = "mine"
+    found = [
+        plain, spread, indicator, first_off, flagged, noted,
+        plain[["close", "open", "high", "low", "volume", "trades"]].copy(),
+        plain.rename_axis(index=None), plain.rename_axis(index=Text("date")), plain.rename_axis(index=("date",)),
+        plain.rename_axis(columns=None), plain.rename_axis(columns=Text("field")),
+        plain.set_axis([Text(name) for name in plain], axis=1), plain.set_axis(pd.Index([*plain], dtype=object), axis=1),
+        plain.set_axis([*"aabbcc"], axis=1), plain.set_axis([b"open", *plain.columns[1:]], axis=1),
+        plain.set_axis(pd.RangeIndex(6), axis=1), plain.set_axis(pd.CategoricalIndex([*plain]), axis=1),
+        plain.astype({"volume": "int32"}), plain.astype({"trades": "uint32"}), plain.astype({"close": "float32"}),
+        plain.astype("complex128"), plain.astype({"volume": ">i8"}), plain.astype({"volume": "longlong"}),
+        plain.astype({"volume": object}), plain.clip(0, 99).astype("float16"), plain.clip(0, 99).astype("int8"), plain.astype({"volume": "Int64"}), plain > 500, plain.assign(said="yes"),
+        plain.assign(when=plain.index, then=plain.index), plain.iloc[1:], plain.iloc[1:].copy(), plain.iloc[:9], plain.iloc[:0], plain[[]], plain.iloc[::2],
+        pd.concat([plain] * 9), plain.iloc[::-1], plain.reset_index(drop=True), plain.set_index("volume"),
+        plain.set_axis(plain.index.as_unit("s")), plain.set_axis(plain.index.as_unit("us")),
+        plain.set_axis(plain.index.to_period("D")), prices(seed, None, "h"), prices(seed, None, "D"),
+        pd.DataFrame(np.asfortranarray(plain.to_numpy()), plain.index, plain.columns),
+    ]  # fmt: skip
+    zones = [*ZONES.values(), zoneinfo.ZoneInfo.no_cache("Asia/Kolkata"), dt.timezone(dt.timedelta(0), "X"), dt.UTC]
+    zones += [dateutil_tz.tzoffset("IST", 19800), dt.timezone(dt.timedelta(seconds=19800), "IST")]
+    return found + [prices(seed, zone) for zone in zones]
+
+
+def shown(frame: pd.DataFrame) -> tuple[bytes, list[bytes], tuple[str, ...], bool]:
+    payload = dumps(frame, allow_pickle=True)
+    return payload.meta, list(map(bytes, payload.buffers)), payload.kinds, payload.pickled
+
+
+def test_each_is_written_as_if_it_were_the_first() -> None:
+    """P1, P2: whatever was written before, the stream is that of this frame."""
+    names = [variants(1), variants(2), variants(1)[::-1]]
+    alone = []
+    for frames in names:
+        alone.append([])
+        for frame in frames:
+            _codecs_pandas_forms._forms.clear()
+            alone[-1].append(shown(frame))
+    _codecs_pandas_forms._forms.clear()
+    for _ in range(2):
+        for frames, expected in zip(names, alone, strict=True):
+            for frame, once in zip(frames, expected, strict=True):
+                assert shown(frame) == once
+                assert same(loads(once[0], once[1], trusted=True), frame) is True
+                if not once[-1]:
+                    assert same(read(stored(frame)), frame) is True
+    assert len(_codecs_pandas_forms._forms) > 20, "few were written by the shorter way"
+
+
+def test_a_frame_within_something_is_written_in_full() -> None:
+    """P2: what came before may be referred to; a form knows nothing of that."""
+    frame = prices(9)
+    shown(frame)
+    for value in ([frame, frame], {"date": frame, "open": [frame]}, ("date", frame), [frame.columns, frame]):
+        payload = dumps(value, allow_pickle=False)
+        assert same(loads(payload.meta, payload.buffers, trusted=False), value) is True
+
+
+def test_what_takes_a_pickle_takes_it_each_time() -> None:
+    """P6: whoever reads it is told that a part is a pickle."""
+    frame = prices(9, Zone())
+    assert [shown(frame)[-1] for _ in range(2)] == [True, True]
+
+
+def test_what_a_zone_is_kept_for_is_that_zone() -> None:
+    """P2: a zone that is gone leaves its place in memory to another one."""
+    for hours in range(300):
+        frame = prices(9, dt.timezone(dt.timedelta(minutes=hours)))
+        assert same(read(stored(frame)), frame) is True
+        del frame
 
 
 def test_a_pandas_without_the_shorter_way_gives_the_same_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_codecs_pandas, "_of_manager", None)
+    for module in (_codecs_pandas, _codecs_pandas_forms):
+        monkeypatch.setattr(module, "CAN_BUILD", False)
     mixed = prices(8).assign(
         said="yes", when=pd.Timestamp("2026-02-01", tz="Asia/Kolkata"), some=pd.array([1, None] * 600)
     )

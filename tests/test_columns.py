@@ -34,15 +34,16 @@ def shown_bytes(array: Any) -> Any:
 
 
 def there_and_back(array: Any, compress: Any) -> set[int]:
-    """Compare the bits; returns in which ways they were stored."""
+    """Compare the bits; returns in which ways they were stored. Rows of a matrix are columns, one after another."""
     array = np.ascontiguousarray(array)
-    segments = pack(shown(array), array.dtype.str[1:], compress)
+    rows = str(len(array)) if array.ndim > 1 else ""
+    segments = pack(shown(array), rows + array.dtype.str[1:], compress)
     parts = [Part(segment.how, segment.raw, memoryview(segment.data), b"") for segment in segments]
     back = np.empty_like(array)
     Packed(parts, lambda _: b"").read_into(shown(back))
     if back.tobytes() != array.tobytes():  # not compared by assert: to show where they differ takes it minutes
         differs = np.flatnonzero(shown_bytes(back) != shown_bytes(array))
-        pytest.fail(f"{array.dtype} of {len(array)}: {len(differs)} bytes differ, the first at {differs[0]}")
+        pytest.fail(f"{array.dtype} of {array.shape}: {len(differs)} bytes differ, the first at {differs[0]}")
     return {segment.how for segment in segments}
 
 
@@ -100,6 +101,22 @@ def test_every_bit_comes_back(column: Any, compress: Any, repeated: bool) -> Non
     there_and_back(np.tile(column, 40) if repeated else np.resize(column, 600), compress)
 
 
+@given(
+    st.sampled_from(KINDS).flatmap(lambda kind: st.lists(columns(kind), min_size=2, max_size=4)),
+    st.integers(0, 40),
+    st.booleans(),
+    st.sampled_from(["auto", "fast", "small"]),
+)
+@settings(deadline=None, max_examples=600)
+def test_every_bit_of_several_columns_comes_back(found: list[Any], apart: int, alike: bool, compress: Any) -> None:
+    """P2: columns of one length, which may be much like the first one: open, high, low and close."""
+    rows = [np.resize(column, 300) for column in found]
+    if alike:
+        with np.errstate(all="ignore"):
+            rows = [(rows[0] + (apart * np.arange(300) % 7 * (row != rows[0])).astype(row.dtype)) for row in rows]
+    there_and_back(np.stack(rows), compress)
+
+
 @given(st.sampled_from(KINDS).flatmap(columns), st.integers(1, 300))
 @settings(deadline=None, max_examples=300)
 def test_every_bit_comes_back_over_many_segments(column: Any, times: int) -> None:
@@ -137,6 +154,7 @@ def test_prices_are_not_spoilt_by_what_is_on_no_grid(dtype: str) -> None:
 
 
 RNG = np.random.default_rng(11)
+MOVES = RNG.normal(0, 30, 20_000)
 PRICES = np.round(1500 + np.cumsum(RNG.normal(0, 1, 200_000)), 1)
 
 
@@ -156,6 +174,10 @@ PRICES = np.round(1500 + np.cumsum(RNG.normal(0, 1, 200_000)), 1)
         (RNG.random(200_000), RAW, 1.0),
         (RNG.integers(-(2**63), 2**63 - 1, 200_000), RAW, 1.0),
         (np.tile(RNG.random(500), 400), ZSTD, 0.1),
+        (np.tile(RNG.integers(0, 1 << 24, 700), 200), GRID, 0.1),
+        (RNG.integers(0, 1 << 24, 100_000), GRID, 0.376),
+        (np.round(9000 + MOVES.cumsum() + [[0], [3], [-3], [1]] * RNG.random((4, 20_000)), 1), GRID, 0.15),
+        (np.stack([PRICES[:20_000], RNG.integers(0, 2, 20_000), np.arange(20_000.0), np.full(20_000, 9.5)]), GRID, 0.035),
     ],
     ids=[
         "prices",
@@ -171,14 +193,32 @@ PRICES = np.round(1500 + np.cumsum(RNG.normal(0, 1, 200_000)), 1)
         "noise",
         "hashes",
         "tiles",
+        "tiles of whole numbers",
+        "24 bits of 64",
+        "columns that are alike",
+        "columns that are not",
     ],
 )
 def test_a_column_is_stored_as_it_is_smallest_or_as_it_is(column: Any, how: int, ratio: float) -> None:
     """Sizes of today; a change that makes them larger has to say why."""
     assert there_and_back(column, "auto") == {how}
-    assert (
-        sum(len(segment.data) for segment in pack(shown(column), column.dtype.str[1:], "auto")) <= ratio * column.nbytes
-    )
+    kind = (str(len(column)) if column.ndim > 1 else "") + column.dtype.str[1:]
+    assert sum(len(segment.data) for segment in pack(shown(column), kind, "auto")) <= ratio * column.nbytes
+
+
+def test_the_lowest_planes_are_stored_as_they_are_if_they_are_noise() -> None:
+    """What zstd cannot make smaller it is not given; a plane that repeats, or has few bytes, it is."""
+    for column, planes in (
+        (RNG.integers(0, 1 << 24, 9_000), 3),
+        (np.cumsum(RNG.normal(0, 1e4, 9_000).astype("i8")), 1),
+        (RNG.integers(0, 1 << 16, 9_000) & 0x3F3F, 0),
+        (np.resize(RNG.integers(0, 1 << 24, 500), 9_000), 0),
+    ):
+        body = _planes.encode_grid(column, 0, 1)
+        assert body is not None
+        assert body[2] // _planes.NOISE == planes
+        lowest = (column - column.min()).astype("<u1").tobytes()
+        assert (lowest in body) is (planes == 3)
 
 
 def test_noise_is_not_copied() -> None:
@@ -195,7 +235,8 @@ def test_damaged_segments_are_unreadable_and_nothing_else(
 ) -> None:
     """P5, P6: whoever has no secret can plant any bytes behind a right checksum."""
     if how in (GRID, PCO) and data.draw(st.booleans()):
-        made = _planes.encode_grid(PRICES[:600], 4, 1) if how == GRID else _planes.encode_pco(PRICES[:600], 4)
+        rows = data.draw(st.sampled_from([1, 2]))
+        made = _planes.encode_grid(PRICES[:600], 4, 1, rows) if how == GRID else _planes.encode_pco(PRICES[:600], 4)
         assert made is not None
         damaged = bytearray(made)
         for at in data.draw(st.lists(st.integers(0, min(len(made) - 1, 60)), max_size=4)):
@@ -292,6 +333,8 @@ GOLDEN_COLUMNS = {
     "unsigned": (np.arange(700).astype("<u8") + np.uint64(2**63), "GRID"),
     "thirds": (np.arange(700) % 50 / 3, "PCO"),
     "text": (np.frombuffer(b"INFY " * 1120, "<u8"), "ZSTD"),
+    "rows": ((np.arange(700) % 37 * 5 + np.array([[10_000], [10_010], [9_995]])) / 100, "GRID"),
+    "noise": (np.arange(700) * 48271 % 65521, "GRID"),
 }
 
 
@@ -308,7 +351,8 @@ def test_golden_segments_are_still_read(name: str) -> None:
 def _write_golden_segments() -> None:
     kept = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
     for name, (column, how) in GOLDEN_COLUMNS.items():
-        (segment,) = pack(shown(column), "" if how == "ZSTD" else column.dtype.str[1:], "auto")
+        rows = str(len(column)) if column.ndim > 1 else ""
+        (segment,) = pack(shown(column), "" if how == "ZSTD" else rows + column.dtype.str[1:], "auto")
         assert segment.how == HOW[how], name
         kept.setdefault(name, bytes(segment.data).hex())
     GOLDEN.write_text(json.dumps(kept, indent=1) + "\n")

@@ -23,7 +23,7 @@ ROOT = Path(redis_memo.__path__[0])
 # in one line with ">" may import from those to their right in the same line; all others know nothing of their neighbours.
 LAYERS = [
     "errors, events",
-    "_equal_keys, _registry, _scripts, _source, _events, _hook, _wire > _bulk, _wire > _eager, _wire > _replies, _background, _clock, _durations, _large, _bounds, _zstd",
+    "_equal_keys, _registry, _scripts, _source, _events, _hook, _wire > _eager > _bulk, _wire > _replies, _background, _clock, _durations, _large, _bounds, _zstd",
     "_keys_walk, _config, _push, _breaker, _failures",
     "_address",
     "_keys_code, _codecs_forms, _codecs_stream > _codecs_rules",
@@ -31,7 +31,7 @@ LAYERS = [
     "_codecs_records, _codecs_tables > _codecs_phrases",
     "_keys, _codecs_builtin, _codecs_classes, _codecs_pytz, _codecs_dateutil, _codecs_numpy",
     "_keys_numpy, _codecs_stdlib, _codecs_pandas_arrays, _codecs_pydantic, _codecs_arrow, _codecs_polars",
-    "_keys_pillow, _codecs_scipy, _codecs_torch, _codecs_pillow",
+    "_keys_pillow, _codecs_pandas_forms, _codecs_scipy, _codecs_torch, _codecs_pillow",
     "_keys_arrow, _keys_polars, _keys_scipy, _keys_torch, _codecs_pandas, _codecs",
     "_keys_pandas, _identity",
     "_call, _policy, _facts, _libraries",

@@ -36,7 +36,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from redis_memo import _codecs_forms, _codecs_items, _codecs_pandas, _codecs_records, _envelope, _segments
+from redis_memo import (
+    _codecs_forms,
+    _codecs_items,
+    _codecs_pandas,
+    _codecs_pandas_forms,
+    _codecs_records,
+    _envelope,
+    _segments,
+)
 from redis_memo import _codecs_rules as rules
 from redis_memo import _codecs_stream as stream
 from redis_memo._codecs import Payload, dumps, loads, register_type, registered_types
@@ -113,8 +121,9 @@ def test_comes_back_equal(name: str) -> None:
 def everything_in_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
     """What small values have in common with large ones, when the limits are low."""
     monkeypatch.setattr(stream, "OUT_OF_BAND", 8)
-    monkeypatch.setattr(_codecs_pandas, "OUT_OF_BAND", 8)
-    monkeypatch.setattr(_codecs_pandas, "_SHORT", 64)
+    for module in (_codecs_pandas, _codecs_pandas_forms):
+        monkeypatch.setattr(module, "OUT_OF_BAND", 8)
+        monkeypatch.setattr(module, "SHORT", 64)
     monkeypatch.setattr(_codecs_items, "MANY", 1)
     monkeypatch.setattr(_codecs_records, "MANY", _codecs_items.PACK_FROM)
     monkeypatch.setattr(_codecs_records, "_FEW_ROWS", 12)
