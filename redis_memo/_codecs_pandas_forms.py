@@ -38,7 +38,7 @@ AT_ONCE: Final = 14  # where the parts of a frame begin that is not a part of an
 CAN_BUILD: Final = _of_manager is not None
 SHORT: Final = 32 * 1024  # bytes of a column below which it has no buffer of its own
 _WHOLE: Final = 1.5 * 2**52  # what is added to this loses its decimals
-_LOOKS: Final = 6
+_LOOKS: Final = 4
 _MOST_BYTES: Final = 1 << 20  # of more, writing the stream is the least
 _MOST_FORMS: Final = 256
 _LONGEST: Final = 4096  # bytes of a stream
@@ -52,9 +52,10 @@ def alike(matrix: Any) -> list[Any]:
     if matrix.dtype.char not in "df" or len(matrix) == 1:
         return [slice(None)]
     slack = 1e-7 if matrix.itemsize == 4 else 0.0
-    # In Python, which has looked at a few before numpy begins.
+    # In Python, which has looked at a few before numpy begins; most rows are prices to the last bit.
     prices = [
-        all(abs((n * 100.0 + _WHOLE - _WHOLE) / 100.0 - n) <= slack * abs(n) or n - n != 0.0 for n in row)
+        [(n * 100.0 + _WHOLE - _WHOLE) / 100.0 for n in row] == row
+        or all(abs((n * 100.0 + _WHOLE - _WHOLE) / 100.0 - n) <= slack * abs(n) or n - n != 0.0 for n in row)
         for row in matrix[:, :: max(1, matrix.shape[1] // _LOOKS)].tolist()
     ]
     found = np.array(prices)

@@ -45,6 +45,21 @@ def test_static_tags(cache: Cache, namespace: str) -> None:
     assert keys_left(cache, namespace) == set(), "P7: the index forgets with the entries"
 
 
+def test_the_last_of_a_thousand_tags_finds_its_result(cache: Cache, namespace: str) -> None:
+    """P3: so many rows of an index are noted in parts."""
+    tags = [f"tag {number}" for number in range(1_000)]
+    fetch = redis_cached(namespace=namespace, ttl=60, tags=lambda call: tags, cache=cache)(lambda x, y=0: x)
+    for name in (tags[0], tags[498], tags[499], tags[500], tags[998], tags[999]):
+        fetch(1)
+        fetch(2)
+        assert fetch.peek(2) == 2
+        assert fetch.invalidate_tags(name) == 2
+        assert fetch.peek(2) is MISSING
+    fetch(1)
+    assert fetch.invalidate(x=1, y=0) == 1
+    assert keys_left(cache, namespace) == set(), "P7: the index forgets with the entries"
+
+
 def test_tags_from_the_call_and_the_result(cache: Cache, namespace: str) -> None:
     members = {"NIFTY": ["INFY", "TCS"], "BANK": ["HDFC"], "EMPTY": []}
 

@@ -21,7 +21,6 @@ all_here(KEYS[3])
 redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
 local now = now_ms()
 -- Listed from now on, so that an invalidation by arguments finds the computation in flight too.
-local first = 1 - redis.call('EXISTS', KEYS[3])
-list(KEYS[3], KEYS[4], digest_of(KEYS[1]), ARGV[3], -now - ARGV[2], true)
+local first = list(KEYS[3], KEYS[4], digest_of(KEYS[1]), ARGV[3], -now - ARGV[2], true) and 1 or 0
 sweep(KEYS[1], KEYS[3], KEYS[4], now)
 return {'leased', first}

@@ -8,12 +8,12 @@ if redis.call('GET', KEYS[2]) ~= ARGV[1] then
   if KEYS[5] then discard(KEYS[5], KEYS[1]) end
   return 0
 end
-all_here(KEYS[3])
+local bounded = all_here(KEYS[3]) > 0 or ARGV[8] ~= ''
 set(KEYS[1], ARGV[2], ARGV[3], KEYS[5])
 redis.call('DEL', KEYS[2])
 local now = now_ms()
 relist(KEYS[3], KEYS[4], digest_of(KEYS[1]), ARGV[4], now, ARGV[3], ARGV[5])
 sweep(KEYS[1], KEYS[3], KEYS[4], now)
-local kept = bound(KEYS[1], KEYS[3], KEYS[4], now, ARGV[6], ARGV[7], ARGV[8])
+local kept = bounded and bound(KEYS[1], KEYS[3], KEYS[4], now, ARGV[6], ARGV[7], ARGV[8])
 tell_filled(KEYS[1], ARGV[2])
 return kept and {1, kept[1], kept[2], kept[3]} or 1

@@ -12,32 +12,50 @@ local function starting_with(args, prefix, limit)
   return redis.call('ZRANGEBYLEX', args, '[' .. prefix, '(' .. prefix .. '\255', 'LIMIT', 0, limit)
 end
 
-local function list(index, args, digest, tokens, score, only_new)
-  if check_index(index) then redis.call('PERSIST', sizes_of(index)) end
+local ROWS = 1000 -- noted at once: what Lua can hand over has an end
+
+local function note_rows(args, digest, tokens)
+  local rows = {0, 'd' .. digest .. tokens}
+  for at = 1, #tokens, TOKEN do
+    if #rows >= 2 * ROWS then
+      redis.call('ZADD', args, unpack(rows))
+      rows = {}
+    end
+    rows[#rows + 1] = 0
+    rows[#rows + 1] = 't' .. string.sub(tokens, at, at + TOKEN - 1) .. digest
+  end
+  redis.call('ZADD', args, unpack(rows))
+end
+
+-- Returns whether nothing was listed before. `noted`: its rows of arguments stand already.
+local function list(index, args, digest, tokens, score, only_new, noted)
+  local first = check_index(index)
+  if first then redis.call('PERSIST', sizes_of(index)) end
   if only_new then
     redis.call('ZADD', index, 'NX', score, digest)
   else
     redis.call('ZADD', index, score, digest)
   end
-  if #tokens > 0 then
-    redis.call('ZADD', args, 0, 'd' .. digest .. tokens)
-    for at = 1, #tokens, TOKEN do
-      redis.call('ZADD', args, 0, 't' .. string.sub(tokens, at, at + TOKEN - 1) .. digest)
-    end
-  end
+  if #tokens > 0 and not noted then note_rows(args, digest, tokens) end
+  return first
 end
 
+-- Returns whether the row `but`, which is not forgotten, is there.
 local function forget_rows(args, digest, but)
+  local found = false
   -- A token may begin with byte 255, so these rows are bounded by the next digest instead.
   local row = 'd' .. digest
   for _, member in ipairs(redis.call('ZRANGEBYLEX', args, '[' .. row, '[' .. row .. string.rep('\255', 1024))) do
-    if member ~= but then
+    if member == but then
+      found = true
+    else
       for at = #row + 1, #member, TOKEN do
         redis.call('ZREM', args, 't' .. string.sub(member, at, at + TOKEN - 1) .. digest)
       end
       redis.call('ZREM', args, member)
     end
   end
+  return found
 end
 
 -- Takes a key out of the order of its mapping; returns it.
@@ -72,7 +90,7 @@ local function unlist(index, args, digest)
   forget_key(args, digest)
 end
 
--- Lists what was stored. `key`: what a mapping returns for it when iterated over, or ''.
+-- Lists what was stored; returns as `list`. `key`: what a mapping returns for it when iterated over, or ''.
 local function relist(index, args, digest, tokens, now, ms, key)
   if key ~= '' then
     -- As in a dict: a key that stands keeps its place and its first form (1 and 1.0), one that had expired is new.
@@ -80,8 +98,8 @@ local function relist(index, args, digest, tokens, now, ms, key)
     if #starting_with(args, 'k' .. digest, 1) == 0 then note_key(args, digest, key) end
   end
   -- The tags of an older value, and those that the computation did not know yet, are no longer true.
-  forget_rows(args, digest, 'd' .. digest .. tokens)
-  list(index, args, digest, tokens, now + ms, false)
+  local noted = forget_rows(args, digest, 'd' .. digest .. tokens)
+  return list(index, args, digest, tokens, now + ms, false, noted)
 end
 
 local function tell_filled(entry, envelope)

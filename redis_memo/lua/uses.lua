@@ -21,7 +21,8 @@ local function sizes_of(index) return string.sub(index, 1, -6) .. 'sizes' end
 
 -- To be called before a script writes anything: while a slot moves, the script ends here unless these two, which it was
 -- not given, are on its node as well. (Of a function without bounds there are none, and so none is on its node.)
-local function all_here(index) redis.call('EXISTS', uses_of(index), sizes_of(index)) end
+-- Returns how many of them there are.
+local function all_here(index) return redis.call('EXISTS', uses_of(index), sizes_of(index)) end
 
 -- What is kept of a function that has nothing listed ends by itself, unless something is (see `list`).
 local function leave_nothing(index)
