@@ -458,10 +458,11 @@ def packed(args: Sequence[object]) -> list[Piece]:
     pieces: list[Piece] = []
     small: list[Bytes] = [b"*%d\r\n" % len(args)]
     for arg in args:
-        parts = arg if isinstance(arg, tuple) else (_bytes(arg),)
-        if len(parts) == 1 and len(parts[0]) < COPIED:  # what nearly all are
-            small += (b"$%d\r\n" % len(parts[0]), parts[0], b"\r\n")
+        word = arg if type(arg) is bytes or type(arg) is tuple else _bytes(arg)
+        if type(word) is bytes and len(word) < COPIED:  # what nearly all are
+            small.append(b"$%d\r\n%b\r\n" % (len(word), word))
             continue
+        parts = word if isinstance(word, tuple) else (word,)
         small.append(b"$%d\r\n" % sum(map(len, parts)))
         for part in parts:
             if len(part) < COPIED:
