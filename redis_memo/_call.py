@@ -18,6 +18,7 @@ import functools
 import inspect
 import operator
 import types
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
@@ -28,7 +29,7 @@ from ._source import qualified_name
 from .errors import ConfigurationError, KeyingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = ["ABSENT", "Binder", "CallKey", "Match", "kind", "make_binder", "spelled"]
 
@@ -268,7 +269,8 @@ class CallKey:
     ) -> None:
         self.binder = binder = make_binder(function)
         self._function = qualified_name(function)
-        if isinstance(ignore, str) or not all(isinstance(name, str) for name in ignore):
+        names: object = ignore  # no iterator either, which could be read once
+        if not isinstance(names, Collection) or isinstance(names, str) or not all(isinstance(n, str) for n in names):
             raise ConfigurationError("ignore= takes a collection of parameter names, as in ignore=('self',)")
         for name in ignore:
             if name not in binder.names and binder.var_keyword is None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._cache import Cache
 from ._config import Settings
+from ._policy import as_policy
 from ._user_calendar import use_calendar
 from .errors import ConfigurationError
 
@@ -41,6 +42,8 @@ def connect(url: str | None = None, **settings: Any) -> Cache:
             raise ConfigurationError("calendar= is for the whole process, not for one cache: configure(calendar=...)")
         if name not in fields:
             raise ConfigurationError(f"unknown setting {name!r}; known: {', '.join(sorted(fields))}")
+    if settings.get("ttl") is not None:
+        as_policy(settings["ttl"])  # says now what is wrong with it
     return Cache(Settings.build(url, **settings))
 
 

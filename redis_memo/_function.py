@@ -73,7 +73,6 @@ class Memo:
         self.namespace = namespace
         self.name = name
         self.version = version
-        self.ignore = tuple(ignore)
         self.key = key
         self.cache_if = cache_if
         self.ttl = ttl
@@ -110,6 +109,7 @@ class Memo:
         self.key_in_mapping: Callable[[Any, str], bytes] | None = None
         self.without_store = "the call returns the function's own result"
         self.callkey = CallKey(function, key=key, ignore=ignore)
+        self.ignore = tuple(ignore)
         self.bind = self.callkey.binder.bind
         self._cache = cache
         self._found: dict[str, str] = {}

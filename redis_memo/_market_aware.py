@@ -31,6 +31,7 @@ from ._policy import (
     checked_function,
     resolve,
     said_until,
+    written,
 )
 from .errors import ConfigurationError
 
@@ -290,6 +291,7 @@ def _complain_once(function: str) -> None:
     )  # fmt: skip
 
 
+@written("market_aware()")
 def market_aware(
     exchange: str | Arg = _EXCHANGE,
     *,
@@ -423,6 +425,7 @@ class _Boundary(Policy):
         return [said_until(self(call), local), f"  because then {why}, or may", f"  ttl={self!r}"]
 
 
+@written("session_end()")
 def session_end(exchange: str | Arg = _EXCHANGE) -> Policy:
     """Until trading ends: of the session that is under way, else of the next one.
 
@@ -438,6 +441,7 @@ def session_end(exchange: str | Arg = _EXCHANGE) -> Policy:
     return _boundary("session_end", exchange)
 
 
+@written("next_open()")
 def next_open(exchange: str | Arg = _EXCHANGE) -> Policy:
     """Until prices begin to move again: the next session's pre-open, also if a session is under way.
 

@@ -6,7 +6,9 @@ attributes; inside a class body it becomes a descriptor (see `_memoized`).
 
 from __future__ import annotations
 
+import difflib
 import functools
+import inspect
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
@@ -18,7 +20,8 @@ from ._default import default_cache
 from ._function import Memo
 from ._handle import METHODS, Handle
 from ._memoized import AsyncMemoized, Memoized
-from .errors import ConfigurationError
+from ._source import qualified_name
+from .errors import ConfigurationError, MisusedDecorator
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Coroutine
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["cache_info", "clear", "handle_of", "invalidate", "invalidate_tags", "redis_cached"]
 
 P = ParamSpec("P")
+F = TypeVar("F")
 R = TypeVar("R")
 T = TypeVar("T")
 
@@ -51,6 +55,42 @@ class _Decorator(Protocol):
     def __call__(self, function: classmethod[T, P, R], /) -> Memoized[Callable[Concatenate[type[T], P], R]]: ...
 
 
+def _explained(decorator: F) -> F:
+    """Say what to write where Python would only count arguments; type checkers see the signature as it is."""
+    known = inspect.signature(decorator).parameters  # type: ignore[arg-type]
+
+    @functools.wraps(decorator)  # type: ignore[arg-type]
+    def call(*given: object, **options: object) -> object:
+        if not given and "namespace" in options and options.keys() <= known.keys():
+            return decorator(**options)  # type: ignore[operator]
+        unknown = next((name for name in options if name not in known), None)
+        if given and _is_decorated(given[0]):
+            problem = f"{_named(given[0])}: redis_cached has to be called before it decorates"
+        elif given:
+            problem = "redis_cached takes its options by name, and the function after them"
+        elif unknown is not None:
+            near = difflib.get_close_matches(unknown, known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"its options are {', '.join(known)}"
+            raise MisusedDecorator(f"redis_cached has no option {unknown!r}; {hint}")
+        else:
+            problem = "redis_cached needs a namespace, which groups functions"
+        raise MisusedDecorator(f'{problem}: write @redis_cached(namespace="stock_data", ttl="5m")')
+
+    return call  # type: ignore[return-value]
+
+
+def _is_decorated(given: object) -> bool:
+    return callable(given) or isinstance(given, (classmethod, staticmethod, property, functools.cached_property))
+
+
+def _named(function: Any) -> str:
+    """What a function is called that was given in the place of the options."""
+    for inner in ("__func__", "fget", "func"):  # of a class or static method, a property, a partial or cached property
+        function = getattr(function, inner, function)
+    return qualified_name(function)
+
+
+@_explained
 def redis_cached(
     *,
     namespace: str,
@@ -127,6 +167,7 @@ def redis_cached(
 
     Raises:
         ConfigurationError: An argument is wrong, or the function is a generator function.
+        MisusedDecorator: It was written without parentheses, or its options without their names; one of those.
     """
     checked_choice("compress", compress, ("auto", "fast", "small", None))
     checked_choice("on_error", on_error, ("compute", "raise"))

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from numbers import Real
 from random import Random
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from ._clock import market_now, zone
 from ._durations import EXAMPLES, LONGEST, checked, format_duration, parse_duration, read_duration, seconds_of
@@ -38,7 +39,10 @@ __all__ = [
     "said_until",
     "shortest",
     "until",
+    "written",
 ]
+
+F = TypeVar("F")
 
 _uniform = Random().random  # noqa: S311 - spreads expiries; the module's own is the user's, who may have seeded it
 SOON = 60.0
@@ -46,6 +50,22 @@ SOON = 60.0
 
 Lifetime: TypeAlias = float | timedelta | str | None
 """What a policy may answer: seconds, a ``timedelta`` or a duration such as ``"5m"``. ``None`` is refused."""
+
+
+_WRITTEN: dict[Any, str] = {}
+
+
+def written(example: str) -> Callable[[F], F]:
+    """Let `as_policy` refuse a function that is no policy itself, and say what to write in its place.
+
+    ``ttl=market_aware`` would pass for a callable of a call, and fail where the first result is stored.
+    """
+
+    def note(function: F) -> F:
+        _WRITTEN[function] = example
+        return function
+
+    return note
 
 
 def _this_moment() -> datetime:
@@ -195,6 +215,7 @@ class _Shortest(Policy):
         return [_lives(self, call), "  the shortest of these:", *parts]
 
 
+@written("ttl.min('5m', session_end())")
 def shortest(*ttls: object) -> Policy:
     """The shortest of several lifetimes, at each call anew; ``redis_memo.ttl.min``.
 
@@ -230,6 +251,7 @@ class _ByValue(Policy):
         return [_lives(self, call), f"  because ttl={self!r}"]
 
 
+@written("by_value(lambda result: '5m' if result else 0)")
 def by_value(choose: Callable[[object], object]) -> Policy:
     """Let the result decide: ``by_value(lambda rows: None if rows else "30s") | market_aware()``.
 
@@ -246,8 +268,9 @@ def by_value(choose: Callable[[object], object]) -> Policy:
 
 def checked_function(what: str, given: object) -> None:
     """Raise :class:`ConfigurationError` unless it is a plain function of one argument."""
-    if not callable(given):
-        msg = f"{what} takes a function of one argument, not a {type(given).__name__}"
+    if not callable(given) or isinstance(given, Policy):
+        said = "policy" if isinstance(given, Policy) else type(given).__name__
+        msg = f"{what} takes a function of one argument, not a {said}"
         raise ConfigurationError(msg)
     as_policy(given)
 
@@ -288,6 +311,7 @@ class _Until(Policy):
         return [said_until(resolve(self, call), local), f"  because ttl={self!r}"]
 
 
+@written("until('08:30')")
 def until(at: str | time, *, tz: str = "Asia/Kolkata") -> Policy:
     """Until the next time that a clock shows this: ``until("08:30")`` for what is published each morning.
 
@@ -350,6 +374,7 @@ class _Jittered(Policy):
         return [*_part(self.policy, call), f"  of which a random part of up to {self.spread:.0%} is taken off"]
 
 
+@written("jittered('5m')")
 def jittered(ttl: object, *, spread: float = 0.1, random: Callable[[], float] = _uniform) -> Policy:
     """Shorten each entry's life by a random part, so that entries stored together do not expire together.
 
@@ -387,6 +412,9 @@ def as_policy(ttl: object) -> TTLPolicy:
         return ttl
     if isinstance(ttl, str):
         return Fixed(parse_duration(ttl))
+    if isinstance(ttl, FunctionType) and ttl in _WRITTEN:
+        msg = f"a ttl cannot be a function that has yet to be called: write {_WRITTEN[ttl]}"
+        raise ConfigurationError(msg)
     seconds = seconds_of(ttl)
     if seconds is not None:
         return Fixed(checked(seconds))
@@ -426,6 +454,8 @@ def resolve(policy: TTLPolicy, call: Call) -> float:
             problem = "answered NaN or infinity"
         elif isinstance(answer, str):
             problem = f"answered a text that is no duration; these are: {EXAMPLES}"
+        elif isinstance(answer, Policy):
+            problem = "answered a policy and no lifetime: write policy(call) in it, or give the policy itself as ttl="
         else:
             problem = f"answered a {type(answer).__name__}, not seconds, a timedelta or a duration"
         msg = f"the ttl policy of {call.function} {problem}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from ._arguments import Arg, arg
 from ._market_aware import market_aware
-from ._policy import Policy, until
+from ._policy import Policy, until, written
 
 __all__ = [
     "access_token",
@@ -31,6 +31,7 @@ def _preset(exchange: str | Arg, settings: dict[str, Any], **usual: object) -> P
     return market_aware(exchange, **{**usual, **settings})
 
 
+@written("live_quotes()")
 def live_quotes(exchange: str | Arg = _EXCHANGE, **settings: Any) -> Policy:
     """Last prices and depth: 2 seconds while prices move, then until the next session. No candles.
 
@@ -41,6 +42,7 @@ def live_quotes(exchange: str | Arg = _EXCHANGE, **settings: Any) -> Policy:
     return _preset(exchange, settings, open="2s", interval=None, to=None)
 
 
+@written("stock_data()")
 def stock_data(exchange: str | Arg = _EXCHANGE, **settings: Any) -> Policy:
     """A stock's data of the day: one minute while prices move, then until the next session.
 
@@ -51,6 +53,7 @@ def stock_data(exchange: str | Arg = _EXCHANGE, **settings: Any) -> Policy:
     return _preset(exchange, settings, open="1m")
 
 
+@written("historical()")
 def historical(exchange: str | Arg = _EXCHANGE, **settings: Any) -> Policy:
     """Candles: until the next one is published; a week for a range that ended before today's session.
 
@@ -64,6 +67,7 @@ def historical(exchange: str | Arg = _EXCHANGE, **settings: Any) -> Policy:
     return _preset(exchange, settings, open="1m")
 
 
+@written("indicators()")
 def indicators(exchange: str | Arg = _EXCHANGE, **settings: Any) -> Policy:
     """What is computed from candles: as good as they are, and at most a minute old where none is named.
 
@@ -74,6 +78,7 @@ def indicators(exchange: str | Arg = _EXCHANGE, **settings: Any) -> Policy:
     return _preset(exchange, settings, open="1m")
 
 
+@written("patterns()")
 def patterns(exchange: str | Arg = _EXCHANGE, **settings: Any) -> Policy:
     """Chart patterns, which need several candles to change: 5 minutes while prices move.
 
@@ -84,6 +89,7 @@ def patterns(exchange: str | Arg = _EXCHANGE, **settings: Any) -> Policy:
     return _preset(exchange, settings, open="5m")
 
 
+@written("sector_data()")
 def sector_data(exchange: str | Arg = _EXCHANGE, **settings: Any) -> Policy:
     """Sector figures and breadth: 5 minutes while prices move.
 
@@ -94,6 +100,7 @@ def sector_data(exchange: str | Arg = _EXCHANGE, **settings: Any) -> Policy:
     return _preset(exchange, settings, open="5m")
 
 
+@written("predictions()")
 def predictions(exchange: str | Arg = _EXCHANGE, **settings: Any) -> Policy:
     """What a model says of prices: 15 minutes while they move, then until the next session.
 
@@ -104,11 +111,13 @@ def predictions(exchange: str | Arg = _EXCHANGE, **settings: Any) -> Policy:
     return _preset(exchange, settings, open="15m")
 
 
+@written("instruments()")
 def instruments() -> Policy:
     """The list of instruments, which Kite makes anew by 08:30 Indian time each day."""
     return until("08:30", tz="Asia/Kolkata")
 
 
+@written("access_token()")
 def access_token() -> Policy:
     """A Kite access token, which ends at 06:00 Indian time."""
     return until("06:00", tz="Asia/Kolkata")

@@ -4,6 +4,7 @@
 
     RedisMemoError
     ├── ConfigurationError      a setting, URL or decorator argument is wrong: always raised
+    │   └── MisusedDecorator    redis_cached without parentheses or a namespace, by position (also a TypeError)
     ├── KeyingError             an argument cannot become part of a key (also a TypeError)
     ├── SerializationError      a value cannot be stored, or stored bytes cannot be read
     │   ├── UnsupportedType     no codec for this type, and pickle is not allowed or failed
@@ -29,6 +30,7 @@ __all__ = [
     "ComputeTimeout",
     "ConfigurationError",
     "KeyingError",
+    "MisusedDecorator",
     "NoSuchColumn",
     "RedisMemoError",
     "SerializationError",
@@ -46,6 +48,10 @@ class RedisMemoError(Exception):
 
 class ConfigurationError(RedisMemoError, ValueError):
     """A setting, URL or decorator argument is wrong."""
+
+
+class MisusedDecorator(ConfigurationError, TypeError):
+    """The decorator was written without parentheses or a namespace, or with options by position or unknown ones."""
 
 
 class KeyingError(RedisMemoError, TypeError):

@@ -15,6 +15,7 @@ from ._clock import instant, market_now
 from ._clock import moment as _frozen
 from ._exchanges import calendar_of, set_overlays
 from ._market_aware import market_aware
+from ._policy import written
 from ._sessions import Calendar, Phase, Tier
 from ._user_calendar import from_environment
 from .errors import ConfigurationError
@@ -87,6 +88,7 @@ def phase(exchange: str, at: datetime = _NOW) -> Phase:
     return calendar_of(exchange).slot(_instant(at)).phase
 
 
+@written("ttl.next_open()")
 def next_open(exchange: str, at: datetime = _NOW) -> datetime:
     """Return when trading begins next: strictly later than ``at``, in the exchange's zone.
 
@@ -104,6 +106,7 @@ def next_open(exchange: str, at: datetime = _NOW) -> datetime:
     return _local(calendar, calendar.next_open(_instant(at)))
 
 
+@written("ttl.session_end()")
 def next_close(exchange: str, at: datetime = _NOW) -> datetime:
     """Return when trading ends next: strictly later than ``at``, in the exchange's zone; lunch breaks count.
 

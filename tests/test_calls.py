@@ -31,7 +31,7 @@ from unittest import mock
 import pytest
 
 import redis_memo
-from redis_memo import MISSING, _handle, cache_info, clear, configure, invalidate, redis_cached
+from redis_memo import MISSING, _handle, cache_info, clear, configure, invalidate, jittered, market_aware, redis_cached
 from redis_memo._handle import Missing
 from redis_memo.errors import ConfigurationError, KeyingError, StoreUnavailable
 
@@ -1099,16 +1099,58 @@ def test_what_cannot_be_decorated_is_refused_with_a_reason(memo):
             memo()(refused)
 
 
-def test_forgotten_parentheses_and_positional_options_say_what_is_wrong():
-    with pytest.raises(TypeError, match="redis_cached.*positional"):
+async def atop(x): ...
 
-        @redis_cached
-        def f(x): ...
 
-    with pytest.raises(TypeError, match="namespace"):
-        redis_cached(ttl=60)
-    with pytest.raises(TypeError, match="positional"):
-        redis_cached(len, namespace="x")
+class Shop:
+    def price(self, x): ...
+
+    @classmethod
+    def of(cls, x): ...
+
+    @staticmethod
+    def pure(x): ...
+
+    @property
+    def name(self): ...
+
+
+@pytest.mark.parametrize(
+    ("decorated", "name"),
+    [
+        (square.__wrapped__, "square"), (atop, "atop"), (Shop.price, r"Shop\.price"), (Shop.__dict__["of"], r"Shop\.of"),
+        (Shop.__dict__["pure"], r"Shop\.pure"), (Shop.name, r"Shop\.name"), (functools.partial(atop, 1), "atop"),
+        (lambda x: x, "<lambda>"),
+    ],
+)  # fmt: skip
+def test_forgotten_parentheses_are_told_with_the_function_and_what_to_write(decorated, name):
+    for mistake in (lambda: redis_cached(decorated), lambda: redis_cached(decorated, namespace="x", ttl=60)):
+        with pytest.raises(ConfigurationError, match=rf"{name}: .*write @redis_cached\(namespace=.*, ttl=.*\)") as caught:
+            mistake()
+        assert isinstance(caught.value, TypeError)
+
+
+def test_positional_options_and_a_namespace_left_out_are_told_with_what_to_write():
+    for mistake in (
+        lambda: redis_cached("TOPSECRET"),
+        lambda: redis_cached("TOPSECRET", 60),
+        lambda: redis_cached("TOPSECRET", ttl="5m"),
+        lambda: redis_cached(None),
+        lambda: redis_cached(),
+        lambda: redis_cached(ttl=60),
+    ):
+        with pytest.raises(ConfigurationError, match=r"by name|namespace") as caught:
+            mistake()
+        assert isinstance(caught.value, TypeError)
+        assert "write @redis_cached(namespace=" in str(caught.value)
+        assert "TOPSECRET" not in str(caught.value)
+
+
+def test_p8_the_decorator_shows_its_options():
+    parameters = inspect.signature(redis_cached).parameters
+    assert list(parameters)[:2] == ["namespace", "ttl"]
+    assert {each.kind for each in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
+    assert parameters["namespace"].default is inspect.Parameter.empty
 
 
 @pytest.mark.parametrize(
@@ -1129,6 +1171,11 @@ def test_forgotten_parentheses_and_positional_options_say_what_is_wrong():
         ({"ignore": "x"}, "ignore="),
         ({"ignore": ("z",)}, "'z'"),
         ({"ignore": (1,)}, "ignore="),
+        ({"ignore": None}, "ignore="),
+        ({"ignore": 3}, "ignore="),
+        ({"ignore": (name for name in ("x",))}, "ignore="),
+        ({"ttl": market_aware}, r"market_aware\(\)"),
+        ({"ttl": jittered}, r"jittered\("),
         ({"cache_if": 3}, "cache_if="),
         ({"compress": "best"}, "compress"),
         ({"on_error": "ignore"}, "on_error"),
@@ -1140,9 +1187,12 @@ def test_a_wrong_option_is_refused_at_decoration(options, said):
         redis_cached(**{"namespace": "x", "ttl": 60} | options)(lambda x: x)
 
 
-def test_an_unknown_option_is_a_type_error():
-    with pytest.raises(TypeError, match="tll"):
-        redis_cached(namespace="x", tll=3)
+def test_an_unknown_option_is_told_with_what_may_be_meant():
+    for options, said in (({"tll": 3}, "'tll'.*did you mean 'ttl'"), ({"zzz": "TOPSECRET"}, "'zzz'.*options are .*ttl")):
+        with pytest.raises(ConfigurationError, match=said) as caught:
+            redis_cached(namespace="x", **options)
+        assert isinstance(caught.value, TypeError)
+        assert "TOPSECRET" not in str(caught.value)
 
 
 def test_without_any_expiry_a_call_is_refused_before_the_work(cache, namespace):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import subprocess
@@ -47,7 +48,7 @@ def test_every_public_name_and_option_is_documented() -> None:
     text = "".join(page.read_text() for page in PAGES)
     for name in redis_memo.__all__:
         assert name in text or getattr(redis_memo, name).__doc__, name
-    for option in redis_memo._memo.redis_cached.__kwdefaults__ or {}:
+    for option in inspect.signature(redis_memo.redis_cached).parameters:
         assert f"{option}:" in redis_memo.redis_cached.__doc__, option
     for setting in {*redis_memo._config.Settings.__dataclass_fields__, "secret"} - {"url", "secrets"}:
         assert f"{setting}:" in redis_memo.configure.__doc__, setting

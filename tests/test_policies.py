@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redis_memo import market, ttl
+from redis_memo import CacheDict, CacheManager, connect, jittered, market, redis_cached, ttl
 from redis_memo.errors import ConfigurationError
 from redis_memo.ttl import Call, arg, market_aware, resolve, until
 
@@ -401,9 +401,61 @@ def test_p7_the_result_decides():
     chosen = ttl.by_value(lambda value: until("08:30") if value else market_aware("NSE"))
     assert ends(chosen, "2026-07-10 20:00", value=None) == ist("2026-07-13 09:00")
     assert life(chosen, "2026-07-10 20:00", value=1) == 12.5 * 3600
-    for wrong in (5, None, "5m", lambda: 5):
+    for wrong in (5, None, "5m", lambda: 5, market_aware(), market_aware):
         with pytest.raises(ConfigurationError):
             ttl.by_value(wrong)
+    with pytest.raises(ConfigurationError, match="corporate_actions="):
+        market_aware(corporate_actions=until("08:30"))
+
+
+FACTORIES = {name: getattr(ttl, name) for name in ttl.__all__ if name in {
+    "access_token", "by_value", "historical", "indicators", "instruments", "jittered", "live_quotes", "market_aware",
+    "min", "next_open", "patterns", "predictions", "sector_data", "session_end", "stock_data", "until",
+}} | {"ttl.next_open": market.next_open, "ttl.session_end": market.next_close}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_p7_what_makes_a_policy_is_none_itself_and_is_refused_before_any_call(name):
+    """``ttl=market_aware`` would be found out when the first result is stored, and then by an argument of its own."""
+    factory = FACTORIES[name]
+    for mistake in (
+        lambda: ttl.as_policy(factory),
+        lambda: redis_cached(namespace="x", ttl=factory)(len),
+        lambda: jittered(factory),
+        lambda: ttl.min("5m", factory),
+        lambda: ttl.by_value(lambda _: None) | factory,
+        lambda: factory | ttl.by_value(lambda _: None),
+        lambda: market_aware(open=factory),
+        lambda: market_aware(closed=factory),
+        lambda: market_aware(immutable=factory),
+        lambda: CacheDict("x", ttl=factory),
+        lambda: CacheManager(ttl=factory),
+        lambda: CacheManager(lifetimes={"quotes": factory}),
+        lambda: connect(ttl=factory),
+        lambda: ttl.by_value(factory),
+    ):
+        with pytest.raises(ConfigurationError, match=rf"write (ttl\.)?{name.removeprefix('ttl.')}\(") as caught:
+            mistake()
+        written = caught.value.args[0].rpartition("write ")[2]
+        assert eval(written, {"ttl": ttl} | vars(ttl)), "what the message says to write is a policy"
+
+
+def test_every_factory_of_policies_is_known_as_one():
+    """A new one says by its annotation that it returns a policy, and has to be among them."""
+    makers = {each for each in ttl.__all__ if "Policy" in str(getattr(getattr(ttl, each), "__annotations__", {}).get("return"))}
+    assert makers - {"as_policy"} == {name for name in FACTORIES if "." not in name}
+
+
+def test_p7_a_callable_that_answers_a_policy_is_told_what_to_write():
+    for answer in (market_aware(), until("08:30")):
+        with pytest.raises(ConfigurationError, match=r"shop\.candles answered a policy.*policy\(call\)"):
+            life(ttl.as_policy(lambda _, answer=answer: answer), "2026-07-10 20:00")
+
+
+@pytest.mark.parametrize("wrong", ["5 parsecs", "stock_data", -1, 0, True, lambda: 5, object()])
+def test_p7_a_wrong_default_expiry_is_said_by_configure(wrong):
+    with pytest.raises(ConfigurationError):
+        connect(ttl=wrong)
 
 
 def test_p8_policies_compare_by_value_and_read_as_written():

@@ -285,6 +285,10 @@ def with_options(symbol: str, client: Client) -> int:
     return 1
 
 
+redis_cached(identify)  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
+redis_cached("typing", ttl=60)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+redis_cached("typing", namespace="typing")  # type: ignore[misc]  # pyright: ignore[reportCallIssue]
+redis_cached()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 redis_cached(ttl=60)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 redis_cached(namespace="typing", compress="best")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 redis_cached(namespace="typing", evict="lfu")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
