@@ -220,9 +220,12 @@ class Backend(Servers):
         moved = []
         for number, answer in zip(numbers, got, strict=True):
             answers[number] = answer
-            if isinstance(answer, Elsewhere) and answer.why == "moved" and answer.address and self.cluster is not None:
-                self.cluster.moved(slot_of(routed_by(several[number])), answer.address, node)
-                moved.append(number)
+            if isinstance(answer, Elsewhere) and self.cluster is not None:
+                if answer.why == "moved" and answer.address:
+                    self.cluster.moved(slot_of(routed_by(several[number])), answer.address, node)
+                    moved.append(number)
+                elif answer.why == "nobody":
+                    self.cluster.look_soon()
         return moved
 
     async def _agroups(
@@ -291,7 +294,7 @@ class Backend(Servers):
             if answer is _ALONE:
                 left.append(number)
             elif isinstance(answer, Exception) and not isinstance(answer, StoreError):
-                if isinstance(answer, Elsewhere):
+                if isinstance(answer, Elsewhere) and answer.why != "nobody":
                     forgotten = forgotten or (self._home is not None and self._home.demoted(answer))
                     if forgotten:
                         left.append(number)
@@ -305,16 +308,20 @@ class Backend(Servers):
         wait = self._settings.wait if type(op) in CONFIRMED else 0
         talk = confirmed(op, wait, self._timeout / 2) if wait else dialogue(op)
         try:
-            return (yield from self._talk(talk, op, lone=type(op) in _LONE))
+            try:
+                return (yield from self._talk(talk, op, lone=type(op) in _LONE))
+            except Elsewhere as error:
+                if error.why not in ("later", "ask") or not divisible(op):
+                    raise
+            if wait:
+                return (yield from self._talk(confirmed(op, wait, self._timeout / 2, piecewise(op)), op, lone=True))
+            return (yield from self._talk(piecewise(op), op, lone=True))
         except Elsewhere as error:
+            if error.why == "nobody":
+                raise translated(error, self.where) or error from error
             if error.why in ("later", "ask"):
-                if not divisible(op):
-                    raise StoreUnavailable(f"{self.where}: some keys are just moving to another node") from error
-            else:
-                raise StoreUnavailable(f"{self.where}: the master is changing ({error.why})") from error
-        if wait:
-            return (yield from self._talk(confirmed(op, wait, self._timeout / 2, piecewise(op)), op, lone=True))
-        return (yield from self._talk(piecewise(op), op, lone=True))
+                raise StoreUnavailable(f"{self.where}: some keys are just moving to another node") from error
+            raise StoreUnavailable(f"{self.where}: the master is changing ({error.why})") from error
 
     def _talk(self, talk: Dialogue, op: Any, *, lone: bool) -> Steps:
         cluster = self.cluster

@@ -339,7 +339,7 @@ class Cluster:
             The reply.
 
         Raises:
-            Elsewhere: The slot has not moved within a moment, or nobody admits to serving it.
+            Elsewhere: The slot has not moved within a moment, or no node serves it.
         """
         began = time.monotonic()
         pause = LEAST_PAUSE
@@ -356,6 +356,12 @@ class Cluster:
                     continue
                 if error.why == "ask" and lone and error.address is not None:
                     there = self._node_at(_named(error.address, node))
+                    continue
+                if error.why == "nobody":
+                    if not replica:
+                        self.look_soon()
+                        raise
+                    replica = False
                     continue
                 if error.why == "replica":
                     self.look_soon()

@@ -31,6 +31,8 @@ def translated(error: Exception, where: str) -> StoreError | None:
         return StoreRefused(f"{where} refused: {CROWDED}")
     if isinstance(error, Elsewhere) and error.why in ("moved", "ask"):
         return StoreRefused(f"{where} is one node of a cluster: use redis+cluster:// in the URL")
+    if isinstance(error, Elsewhere) and error.why == "nobody":
+        return StoreUnavailable(f"{where}: no node serves a part of the keys")
     if isinstance(error, LOST):
         return StoreUnavailable(f"{where} cannot be reached ({type(error).__name__})")
     if isinstance(error, (redis.RedisError, ValueError)):
@@ -48,7 +50,7 @@ def excused(error: Exception, ours: StoreError) -> bool:
     """Whether a failure says nothing of what the next call will meet."""
     if isinstance(error, redis.AuthenticationError):
         return False
-    return crowded(ours) or _is_our_own(error)
+    return crowded(ours) or isinstance(error, Elsewhere) or _is_our_own(error)
 
 
 def _is_our_own(error: BaseException | None) -> bool:

@@ -9,7 +9,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 __all__ = ["Elsewhere", "RefusedClient", "reply_error"]
 
-Why: TypeAlias = Literal["moved", "ask", "later", "replica"]
+Why: TypeAlias = Literal["moved", "ask", "later", "replica", "nobody"]
 
 _WORDS: dict[str, Why] = {"MOVED": "moved", "ASK": "ask", "TRYAGAIN": "later", "READONLY": "replica"}
 
@@ -24,6 +24,7 @@ class Elsewhere(redis.ResponseError):
     Attributes:
         why: ``moved``: the slot has another owner. ``ask``: it moves, and this key is gone already. ``later``: it
             moves, and the keys are not all on one side. ``replica``: a server that was a master is none any more.
+            ``nobody``: no node serves the slot; of other slots nothing is said.
         address: Host (empty: the same) and port of who is to be asked; None where that was not said.
     """
 
@@ -43,6 +44,10 @@ def reply_error(text: str) -> Exception:
         return NoScriptError(text)
     if code in ("NOAUTH", "WRONGPASS"):
         return redis.AuthenticationError(text)
+    if code == "CLUSTERDOWN" and "slot" in text:
+        return Elsewhere(text, "nobody")
+    if code == "CLUSTERDOWN" and "read commands" in text:
+        return ResponseError(text)  # a refusal: a hit is still a hit
     if code in ("LOADING", "MASTERDOWN", "CLUSTERDOWN"):
         # Whatever was asked, it would have answered the same.
         return redis.BusyLoadingError(text)

@@ -174,6 +174,27 @@ class ClusterSite(Site):
                 raw(node, "CLUSTER", "SETSLOT", slot, "NODE", identity)
         until(lambda: self.owner(slot) == target, 30)
 
+    def abandon(self, slot: int) -> int:
+        """No node serves a slot any more; returns the port that did."""
+        owner = self.owner(slot)
+        for port in self.servers:
+            with self.node(port) as node:
+                raw(node, "CLUSTER", "DELSLOTS", slot)
+        return owner
+
+    def configure(self, **options: str) -> None:
+        """Set an option of every server."""
+        for port in self.servers:
+            with self.node(port) as node:
+                for name, value in options.items():
+                    raw(node, "CONFIG", "SET", name.replace("_", "-"), value)
+
+    def adopt(self, slot: int, port: int) -> None:
+        """A node serves a slot that none did, and all know it."""
+        with self.node(port) as node:
+            raw(node, "CLUSTER", "ADDSLOTS", slot)
+        until(self.healthy, 30)
+
     def revive(self, port: int) -> None:
         """Start a server that was killed."""
         folder = self.folders[port]

@@ -12,11 +12,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from redis_memo import MISSING, Cache, connect, redis_cached
+from redis_memo import MISSING, Cache, _envelope, connect, redis_cached
 from redis_memo import _ops as ops
 from redis_memo._cluster import slot_of
 from redis_memo._node import Node
-from redis_memo.errors import StoreError, StoreUnavailable
+from redis_memo._replies import Elsewhere, reply_error
+from redis_memo.errors import StoreError, StoreRefused, StoreUnavailable
 
 from .conftest import SECRET, free_port, until, valkey
 from .sites import ClusterSite, raw, start_cluster
@@ -329,6 +330,148 @@ def test_a_dead_master_is_no_concern_of_the_others_and_its_replica_takes_over(fr
     until(lambda: "computed" not in [each(1) for each in together], 30)
     until(lambda: cache.backend.state == "closed", 30)
     assert function.invalidate(x=1) == 1
+
+
+def beside(site, namespace, **settings):
+    """Two functions of one node and one cache, in slots apart from each other and from the list of functions."""
+    cache = opened(site, **settings)
+    apart = {slot_of(f"memo:{{{namespace}}}:functions".encode())}
+    owners: dict[int, list] = {}
+    for number in itertools.count():
+        calls: list[int] = []
+
+        def function(x, calls=calls):
+            calls.append(x)
+            return [x, len(calls)]
+
+        async def twin(x, calls=calls):
+            calls.append(x)
+            return [x, len(calls)]
+
+        options = {"namespace": namespace, "ttl": 60, "cache": cache, "name": f"f{number}", "ignore": ("calls",)}
+        plain, coroutine = redis_cached(**options)(function), redis_cached(**options)(twin)
+        slot = slot_of(plain.cache_key(0).encode())
+        if slot not in apart:
+            apart.add(slot)
+            found = owners.setdefault(site.owner(slot), [])
+            found.append((plain, coroutine, slot, calls))
+            if len(found) == 2:
+                return cache, *found
+    raise AssertionError
+
+
+def asker(asynchronous, plain, coroutine):
+    return (lambda x: asyncio.run(coroutine(x))) if asynchronous else plain
+
+
+@pytest.mark.parametrize(
+    ("asynchronous", "settings"), [(False, {}), (True, {}), (False, {"read_from": "replica"})], ids=["sync", "async", "replica"]
+)
+def test_p5_a_slot_that_no_node_serves_is_no_concern_of_the_others_of_its_node(
+    moving_site, namespace, asynchronous, settings
+):
+    """"CLUSTERDOWN Hash slot not served" is said of one slot: no breaker opens, and what is beside it is served."""
+    cache, (lost, lost_async, slot, _), (kept, kept_async, _, _) = beside(moving_site, namespace, **settings)
+    ask_lost, ask_kept = asker(asynchronous, lost, lost_async), asker(asynchronous, kept, kept_async)
+    assert (ask_lost(1), ask_kept(1)) == ([1, 1], [1, 1])
+    reads = [ops.Read(lost.cache_key(1)), ops.Read(kept.cache_key(1))] * 2
+    with moving_site.node(moving_site.owner(slot)) as node:
+        envelope = raw(node, "GET", kept.cache_key(1))
+    until(lambda: lost.peek(1) == kept.peek(1) == [1, 1])  # replicas have them, too
+    owner = moving_site.abandon(slot)
+    try:
+        # Together, before anything was asked alone: one that is refused takes none of the others with it.
+        answers = asyncio.run(cache.backend.aperform_many(reads)) if asynchronous else cache.backend.perform_many(reads)
+        assert [type(each) for each in answers[::2]] == [StoreUnavailable] * 2
+        assert [bytes(each) for each in answers[1::2]] == [envelope] * 2
+        for number in range(3):
+            assert ask_lost(1) == [1, number + 2]
+            assert ask_kept(1) == [1, 1]
+        assert (cache.backend.state, kept.cache_info().breaker) == ("closed", "closed")
+        with pytest.raises(StoreUnavailable, match="no node serves a part of the keys"):
+            lost.invalidate(x=1)
+        assert kept.map([1, 2]) == [[1, 1], [2, 2]]
+        assert kept.invalidate() == 2
+    finally:
+        moving_site.adopt(slot, owner)
+    until(lambda: ask_lost(1) == ask_lost(1), 30)
+    assert lost.invalidate() == 1
+
+
+def test_p5_what_a_replica_knows_nobody_to_serve_is_asked_of_its_master(cluster_site, namespace):
+    """A replica hears of a slot after its master does."""
+    cache = opened(cluster_site)
+    cache.backend.locate()
+    cluster, slot = cache.backend.cluster, slot_of(namespace.encode())
+    route = cluster.route(slot, [], lone=True, replica=True)
+    assert next(route).node is not cluster.node(slot)
+    unserved = reply_error("CLUSTERDOWN Hash slot not served")
+    assert route.throw(unserved).node is cluster.node(slot)
+    with pytest.raises(Elsewhere):
+        route.throw(unserved)
+
+
+def test_an_invalidation_in_pieces_of_a_slot_that_no_node_serves_raises_an_error_of_ours(cluster_site, namespace):
+    """The slot was moving when it began, and is served by nobody then."""
+    backend = opened(cluster_site).backend
+    steps = backend._steps(ops.Drop(ops.Place(f"memo:{{{namespace}:f:}}:", "digest", b"")))
+    next(steps)
+    steps.throw(reply_error("TRYAGAIN Multiple keys request during rehashing of slot"))
+    with pytest.raises(StoreUnavailable, match="no node serves"):
+        steps.throw(reply_error("CLUSTERDOWN Hash slot not served"))
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_p5_a_cluster_that_is_down_is_not_asked_until_it_is_not(moving_site, namespace, asynchronous):
+    """"CLUSTERDOWN The cluster is down" is said of every slot: the node's breaker opens, and closes by itself."""
+    cache, (_, _, slot, _), (kept, kept_async, _, calls) = beside(moving_site, namespace)
+    ask = asker(asynchronous, kept, kept_async)
+    assert ask(1) == [1, 1]
+    moving_site.configure(cluster_require_full_coverage="yes")
+    owner = moving_site.abandon(slot)
+    try:
+        until(lambda: ask(1) and cache.backend.state == "open", 10)
+        assert ask(1) == [1, len(calls)]
+    finally:
+        moving_site.configure(cluster_require_full_coverage="no")
+        moving_site.adopt(slot, owner)
+    until(lambda: cache.backend.state == "closed", 30)
+    until(lambda: ask(1) == ask(1), 30)
+
+
+def test_p5_a_cluster_that_only_answers_reads_is_read(moving_site, namespace, monkeypatch):
+    """"CLUSTERDOWN The cluster is down and only accepts read commands": hits go on, as where a server is read-only."""
+    cache, (_, _, slot, _), (kept, _, _, _) = beside(moving_site, namespace)
+    monkeypatch.setattr(_envelope, "CHUNK", 100_000)
+    assert kept(1) == [1, 1]
+    moving_site.configure(cluster_require_full_coverage="yes", cluster_allow_reads_when_down="yes")
+    owner = moving_site.abandon(slot)
+    try:
+        assert kept(2) == [2, 2]
+        assert kept(2) == [2, 3], "what is computed is not stored"
+        assert kept.store([os.urandom(300_000)], 3) is False
+        assert kept(1) == [1, 1]
+        with pytest.raises(StoreRefused):
+            kept.invalidate(x=1)
+        assert cache.backend.state == "closed"
+        assert kept(1) == [1, 1]
+    finally:
+        moving_site.configure(cluster_require_full_coverage="no", cluster_allow_reads_when_down="no")
+        moving_site.adopt(slot, owner)
+
+
+def test_p5_a_breaker_closes_though_the_slot_of_the_key_that_probes_is_not_served(cluster_site, namespace):
+    cache, (function, _, _, _), _ = beside(cluster_site, namespace)
+    function(1)
+    slot = slot_of(b"memo:probe")
+    owner = cluster_site.abandon(slot)
+    try:
+        for node in cache.backend.masters():
+            assert node.breaker.failed(StoreUnavailable("it did not answer"), "there", node.breaker.epoch)
+        assert cache.backend.state == "open"
+        until(lambda: cache.backend.state == "closed", 10)
+    finally:
+        cluster_site.adopt(slot, owner)
 
 
 def failing_over(site: ClusterSite, namespace: str, fail, **settings) -> Traffic:
