@@ -60,7 +60,7 @@ class Eager:
         kind = bytes(sent[0][:_KIND]) if len(sent) == 1 else b""
         seldom = self._kinds.get(kind)
         if seldom is None:
-            seldom = self._kinds[kind] = [0, 1]
+            seldom = self._kinds[kind] = [0, 0]
         elif seldom[0]:
             seldom[0] -= 1
             return 0
@@ -77,5 +77,5 @@ class Eager:
                 seldom[0] = seldom[1]
                 seldom[1] = min(2 * seldom[1] + 1, SELDOM)
                 return count
-        seldom[1] = seldom[1] >> 1 or 1
+        seldom[1] >>= 1
         return count
