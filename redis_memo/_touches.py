@@ -5,7 +5,8 @@ function that was used; a full one at once. What is lost, with a killed process 
 order in which a second's entries were used, and no more. After a fork the parent goes on with its lists and the child
 begins with empty ones, so that nothing is told twice and a fork waits for no server.
 
-The same thread finds entries again whose index was lost (`ops.Mend`), and keeps namespaces within their limits.
+The same thread finds entries again whose index was lost (`ops.Mend`), keeps namespaces within their limits, and notes
+them as used (`_neighbours`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import math
 import sys
 import threading
 import time
@@ -26,6 +28,7 @@ from ._bounds import NO_BOUNDS, Bounds
 from ._drive import drive
 from ._identity import registry
 from ._near import near_of
+from ._neighbours import noting
 from .errors import StoreError
 
 if TYPE_CHECKING:
@@ -48,6 +51,8 @@ TOUCH_EVERY = 1.0  # seconds
 TELL_EVERY = 10.0  # seconds between the counters of functions without bounds
 SETTLE_AFTER = 100  # entries that this process stores in a namespace before its limits are looked after at once
 AT_EXIT = 1.0  # seconds that the end of a process waits for the server
+NOTE_EVERY = 600.0  # seconds between the notes of a namespace, which are good for an hour
+NOTE_FOR = 0.5  # seconds that tidying up after others may take of a turn
 TURN = 5.0  # seconds after which who looked after a namespace has died
 ALWAYS = (1 << 53) - 1
 
@@ -146,6 +151,7 @@ class Touches:
         self._mends: dict[str, ops.Mend] = {}
         self._stored: dict[str, int] = {}
         self._limits: dict[str, Limits] = {}
+        self._noted: dict[str, float] = {}  # namespaces, and when
 
     def join(
         self, namespace: str, prefixes: tuple[str, ...], bounds: Bounds, stats: Stats
@@ -258,6 +264,18 @@ class Touches:
                 return
             with contextlib.suppress(StoreError):  # recency is lost, and no counter
                 drive(entries.side_by_side(map(self.telling, some)), self._perform)
+        self._note_namespaces(math.inf if deadline is None else deadline)
+
+    def _note_namespaces(self, until: float) -> None:
+        now = time.monotonic()
+        used = dict.fromkeys(function.namespace for function in list(self._functions.values()))
+        due = [namespace for namespace in used if now - self._noted.get(namespace, -math.inf) >= NOTE_EVERY]
+        for some in _few(due):
+            if self._away() or time.monotonic() > until:
+                return
+            self._noted.update(dict.fromkeys(some, now))
+            with contextlib.suppress(StoreError):
+                drive(entries.side_by_side(noting(namespace, until) for namespace in some), self._perform)
 
     def _perform(self, op: Any) -> Any:
         return self._backend.perform_many(op.ops) if type(op) is ops.Together else self._backend.perform(op)
@@ -307,6 +325,7 @@ class Touches:
             with contextlib.suppress(StoreError):
                 if stored and drive(settling(namespace, self._limits[namespace], self._count), self._perform):
                     self._stored[namespace] -= stored
+        self._note_namespaces(time.monotonic() + NOTE_FOR)
 
     def _count(self, prefix: str, evicted: int) -> None:
         if prefix in self._functions:

@@ -97,7 +97,8 @@ class Told(NamedTuple):
 class Enroll(NamedTuple):
     """Note that a namespace has this function; returns (a moment, functions nobody noted for long, to be tidied).
 
-    Not in the function's slot, hence an operation of its own, as the next two.
+    Not in the function's slot, hence an operation of its own, as the next two. With ``""`` nothing is noted. So are
+    namespaces, in their own list.
     """
 
     registry: str

@@ -186,7 +186,8 @@ class ModelStore:
                 awaited, until = self.waits.get(token, (None, 0.0))
                 return awaited if until > now else None
             case ops.Enroll(registry, prefix):
-                self.registries.setdefault(registry, set()).add(prefix)
+                if prefix:
+                    self.registries.setdefault(registry, set()).add(prefix)
                 return 0, []
             case ops.Strike():
                 return False

@@ -42,7 +42,7 @@ LAYERS = [
     "ttl, testing",
     "_segments > _planes",
     "_envelope, _ops > _upkeep",
-    "_survey, _near > _near_call",
+    "_survey, _neighbours, _near > _near_call",
     "_near_values, _tracking",
     "_spec, _drive, _commands, _failure_notes",
     "_core, _entries, _many > _many_ops, _batch",

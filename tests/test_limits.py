@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import os
 import subprocess
 import sys
@@ -12,8 +13,10 @@ import warnings
 
 import pytest
 
+from redis_memo import MISSING, _commands, _neighbours, _touches, connect, redis_cached
 from redis_memo import _ops as ops
-from redis_memo import connect, redis_cached
+from redis_memo._drive import drive
+from redis_memo._neighbours import NAMESPACES
 
 from .conftest import SECRET, Server, until
 
@@ -141,8 +144,6 @@ def test_what_nobody_calls_any_more_is_tidied_away(
     valkey_server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P7: index keys never expire, so the functions of a namespace look after each other's."""
-    from redis_memo import _commands
-
     monkeypatch.setattr(_commands, "FORGOTTEN", 0)
     monkeypatch.setattr(_commands, "TIDIED_AT_ONCE", 100)
     old = connect(valkey_server.url, secret=SECRET)
@@ -162,6 +163,124 @@ def test_what_nobody_calls_any_more_is_tidied_away(
         assert new.clear(namespace) == 2
     old.close()
     new.close()
+
+
+@pytest.fixture(params=["valkey_server", "redis_6_server", "cluster_site"])
+def store(request: pytest.FixtureRequest):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def forgets_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_commands, "FORGOTTEN", 0)
+    monkeypatch.setattr(_commands, "TIDIED_AT_ONCE", 1000)
+    monkeypatch.setattr(_touches, "NOTE_EVERY", 0)
+
+
+def names(store, namespace: str) -> set[str]:
+    """What a namespace has that does not end by itself."""
+    with store.client() as client:
+        return {name.decode() for name in client.scan_iter(f"memo:{{{namespace}*", count=10_000) if client.ttl(name) == -1}
+
+
+def user(store, namespace: str, name: str, ttl: object = 60, **options):
+    """A function of a process, and that process's cache."""
+    cache = connect(store.url, secret=SECRET)
+    return redis_cached(namespace=namespace, ttl=ttl, cache=cache, name=name, **options)(lambda x: x), cache
+
+
+@pytest.mark.usefixtures("forgets_at_once")
+def test_p7_a_namespace_that_nobody_uses_any_more_leaves_nothing(store, namespace: str) -> None:
+    """Its entries have expired, and its processes are gone: others that use the same store remove lists and indexes."""
+    dead, half = f"{namespace}dead", f"{namespace}half"
+    for number in range(5):
+        function, cache = user(store, dead, f"f{number}", "50ms", tags=["t"], maxsize=10, shards=1 + number)
+        function.map(range(5))
+        cache.close()
+    expired, cache = user(store, half, "expired", "50ms")
+    lasting, _ = user(store, half, "lasting")
+    expired(1), lasting(1)
+    cache.close()
+    lasting.cache_parameters()["cache"].close()
+    assert names(store, dead)
+    until(lambda: function.peek(4) is MISSING and expired.peek(1) is MISSING)
+    other, neighbour = user(store, f"{namespace}other", "f")
+    other(1)
+
+    def gone() -> bool:
+        neighbour.touches.tell(5)
+        return names(store, dead) == set()
+
+    until(gone, 30)
+    prefix = lasting.cache_key(0).rpartition(":")[0]
+    until(lambda: neighbour.touches.tell(5) or len(names(store, half)) == 3, 30)
+    assert names(store, half) == {f"memo:{{{half}}}:functions", f"{prefix}:index", f"{prefix}:args"}
+    assert neighbour.backend.perform(ops.Enrolled(f"memo:{{{half}}}:functions")) == [f"{prefix}:"]
+    assert neighbour.clear(half) == 1
+    listed = neighbour.backend.perform(ops.Enrolled(NAMESPACES))
+    assert f"memo:{{{dead}}}:functions" not in listed
+    assert f"memo:{{{namespace}other}}:functions" in listed
+    assert neighbour.clear(f"{namespace}other") == 1
+    neighbour.close()
+
+
+@pytest.mark.usefixtures("forgets_at_once")
+@pytest.mark.parametrize("before", [ops.Tidy, ops.Strike, ops.Enrolled, "the last"])
+def test_p3_a_namespace_that_is_used_again_while_it_is_tidied_up_is_invalidated_as_ever(
+    store, namespace: str, before: object
+) -> None:
+    """Whenever a call comes between: what it stores is found by the namespace, and noted for the next to tidy up."""
+    old, cache = user(store, namespace, "f", "50ms")
+    old(1)
+    cache.touches.tell(5)
+    until(lambda: old.peek(1) is MISSING)
+    again, cache = user(store, namespace, "f")
+    own = f"memo:{{{namespace}}}:functions"
+    came: list[object] = []
+
+    def perform(op: object) -> object:
+        striking = type(op) is ops.Strike
+        here = (striking and op.registry == NAMESPACES) if before == "the last" else type(op) is before
+        if here and not came and namespace in str(op):
+            came.append(again(1))
+            cache.touches.tell(5)
+        return cache.backend.perform(op)
+
+    # Of all that others left there, only this one.
+    flow = _neighbours._tidied(own, cache.backend.perform(ops.Enroll(NAMESPACES, f"{own}{namespace}"))[0], math.inf)
+    drive(flow, perform)
+    assert came == [1]
+    assert own in cache.backend.perform(ops.Enrolled(NAMESPACES))
+    _, third = user(store, namespace, "g")
+    assert third.clear(namespace) == 1
+    assert again.peek(1) is MISSING
+    cache.backend.perform(ops.Strike(NAMESPACES, f"{own}{namespace}", 0))
+    cache.close()
+    third.close()
+
+
+@pytest.mark.usefixtures("forgets_at_once")
+def test_p6_tidying_up_touches_no_key_of_another_application(valkey_server: Server, namespace: str) -> None:
+    """Whatever somebody has put on the lists."""
+    function, cache = user(valkey_server, namespace, "f")
+    theirs = f"{namespace}:theirs"
+    with valkey_server.client() as client:
+        planted = [theirs, f"memo:{{{theirs}", f"{theirs}}}:functions", "memo:{*}:functions", "memo:{a:b}:functions"]
+        client.zadd(NAMESPACES, dict.fromkeys([*planted, f"memo:{{{namespace}x}}:functions"], 1))
+        client.zadd(f"memo:{{{namespace}x}}:functions", {f"{theirs}:": 1})
+        kept = {f"{theirs}:index": {"0" * 40: 1.0}, f"{theirs}:args": {"a": 0.0}} | dict.fromkeys(planted, {"b": 1.0})
+        for key, members in kept.items():
+            client.zadd(key, members)
+        function(1)
+        cache.touches.tell(5)
+        assert client.zscore(NAMESPACES, theirs) > 1, "it was given out"
+        assert {key: dict(client.zrange(key, 0, -1, withscores=True)) for key in kept} == {
+            key: {member.encode(): score for member, score in members.items()} for key, members in kept.items()
+        }
+        client.delete(*kept, f"memo:{{{namespace}x}}:functions")
+        client.zrem(NAMESPACES, *planted, f"memo:{{{namespace}x}}:functions")
+    cache.clear(namespace)
+    cache.close()
 
 
 def test_a_result_too_large_to_encode_is_still_the_callers(valkey_server: Server, namespace: str) -> None:

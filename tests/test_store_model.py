@@ -60,7 +60,7 @@ def program(prefix: str, bounds: Bounds = NO_BOUNDS) -> st.SearchStrategy[list[o
             st.just(ops.Told(prefix)),
             st.just(ops.Told(prefix, forget=True)),
             *([st.just(ops.Usage(prefix)), st.just(ops.Mend(prefix, bounds))] if bounds else []),
-            st.builds(ops.Enroll, st.just(f"{prefix}r"), st.sampled_from(["p", "q"])),
+            st.builds(ops.Enroll, st.just(f"{prefix}r"), st.sampled_from(["p", "q", ""])),
             st.just(ops.Enrolled(f"{prefix}r")),
             st.builds(ops.Strike, st.just(f"{prefix}r"), st.sampled_from(["p", "q"]), st.just(1)),
             st.just(ops.Tidy(prefix)),
