@@ -96,6 +96,29 @@ def test_an_entry_loses_the_tags_that_its_next_value_has_not(cache: Cache, names
     assert keys_left(cache, namespace) == set()
 
 
+@pytest.mark.parametrize("again", ["refresh", "other tags"])
+@pytest.mark.parametrize("ways", [{"x": 1}, {"x": 1, "y": 0}, "a", "b"])
+def test_an_entry_that_is_computed_again_is_found_by_all_that_it_was(
+    cache: Cache, namespace: str, again: str, ways: dict[str, int] | str
+) -> None:
+    """P3: what its last value was found by, and what its computation is, have most in common."""
+
+    def decorated(tags):
+        return redis_cached(namespace=namespace, ttl=60, cache=cache, name="f", tags=tags)(lambda x, y=0: x)
+
+    fetch = decorated(lambda call: ["a", "b"])
+    fetch(1)
+    if again == "refresh":
+        fetch.refresh(1)
+    else:
+        fetch = decorated(["a", "b"])  # a new release, say
+        fetch.refresh(1)
+        fetch.refresh(1)
+    assert (fetch.invalidate_tags(ways) if isinstance(ways, str) else fetch.invalidate(**ways)) == 1
+    assert fetch.peek(1) is MISSING
+    assert keys_left(cache, namespace) == set()
+
+
 @pytest.mark.parametrize("whole_namespace", [False, True])
 @pytest.mark.parametrize("computed", [False, True])
 @pytest.mark.parametrize("asynchronous", [False, True])

@@ -40,9 +40,10 @@ local function list(index, args, digest, tokens, score, only_new, noted)
   return first
 end
 
--- Returns whether the row `but`, which is not forgotten, is there.
+-- Returns whether the row `but`, which is not forgotten, is there, and all that it is found by: the rows of several have
+-- tokens in common.
 local function forget_rows(args, digest, but)
-  local found = false
+  local found, others = false, false
   -- A token may begin with byte 255, so these rows are bounded by the next digest instead.
   local row = 'd' .. digest
   for _, member in ipairs(redis.call('ZRANGEBYLEX', args, '[' .. row, '[' .. row .. string.rep('\255', 1024))) do
@@ -53,9 +54,10 @@ local function forget_rows(args, digest, but)
         redis.call('ZREM', args, 't' .. string.sub(member, at, at + TOKEN - 1) .. digest)
       end
       redis.call('ZREM', args, member)
+      others = true
     end
   end
-  return found
+  return found and not others
 end
 
 -- Takes a key out of the order of its mapping; returns it.
