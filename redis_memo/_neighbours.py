@@ -8,12 +8,14 @@ by the list of namespaces but that, and so nothing is lost with it but what it w
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from typing import TYPE_CHECKING
 
 from . import _ops as ops
 from ._identity import registry
+from .errors import StoreError
 
 if TYPE_CHECKING:
     from ._ops import Flow
@@ -34,7 +36,8 @@ def noting(namespace: str, until: float) -> Flow:
     """
     moment, left = yield ops.Enroll(NAMESPACES, registry(namespace))
     for listed in left:
-        yield from _tidied(listed, moment, until)
+        with contextlib.suppress(StoreError):  # of a node that is away, or of what is no list: so for those that follow
+            yield from _tidied(listed, moment, until)
 
 
 def _tidied(listed: str, moment: int, until: float) -> Flow:
@@ -58,9 +61,12 @@ def _tidied(listed: str, moment: int, until: float) -> Flow:
 
 def _emptied(prefix: str, until: float) -> Flow:
     """Whether no call of a function is listed any more; live entries are, and what is being computed."""
-    left = yield ops.Tidy(prefix)
-    while left and time.monotonic() < until:
-        before, left = left, (yield ops.Tidy(prefix))
-        if left >= before:
-            break
+    try:
+        left = yield ops.Tidy(prefix)
+        while left and time.monotonic() < until:
+            before, left = left, (yield ops.Tidy(prefix))
+            if left >= before:
+                break
+    except StoreError:
+        return False
     return not left

@@ -13,7 +13,7 @@ import warnings
 
 import pytest
 
-from redis_memo import MISSING, _commands, _neighbours, _touches, connect, redis_cached
+from redis_memo import MISSING, _commands, _neighbours, connect, redis_cached
 from redis_memo import _ops as ops
 from redis_memo._drive import drive
 from redis_memo._neighbours import NAMESPACES
@@ -173,14 +173,19 @@ def store(request: pytest.FixtureRequest):
 @pytest.fixture
 def forgets_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_commands, "FORGOTTEN", 0)
-    monkeypatch.setattr(_commands, "TIDIED_AT_ONCE", 1000)
-    monkeypatch.setattr(_touches, "NOTE_EVERY", 0)
+    monkeypatch.setattr(_commands, "TIDIED_AT_ONCE", 10_000)
 
 
 def names(store, namespace: str) -> set[str]:
     """What a namespace has that does not end by itself."""
     with store.client() as client:
         return {name.decode() for name in client.scan_iter(f"memo:{{{namespace}*", count=10_000) if client.ttl(name) == -1}
+
+
+def look_after(cache) -> None:
+    """What a process does at its end, and every ten minutes."""
+    cache.touches._noted.clear()
+    cache.touches.tell(20)
 
 
 def user(store, namespace: str, name: str, ttl: object = 60, **options):
@@ -193,27 +198,30 @@ def user(store, namespace: str, name: str, ttl: object = 60, **options):
 def test_p7_a_namespace_that_nobody_uses_any_more_leaves_nothing(store, namespace: str) -> None:
     """Its entries have expired, and its processes are gone: others that use the same store remove lists and indexes."""
     dead, half = f"{namespace}dead", f"{namespace}half"
-    for number in range(5):
-        function, cache = user(store, dead, f"f{number}", "50ms", tags=["t"], maxsize=10, shards=1 + number)
-        function.map(range(5))
-        cache.close()
-    expired, cache = user(store, half, "expired", "50ms")
-    lasting, _ = user(store, half, "lasting")
-    expired(1), lasting(1)
-    cache.close()
-    lasting.cache_parameters()["cache"].close()
+    code = f"""
+from redis_memo import connect, redis_cached
+cache = connect({store.url!r}, secret={SECRET!r})
+function = lambda x: x
+for number in range(5):
+    options = dict(tags=["t"], maxsize=10, shards=1 + number)
+    redis_cached(namespace={dead!r}, ttl="50ms", cache=cache, name=f"f{{number}}", **options)(function).map(range(5))
+for name, ttl in (("expired", "50ms"), ("lasting", 60)):
+    redis_cached(namespace={half!r}, ttl=ttl, cache=cache, name=name)(function)(1)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
     assert names(store, dead)
-    until(lambda: function.peek(4) is MISSING and expired.peek(1) is MISSING)
+    expired, first = user(store, half, "expired")
+    lasting, second = user(store, half, "lasting")
+    until(lambda: expired.peek(1) is MISSING)
     other, neighbour = user(store, f"{namespace}other", "f")
     other(1)
 
     def gone() -> bool:
-        neighbour.touches.tell(5)
+        look_after(neighbour)
         return names(store, dead) == set()
 
-    until(gone, 30)
+    until(gone, 60)
     prefix = lasting.cache_key(0).rpartition(":")[0]
-    until(lambda: neighbour.touches.tell(5) or len(names(store, half)) == 3, 30)
     assert names(store, half) == {f"memo:{{{half}}}:functions", f"{prefix}:index", f"{prefix}:args"}
     assert neighbour.backend.perform(ops.Enrolled(f"memo:{{{half}}}:functions")) == [f"{prefix}:"]
     assert neighbour.clear(half) == 1
@@ -221,7 +229,8 @@ def test_p7_a_namespace_that_nobody_uses_any_more_leaves_nothing(store, namespac
     assert f"memo:{{{dead}}}:functions" not in listed
     assert f"memo:{{{namespace}other}}:functions" in listed
     assert neighbour.clear(f"{namespace}other") == 1
-    neighbour.close()
+    for cache in (first, second, neighbour):
+        cache.close()
 
 
 @pytest.mark.usefixtures("forgets_at_once")
@@ -232,7 +241,7 @@ def test_p3_a_namespace_that_is_used_again_while_it_is_tidied_up_is_invalidated_
     """Whenever a call comes between: what it stores is found by the namespace, and noted for the next to tidy up."""
     old, cache = user(store, namespace, "f", "50ms")
     old(1)
-    cache.touches.tell(5)
+    look_after(cache)
     until(lambda: old.peek(1) is MISSING)
     again, cache = user(store, namespace, "f")
     own = f"memo:{{{namespace}}}:functions"
@@ -243,7 +252,7 @@ def test_p3_a_namespace_that_is_used_again_while_it_is_tidied_up_is_invalidated_
         here = (striking and op.registry == NAMESPACES) if before == "the last" else type(op) is before
         if here and not came and namespace in str(op):
             came.append(again(1))
-            cache.touches.tell(5)
+            look_after(cache)
         return cache.backend.perform(op)
 
     # Of all that others left there, only this one.
@@ -272,13 +281,37 @@ def test_p6_tidying_up_touches_no_key_of_another_application(valkey_server: Serv
         for key, members in kept.items():
             client.zadd(key, members)
         function(1)
-        cache.touches.tell(5)
+        look_after(cache)
         assert client.zscore(NAMESPACES, theirs) > 1, "it was given out"
         assert {key: dict(client.zrange(key, 0, -1, withscores=True)) for key in kept} == {
             key: {member.encode(): score for member, score in members.items()} for key, members in kept.items()
         }
         client.delete(*kept, f"memo:{{{namespace}x}}:functions")
         client.zrem(NAMESPACES, *planted, f"memo:{{{namespace}x}}:functions")
+    cache.clear(namespace)
+    cache.close()
+
+
+@pytest.mark.usefixtures("forgets_at_once")
+def test_p7_what_cannot_be_tidied_up_keeps_nothing_else_from_it(valkey_server: Server, namespace: str) -> None:
+    """Such as the list of a namespace on a node that is away: others are given out together with it."""
+    first, second = f"memo:{{{namespace}-1}}:functions", f"memo:{{{namespace}-2}}:functions"
+    broken, empty = f"memo:{{{namespace}-2:a:#0}}:", f"memo:{{{namespace}-2:b:#0}}:"
+    function, cache = user(valkey_server, namespace, "f")
+    with valkey_server.client() as client:
+        client.set(first, "no list", ex=60)
+        client.zadd(NAMESPACES, {first: 1, second: 1})
+        client.zadd(second, {broken: 1, empty: 1})
+        client.set(f"{broken}index", "no index", ex=60)
+        function(1)
+        look_after(cache)
+        assert client.zrange(second, 0, -1) == [broken.encode()]
+        client.delete(f"{broken}index")
+        look_after(cache)
+        assert client.zscore(NAMESPACES, second) is None
+        client.delete(first)
+        look_after(cache)
+        assert client.zscore(NAMESPACES, first) is None
     cache.clear(namespace)
     cache.close()
 
