@@ -11,14 +11,13 @@ invalidation of a single call outside finds it at every moment.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
-from ._clock import at_moment, instant, now, parse_instant
+from ._clock import at_moment, block, instant, now, parse_instant
 from ._clock import moment as current
 from .errors import ConfigurationError
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["as_of", "call_token", "moment_digest", "moment_token"]
 
 
-@contextlib.contextmanager
+@block
 def as_of(moment: datetime | str) -> Iterator[datetime]:
     """Answer the calls in a block as of a moment of the past, so that a backtest cannot read tomorrow's data.
 

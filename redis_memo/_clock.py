@@ -8,22 +8,29 @@ the calls of one block are to answer (`redis_memo.as_of`), kept in a context var
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import re
 import time
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import TracebackType
 
 __all__ = [
-    "at_moment", "instant", "is_set", "market_now", "moment", "moments_used", "now", "on_change", "parse_instant",
-    "set_clock", "zone",
+    "Block", "at_moment", "block", "instant", "is_set", "market_now", "moment", "moments_used", "now", "on_change",
+    "parse_instant", "set_clock", "zone",
 ]  # fmt: skip
+
+P = ParamSpec("P")
+T = TypeVar("T")
+F = TypeVar("F", bound="Callable[..., Any]")
 
 _clock: Callable[[], float] | None = None
 _listeners: list[Callable[[], None]] = []
@@ -96,6 +103,64 @@ def at_moment(t: float) -> Iterator[None]:
         yield
     finally:
         _moment.reset(token)
+
+
+class Block(Generic[T]):
+    """A ``with`` block at some time; as a decorator it holds for each call, of an ``async def`` until it has ended.
+
+    contextlib's own would be over when the call has returned its coroutine, before any of that ran.
+    """
+
+    def __init__(self, name: str, begin: Callable[[], contextlib.AbstractContextManager[T]]) -> None:
+        self._name = name
+        self._begin = begin
+        self._begun: list[contextlib.AbstractContextManager[T]] = []
+
+    def __enter__(self) -> T:
+        block = self._begin()
+        value = block.__enter__()
+        self._begun.append(block)
+        return value
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        self._begun.pop().__exit__(kind, error, trace)
+
+    def __call__(self, function: F) -> F:
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            name = getattr(function, "__qualname__", type(function).__qualname__)
+            raise ConfigurationError(
+                f"{name}: {self._name}(...) decorates no generator function, which runs between what others do: "
+                f"write with {self._name}(...) in it"
+            )
+        call: Any
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def call(*args: Any, **kwargs: Any) -> Any:
+                with self._begin():
+                    return await function(*args, **kwargs)
+
+        else:
+
+            @functools.wraps(function)
+            def call(*args: Any, **kwargs: Any) -> Any:
+                with self._begin():
+                    return function(*args, **kwargs)
+
+        return call  # type: ignore[no-any-return]
+
+
+def block(function: Callable[P, Iterator[T]]) -> Callable[P, Block[T]]:
+    """As ``contextlib.contextmanager``, for a `Block`."""
+    manager = contextlib.contextmanager(function)
+
+    @functools.wraps(function)
+    def begun(*args: P.args, **kwargs: P.kwargs) -> Block[T]:
+        return Block(function.__name__, functools.partial(manager, *args, **kwargs))
+
+    return begun
 
 
 def zone(name: str) -> tzinfo:

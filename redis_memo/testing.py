@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from ._clock import instant, parse_instant, set_clock
+from ._clock import block, instant, parse_instant, set_clock
 from ._durations import duration
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ class Clock:
         return f"<redis_memo.testing.Clock at {self.now.isoformat(sep=' ')}>"
 
 
-@contextlib.contextmanager
+@block
 def at(moment: datetime | str) -> Iterator[Clock]:
     """Set the time for this package, in this process and all its threads, until the block ends.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ from redis_memo import (
     testing,
     ttl,
 )
+from redis_memo._clock import market_now
 from redis_memo.errors import ConfigurationError
 
 from .conftest import until
@@ -245,6 +247,51 @@ def test_the_moment_ends_with_the_block_however_it_ends():
         with as_of(MARCH):
             raise KeyError
     assert market.moment() is None
+
+
+# --- as decorators
+
+
+@pytest.mark.parametrize("block", [lambda: as_of(MARCH), lambda: testing.at(MARCH)], ids=["as_of", "testing.at"])
+def test_p1_a_block_that_decorates_holds_for_what_it_decorates(block):
+    """An ``async def`` runs after its call has returned: by then the moment must not be over, nor before it."""
+    march = datetime(2024, 3, 1, 5, 30, tzinfo=UTC)
+
+    def now():
+        return datetime.fromtimestamp(market_now(), UTC)  # what policies see
+
+    @block()
+    def plain(x):
+        """Says so."""
+        return x, now()
+
+    @block()
+    async def later(x):
+        await asyncio.sleep(0)
+        return x, now()
+
+    assert [plain(1), plain(x=2)] == [(1, march), (2, march)]
+    assert plain.__doc__ == "Says so."
+    assert [asyncio.run(later(1)), asyncio.run(later(x=2))] == [(1, march), (2, march)]
+    assert inspect.iscoroutinefunction(later)
+    waiting = later(3)
+    assert now() != march
+    assert asyncio.run(waiting) == (3, march)
+
+
+def test_p1_a_block_decorates_no_generator_function():
+    """Its body runs between what others do, a moment of theirs."""
+
+    def items():
+        yield 1
+
+    async def aitems():
+        yield 1
+
+    for wrong in (items, aitems):
+        for block in (as_of(MARCH), testing.at(MARCH)):
+            with pytest.raises(ConfigurationError, match=r"items: .* with "):
+                block(wrong)
 
 
 # --- testing.at

@@ -309,6 +309,14 @@ assert_type(market.sessions("NSE", date(2026, 1, 1), date(2026, 1, 31)), list[ma
 assert_type(market.moment(), datetime | None)
 with as_of("2024-03-01 11:00 IST") as moment:
     assert_type(moment, datetime)
+
+
+@as_of("2024-03-01 11:00 IST")
+async def backtest(symbol: str) -> int:
+    return len(symbol)
+
+
+as_backtest: Callable[[str], Coroutine[Any, Any, int]] = backtest
 with testing.at(datetime(2026, 11, 8, tzinfo=timezone.utc)) as clock:
     assert_type(clock.move("1h"), datetime)
 
