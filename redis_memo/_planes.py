@@ -46,8 +46,8 @@ LOW: Final = 2**30  # half of what a word of 32 bits could hold: differences hav
 LARGEST: Final = 2**52  # whole numbers up to here add and multiply as floats without rounding
 OFF_GRID: Final = -1
 FEW: Final = 32  # numbers that Python looks at sooner than numpy begins
-LOOKS: Final = 64  # bytes of a plane that are looked at
-MANY: Final = 52  # that differ among them: of noise these are 57, give or take 2
+PIECES, PIECE = 7, 18  # how many pieces of a plane are looked at, and their bytes: columns are seldom seven
+MANY: Final = 93  # that differ among them: of noise these are 100, give or take 4
 SAMPLE: Final = 1024
 SHORT: Final = 16 * SAMPLE  # numbers that are sooner encoded than asked whether that pays
 GAIN: Final = 0.9
@@ -92,7 +92,7 @@ def encode_grid(column: Any, exponent: int, level: int, rows: int = 1) -> bytes 
     if found is None:
         return None
     numbers, low, span, missing = found
-    far = -(-len(numbers) // FEW)
+    far = -(-len(numbers) // FEW) | 1  # what has a rhythm has hardly this one
     order, differences, few = _differences(numbers, rows, far)
     lowest = int(_lowest(differences))
     if lowest >= 0 or _move_little(numbers[::far].tolist(), few):
@@ -139,9 +139,12 @@ def _differences(numbers: Any, rows: int, far: int) -> tuple[int, Any, list[int]
         np.subtract(matrix[0, 1:], matrix[0, :-1], out=into[0, 1:])
         np.subtract(matrix[1:], matrix[0], out=into[1:])
         few: list[int] = differences[::far].tolist()
-        # Open, high, low and close differ by about as much as each does from the day before.
-        along, across = few[: len(few) // rows], few[len(few) // rows :]
-        if sum(map(abs, across)) <= 2.5 * (rows - 1) * sum(map(abs, along)):
+        at = max(1, len(few) // rows)  # from where on they are of the other rows
+        moves = (numbers[at * far :: far] - numbers[at * far - 1 : -1 : far]).tolist()
+        # Open, high, low and close differ by about as much as each does from the day before. Where they mostly stay as
+        # they were, the difference to that day is mostly nothing.
+        stand = 2 * np.count_nonzero(into[0]) < matrix.shape[1]
+        if not stand and sum(map(abs, few[at:])) <= 1.5 * sum(map(abs, moves)):
             return DIFFERENCES | SEVERAL, differences, few
     np.subtract(numbers[1:], numbers[:-1], out=differences[1:])
     return DIFFERENCES, differences, differences[::far].tolist()
@@ -149,11 +152,14 @@ def _differences(numbers: Any, rows: int, far: int) -> tuple[int, Any, list[int]
 
 def _is_noise(plane: bytes) -> bool:
     """Whether zstd would hardly make this smaller: about as many of a few bytes differ as can, and nothing repeats."""
-    far = len(plane) // LOOKS
-    if not far or len(set(plane[: far * LOOKS : far])) < MANY:
+    far = len(plane) // PIECES
+    if far < 2 * PIECE or 2 * len(set(plane[far : far + PIECE])) < PIECE:
         return False
-    at = len(plane) // 8 * 7
-    return plane.find(plane[at : at + 32]) == at
+    # Side by side, as what changes every fifth time is all changes to who looks at every fifth.
+    places = range(far // 3, PIECES * far, far)
+    if len(set(b"".join([plane[at : at + PIECE] for at in places]))) < MANY:
+        return False
+    return all([plane.find(plane[at : at + PIECE], at + 1) < 0 for at in places[1::3]])
 
 
 def _move_little(few: list[int], moves: list[int]) -> bool:

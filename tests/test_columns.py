@@ -156,6 +156,11 @@ def test_prices_are_not_spoilt_by_what_is_on_no_grid(dtype: str) -> None:
 RNG = np.random.default_rng(11)
 MOVES = RNG.normal(0, 30, 20_000)
 PRICES = np.round(1500 + np.cumsum(RNG.normal(0, 1, 200_000)), 1)
+WEEKS = np.round(9000 + MOVES[:400].cumsum() + [[0], [13], [-11], [4]] * np.abs(MOVES[400:2000].reshape(4, 400)), 1)
+LATER = np.random.default_rng(12)
+LOTS = LATER.integers(0, 1 << 20, 10_000)
+WALK = 1500 * np.exp(LATER.normal(0, 0.01, 1330).cumsum())
+AVERAGES = np.stack([np.convolve(WALK, np.ones(days) / days, "full")[50:1330] for days in (1, 5, 20, 10)])
 
 
 @pytest.mark.parametrize(
@@ -178,6 +183,9 @@ PRICES = np.round(1500 + np.cumsum(RNG.normal(0, 1, 200_000)), 1)
         (RNG.integers(0, 1 << 24, 100_000), GRID, 0.376),
         (np.round(9000 + MOVES.cumsum() + [[0], [3], [-3], [1]] * RNG.random((4, 20_000)), 1), GRID, 0.15),
         (np.stack([PRICES[:20_000], RNG.integers(0, 2, 20_000), np.arange(20_000.0), np.full(20_000, 9.5)]), GRID, 0.035),
+        (np.repeat(WEEKS, 5, axis=1), GRID, 0.09),
+        (np.where(np.arange(3200) % 25, 0, LOTS[:3200]), GRID, 0.03),
+        (AVERAGES.round(2), GRID, 0.2),
     ],
     ids=[
         "prices",
@@ -197,6 +205,9 @@ PRICES = np.round(1500 + np.cumsum(RNG.normal(0, 1, 200_000)), 1)
         "24 bits of 64",
         "columns that are alike",
         "columns that are not",
+        "weeks by the day",
+        "lots now and then",
+        "averages",
     ],
 )
 def test_a_column_is_stored_as_it_is_smallest_or_as_it_is(column: Any, how: int, ratio: float) -> None:
