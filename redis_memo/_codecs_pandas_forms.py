@@ -62,9 +62,9 @@ def alike(matrix: Any) -> list[Any]:
     return [found, ~found] if any(prices) and not all(prices) else [slice(None)]
 
 
-# Streams from where a frame's parts begin, and the kinds of its buffers, by all that they depend on. Of a zone that is
-# the object that it is, which is kept: equal ones need not be written alike.
-_forms: Final[dict[tuple[Any, ...], tuple[bytes, list[str], object]]] = {}
+# Streams from where a frame's parts begin, and the kinds of its buffers, by all that they depend on; None where one was
+# seen. Of a zone that is the object that it is, which is kept: equal ones need not be written alike.
+_forms: Final[dict[tuple[Any, ...], tuple[bytes, list[str], object] | None]] = {}
 
 
 class Form(NamedTuple):
@@ -72,13 +72,19 @@ class Form(NamedTuple):
 
     Attributes:
         key: All but the numbers.
-        buffers: The numbers, in the order in which the stream refers to them.
+        moments: Those of the index.
+        groups: The other numbers, in the order in which the stream refers to them: matrices, and which rows of each.
         zone: Of the index.
     """
 
     key: tuple[Any, ...]
-    buffers: list[Buffer]
+    moments: Any
+    groups: list[tuple[Any, Any]]
     zone: object
+
+    def buffers(self) -> list[Buffer]:
+        """The numbers as they are written."""
+        return [raw(self.moments), *(raw(matrix[which]) for matrix, which in self.groups)]
 
     def put(self, enc: Encoder) -> bool:
         """Write the frame as one of the same form was written; False if none was."""
@@ -86,17 +92,20 @@ class Form(NamedTuple):
         if known is None:
             return False
         enc.out += known[0]
-        enc.buffers += self.buffers
+        enc.buffers += self.buffers()
         enc.kinds += known[1]
         return True
 
     def keep(self, enc: Encoder) -> None:
-        """Remember how the frame was written, if it is what was expected."""
-        stream = bytes(enc.out[AT_ONCE:])
-        if len(stream) > _LONGEST or enc.pickled or list(map(bytes, enc.buffers)) != list(map(bytes, self.buffers)):
+        """Remember how the frame was written, if it is what was expected, and not the only one of its form."""
+        if self.key not in _forms:  # to look at all of each would be half of what it takes to write them
+            if len(_forms) >= _MOST_FORMS:
+                _forms.clear()
+            _forms[self.key] = None
             return
-        if len(_forms) >= _MOST_FORMS:
-            _forms.clear()
+        stream = bytes(enc.out[AT_ONCE:])
+        if len(stream) > _LONGEST or enc.pickled or list(map(bytes, enc.buffers)) != list(map(bytes, self.buffers())):
+            return
         _forms[self.key] = stream, enc.kinds[:], self.zone
 
 
@@ -110,7 +119,10 @@ def form_of(frame: Any) -> Form | None:
         return None
     if not moments.flags.c_contiguous or not moments.size:
         return None
-    buffers, blocks, size = [raw(moments)], [], 0
+    name, how, labels = columns
+    if sum(map(len, labels)) > _LONGEST:
+        return None
+    groups, blocks, size = [], [], 0
     for block in frame._mgr.blocks:
         matrix = block.values  # noqa: PD011 - of a block
         if type(matrix) is not np.ndarray or matrix.dtype.isbuiltin != 1 or matrix.dtype.kind not in "fiubc":
@@ -120,14 +132,15 @@ def form_of(frame: Any) -> Form | None:
         size += matrix.nbytes
         if not OUT_OF_BAND <= matrix.shape[1] * matrix.itemsize < SHORT or size > _MOST_BYTES:
             return None
-        groups = alike(matrix)
-        split = groups[0].tobytes() if len(groups) > 1 else None
+        parts = alike(matrix)
+        split = parts[0].tobytes() if len(parts) > 1 else None
         blocks.append((matrix.dtype.num, split, *block.mgr_locs.as_array.tolist()))
-        buffers += [raw(matrix[which]) for which in groups]
+        groups += [(matrix, which) for which in parts]
     if len({block[0] for block in blocks}) < len(blocks):
         return None  # those of one dtype are joined
-    zone, (name, how, labels) = index.tz, columns
-    return Form((name, how, tuple(labels), index.name, index.unit, id(zone), len(index), *blocks), buffers, zone)
+    zone = index.tz
+    key = (name, how, tuple(labels), index.name, index.unit, id(zone), len(index), *blocks)
+    return Form(key, moments, groups, zone)
 
 
 # Read. Indexes like one that was read, without its stream. An index is its owner's: it can be given another name.

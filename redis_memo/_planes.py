@@ -159,7 +159,7 @@ def _is_noise(plane: bytes) -> bool:
     places = range(far // 3, PIECES * far, far)
     if len(set(b"".join([plane[at : at + PIECE] for at in places]))) < MANY:
         return False
-    return all([plane.find(plane[at : at + PIECE], at + 1) < 0 for at in places[1::3]])
+    return all(plane.find(plane[at : at + PIECE], at + 1) < 0 for at in places[1::3])
 
 
 def _move_little(few: list[int], moves: list[int]) -> bool:
