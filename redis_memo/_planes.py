@@ -47,7 +47,7 @@ LARGEST: Final = 2**52  # whole numbers up to here add and multiply as floats wi
 OFF_GRID: Final = -1
 FEW: Final = 32  # numbers that Python looks at sooner than numpy begins
 PIECES, PIECE = 7, 18  # how many pieces of a plane are looked at, and their bytes: columns are seldom seven
-MANY: Final = 93  # that differ among them: of noise these are 100, give or take 4
+MANY: Final = 88  # that differ among them: of noise these are 100, give or take 4
 SAMPLE: Final = 1024
 SHORT: Final = 16 * SAMPLE  # numbers that are sooner encoded than asked whether that pays
 GAIN: Final = 0.9
@@ -143,8 +143,7 @@ def _differences(numbers: Any, rows: int, far: int) -> tuple[int, Any, list[int]
         moves = (numbers[at * far :: far] - numbers[at * far - 1 : -1 : far]).tolist()
         # Open, high, low and close differ by about as much as each does from the day before. Where they mostly stay as
         # they were, the difference to that day is mostly nothing.
-        stand = 2 * np.count_nonzero(into[0]) < matrix.shape[1]
-        if not stand and sum(map(abs, few[at:])) <= 1.5 * sum(map(abs, moves)):
+        if 2 * few[:at].count(0) <= at and sum(map(abs, few[at:])) <= 1.5 * sum(map(abs, moves)):
             return DIFFERENCES | SEVERAL, differences, few
     np.subtract(numbers[1:], numbers[:-1], out=differences[1:])
     return DIFFERENCES, differences, differences[::far].tolist()
@@ -156,15 +155,14 @@ def _is_noise(plane: bytes) -> bool:
     if far < 2 * PIECE or 2 * len(set(plane[far : far + PIECE])) < PIECE:
         return False
     # Side by side, as what changes every fifth time is all changes to who looks at every fifth.
-    places = range(far // 3, PIECES * far, far)
-    if len(set(b"".join([plane[at : at + PIECE] for at in places]))) < MANY:
+    if len(set(b"".join([plane[at : at + PIECE] for at in range(far // 3, PIECES * far, far)]))) < MANY:
         return False
-    return all(plane.find(plane[at : at + PIECE], at + 1) < 0 for at in places[1::3])
+    return plane.find(plane[far : far + 2 * PIECE], far + 1) < 0
 
 
 def _move_little(few: list[int], moves: list[int]) -> bool:
     """Whether the steps from one to the next are smaller than numbers are without what they have in common."""
-    return 2 * sum(map(abs, moves)) < sum(few) - len(few) * min(few)
+    return 3 * sum(map(abs, moves)) < sum(few) - len(few) * min(few)  # they have a sign, which takes a bit
 
 
 # A reduction of a few thousand numbers is most of its time beginning; `argmin` begins in a third of the time of `min`.
