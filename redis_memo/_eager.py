@@ -52,12 +52,12 @@ class Eager:
         """How many bytes came; 0 if none came so soon, if it was not tried, or if the other side has hung up.
 
         Args:
-            sent: One command, unless in several pieces.
+            sent: One command in one piece, or anything else, which is one more kind.
 
         Raises:
             OSError: The connection is broken.
         """
-        kind = bytes(sent[0][:_KIND]) if len(sent) == 1 else b""
+        kind = bytes(sent[0][:_KIND]) if len(sent) == 1 and type(sent) is list else b""  # no `Batch`
         seldom = self._kinds.get(kind)
         if seldom is None:
             seldom = self._kinds[kind] = [0, 0]
