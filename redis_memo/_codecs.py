@@ -68,7 +68,8 @@ class Payload:
         buffers: Large data, in the order in which the stream refers to it; contiguous bytes, and where they could
             be had without a copy the value's own memory.
         pickled: A part of the value is a pickle, so that reading it back takes trust.
-        kinds: For each buffer what numbers it holds, such as ``"f8"``; empty where none.
+        kinds: For each buffer what numbers it holds, such as ``"f8"``, or ``"4f8"`` for four columns of one length, one
+            after another; empty where none.
     """
 
     meta: bytes

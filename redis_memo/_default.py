@@ -41,7 +41,7 @@ def connect(url: str | None = None, **settings: Any) -> Cache:
         if name == "calendar":
             raise ConfigurationError("calendar= is for the whole process, not for one cache: configure(calendar=...)")
         if name not in fields:
-            raise ConfigurationError(f"unknown setting {name!r}; known: {', '.join(sorted(fields))}")
+            raise ConfigurationError(f"unknown setting {name!r}; known: {', '.join(sorted({'url', *fields}))}")
     if settings.get("ttl") is not None:
         as_policy(settings["ttl"])  # says now what is wrong with it
     return Cache(Settings.build(url, **settings))

@@ -1657,3 +1657,8 @@ def test_attributes_that_others_hung_on_the_function_do_not_stand_before_ours(ca
     assert invalidate(f) == 0
     assert f.cache_info().misses == 1
     assert f.author == "me"
+
+
+def test_a_misspelt_setting_is_told_those_that_there_are() -> None:
+    with pytest.raises(ConfigurationError, match="unknown setting 'ulr'; known: .*url, "):
+        redis_memo.connect(ulr="redis://localhost")

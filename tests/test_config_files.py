@@ -513,16 +513,16 @@ def test_an_update_that_is_killed_leaves_nothing_that_rollback_does_not_mend(pro
 
 
 def test_links_are_followed_and_kept(project: Path, capsys, tmp_path: Path) -> None:
-    shared = tmp_path / "shared.env"
-    shutil.move(project / ".env", shared)
-    (project / ".env").symlink_to("../shared.env")
-    before, text = tree(project), shared.read_bytes()
+    common = tmp_path / "common.env"
+    shutil.move(project / ".env", common)
+    (project / ".env").symlink_to("../common.env")
+    before, text = tree(project), common.read_bytes()
     assert command(capsys, "update", "--yes", "--no-verify")[0] == 0
     assert (project / ".env").is_symlink()
-    assert b"REDIS_MEMO_URL" in shared.read_bytes()
+    assert b"REDIS_MEMO_URL" in common.read_bytes()
     assert command(capsys, "rollback", "--yes")[0] == 0
     assert (project / ".env").is_symlink()
-    assert (tree(project), shared.read_bytes()) == (before, text)
+    assert (tree(project), common.read_bytes()) == (before, text)
 
 
 def test_a_file_that_was_made_is_removed(tmp_path: Path, capsys, monkeypatch) -> None:
