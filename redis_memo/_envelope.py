@@ -35,14 +35,14 @@ from __future__ import annotations
 
 import functools
 import hmac
-import os
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from blake3 import blake3
 
 from ._large import Large
-from ._segments import EXPANSION, Packed, Part, Segment, pack
+from ._segments import EXPANSION, Packed, Part, Segment, pack, read_ahead
+from ._threads import WORTH, share, threads
 from .errors import UnreadableEntry
 
 if TYPE_CHECKING:
@@ -75,12 +75,10 @@ SMALL: Final = 4096
 JOINED: Final = 64 << 10  # below this, one string and one digest of it all cost less than pieces
 CHUNK: Final = 32 << 20
 LARGEST: Final = (4 << 30) - 1  # bytes of a value before compression; a planted entry must not fill the memory
-MANY: Final = 1 << 20  # from here a second hashing thread pays
+MANY: Final = 4 * WORTH  # bytes of segments from which a second hashing thread pays
 
 _CHECKSUM: Final = "redis_memo envelope v2 checksum"
 _CHECKSUMS: Final = blake3(derive_key_context=_CHECKSUM)  # copied, which takes less than to begin
-
-_THREADS: Final = min(4, os.cpu_count() or 1)
 
 Row: TypeAlias = tuple[int, int, int, int, bytes]
 
@@ -164,6 +162,7 @@ class _Head(NamedTuple):
     rows: list[Row]
     end: int
     beside: int
+    claimed: int
     digested: bool
     trusted: bool
     check: Callable[[Bytes], bytes]
@@ -171,7 +170,7 @@ class _Head(NamedTuple):
 
 def _threads(size: int) -> int:
     # Never blake3's AUTO: its global thread pool does not survive a fork, and a forked child would hang.
-    return _THREADS if size >= MANY else 1
+    return threads() if size >= WORTH else 1
 
 
 def _tag(key: str, head: bytes, rest: Sequence[Bytes], secret: bytes | None) -> bytes:
@@ -264,19 +263,20 @@ class Sealer:
 
         A large one shares the memory of those buffers that are stored as they are.
         """
-        segments = pack(meta, "", compress)
+        segments = pack([(meta, "")], compress)
         if len(segments) > 1:
             segments = [Segment(0, more=False, raw=len(meta), data=meta)]
-        kinds = kinds or [""] * len(buffers)
-        for data, kind in zip(buffers, kinds, strict=True):
-            segments += pack(data, kind, compress)
+        segments += pack(list(zip(buffers, kinds or [""] * len(buffers), strict=True)), compress)
         size = sum([len(segment.data) for segment in segments])
         tag_secret, digest_secret = self._secrets[0] if self._secrets else (None, None)
         digested = size > JOINED
-        table: list[bytes] = []
-        for how, more, raw, data in segments:
-            row = ROW.pack(how, more, raw, len(data))
-            table.append(row + _digest(digest_secret, data) if digested else row)
+        table = [ROW.pack(how, more, raw, len(data)) for how, more, raw, data in segments]
+        if digested:
+
+            def add_digest(number: int) -> None:
+                table[number] += _digest(digest_secret, segments[number].data)
+
+            share(add_digest, len(table), threads(len(table)) if size >= MANY else 1)
         chunks: list[tuple[Bytes, ...]] = []
         stored = [segment.data for segment in segments]
         if size > CHUNK:
@@ -323,6 +323,8 @@ class Sealer:
                 lying += _lying(rows[first:last], memoryview(chunks.pop(0)), 0)
                 stored += size
         buffers = _buffers(rows, lying, head.check)
+        if head.claimed >= WORTH:
+            read_ahead(buffers[1:], head.check)
         return Entry(head.stamp, _meta(buffers[0]), buffers[1:], head.trusted, stored)
 
     def small(self, key: str, raw: bytes) -> tuple[float, bytes, bool] | None:
@@ -415,7 +417,7 @@ class Sealer:
         trusted = signed or self._unsigned_pickle
         if flags & PICKLED and not trusted:
             raise UnreadableEntry("holds a pickle, and there is no secret to verify it with")
-        return _Head(Stamp(*times), rows, end, beside, digested, trusted, functools.partial(_digest, known[0]))
+        return _Head(Stamp(*times), rows, end, beside, claimed, digested, trusted, functools.partial(_digest, known[0]))
 
 
 def _meta(first: Bytes | Packed) -> Bytes:

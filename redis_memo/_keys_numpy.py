@@ -2,8 +2,7 @@
 
 Elements count in C order, whatever the memory layout. Large data is cut into chunks that stay in the processor's
 cache while they are brought into order, searched for NaN and hashed: memory is read once. Where the cuts are depends
-on dtype and shape alone. Threads share the chunks; they are started for one array and gone afterwards, because a pool
-would not survive ``fork``.
+on dtype and shape alone. Threads share the chunks (`_threads`).
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import itertools
 import operator
 import sys
-import threading
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -19,7 +17,8 @@ from blake3 import blake3
 
 from redis_memo._keys import LIBRARIES
 from redis_memo._keys_code import global_name, identity
-from redis_memo._keys_walk import Walk, blob, digest, hash_threads, joined, length, named, number, refuse, text
+from redis_memo._keys_walk import Walk, blob, digest, joined, length, named, number, refuse, text
+from redis_memo._threads import share, threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -104,37 +103,14 @@ def _bytes(chunk: np.ndarray[Any, Any]) -> memoryview:
 
 
 def _shared(total: int, count: int, work: Callable[[int], bytes]) -> list[bytes]:
-    """Do ``work(0)`` to ``work(count - 1)``, on several threads where there is much to read."""
+    """``work(0)`` to ``work(count - 1)``, by several threads where there is much to read."""
     results: list[bytes] = [b""] * count
-    threads = min(hash_threads(), count) if total >= _THREADS_FROM else 1
-    if threads <= 1:
-        return [work(index) for index in range(count)]
-    errors: list[BaseException] = []
 
-    def share(first: int) -> None:
-        try:
-            with np.errstate(all="ignore"):
-                for index in range(first, count, threads):
-                    results[index] = work(index)
-        except BaseException as error:  # noqa: BLE001 - whatever it is
-            errors.append(error)
+    def part(index: int) -> None:
+        with np.errstate(all="ignore"):  # which each thread has for itself
+            results[index] = work(index)
 
-    started: list[threading.Thread] = []
-    mine = [0]
-    for first in range(1, threads):
-        thread = threading.Thread(target=share, args=(first,), daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # no more threads, or the interpreter is shutting down
-            mine.append(first)
-        else:
-            started.append(thread)
-    for first in mine:
-        share(first)
-    for thread in started:
-        thread.join()
-    if errors:
-        raise errors[0]
+    share(part, count, threads(count) if total >= _THREADS_FROM else 1)
     return results
 
 
@@ -169,8 +145,7 @@ def hash_table(runs: Sequence[np.ndarray[Any, Any]], rows: int) -> bytes:
             hasher.update(_bytes(_canonical(piece)))
         return hasher.digest()
 
-    with np.errstate(all="ignore"):
-        return _combined(_shared(width * rows, -(-rows // step), part))
+    return _combined(_shared(width * rows, -(-rows // step), part))
 
 
 def _plain(array: np.ndarray[Any, Any]) -> bytes:
@@ -191,8 +166,7 @@ def _plain(array: np.ndarray[Any, Any]) -> bytes:
         chunk = np.ascontiguousarray(array[index * step : (index + 1) * step])
         return blake3(_bytes(_canonical(chunk))).digest()
 
-    with np.errstate(all="ignore"):
-        return _combined(_shared(array.nbytes, -(-array.shape[0] // step), part))
+    return _combined(_shared(array.nbytes, -(-array.shape[0] // step), part))
 
 
 def content(array: np.ndarray[Any, Any], walk: Walk) -> bytes:

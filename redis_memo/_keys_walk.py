@@ -16,13 +16,13 @@ One-byte tags in use::
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, TypeAlias
 
 from blake3 import blake3
 
+from redis_memo._threads import WORTH, threads
 from redis_memo.errors import KeyingError
 
 __all__ = [
@@ -34,7 +34,6 @@ __all__ = [
     "Walk",
     "blob",
     "digest",
-    "hash_threads",
     "joined",
     "length",
     "named",
@@ -51,7 +50,6 @@ __all__ = [
 # Deep enough for data that people write; two Python frames a level stay below the default recursion limit of 1000.
 MAX_DEPTH = 200
 _INLINE = 64  # longer encodings become digests
-_THREADS_FROM = 1 << 20  # below, starting threads costs more than hashing
 SMALL = 4096  # elements that are joined before they are hashed
 _MEMO_FROM = 64  # encoding this many parts again would cost more than remembering
 _CLOSED = 1 << 62
@@ -65,23 +63,14 @@ _NAN = struct.pack("<Q", 0x7FF8000000000000)
 # ------------------------------------------------------------------------------------------------------------ frames
 
 
-def hash_threads() -> int:
-    """How many threads may hash large data: the processors this process may use, at most four."""
-    try:
-        count = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on this platform
-        count = os.cpu_count() or 1
-    return min(4, count)
-
-
 def digest(data: bytes | bytearray | memoryview) -> bytes:
     """Digest data: 32 bytes of blake3.
 
     Several threads only by an explicit number: ``blake3.AUTO`` uses a pool of the whole process, and waits for ever
     for its threads in a forked child, which has none of them.
     """
-    if len(data) >= _THREADS_FROM:
-        return blake3(data, max_threads=hash_threads()).digest()
+    if len(data) >= WORTH:
+        return blake3(data, max_threads=threads()).digest()
     return blake3(data).digest()
 
 

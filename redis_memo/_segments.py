@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import functools
 import importlib
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
+from ._threads import WORTH, share, threads
 from ._zstd import Bytes, compress, decompress
 from .errors import UnreadableEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ._config import Compression
 
-__all__ = ["EXPANSION", "Packed", "Part", "Segment", "pack"]
+__all__ = ["EXPANSION", "Packed", "Part", "Segment", "pack", "read_ahead"]
 
 RAW, ZSTD, GRID, PCO = range(4)
 SEGMENT: Final = 1 << 20
@@ -34,6 +35,7 @@ REMEMBERED: Final = 1 << 16  # bytes of a buffer
 REGULAR: Final = 512  # stored bytes
 MOST_REMEMBERED: Final = 64
 GAIN: Final = 0.92
+AT_ONCE: Final = 8 * SEGMENT  # what is read ahead, for as long as it takes memory of its own
 
 
 @functools.cache
@@ -58,33 +60,63 @@ class Segment(NamedTuple):
     data: Bytes
 
 
-def pack(data: Bytes, kind: str, compression: Compression) -> list[Segment]:
-    """Cut a buffer into segments, compressed where that pays.
+Store: TypeAlias = "Callable[[Bytes], tuple[int, Bytes]]"
+
+
+def pack(buffers: Sequence[tuple[Bytes, str]], compression: Compression) -> list[Segment]:
+    """Cut buffers into segments, compressed where that pays.
 
     Args:
-        data: Contiguous bytes; what stays as it is shares their memory.
-        kind: What the elements are, such as ``"f8"`` (see `_planes`), or ``"4f8"`` where these are four columns, one
-            after another; empty where they are no numbers.
+        buffers: Contiguous bytes; what stays as it is shares their memory. And of each what the elements are, such as
+            ``"f8"`` (see `_planes`), or ``"4f8"`` where these are four columns, one after another; empty where they
+            are no numbers.
         compression: See `redis_cached`.
     """
+    found: list[Segment] = []
+    long: list[tuple[int, Store]] = []
+    much = 0
+    for data, kind in buffers:
+        if kind == MOMENTS and compression is not None and MIN_COMPRESSED <= len(data) <= REMEMBERED:
+            found += _moments(data, compression)
+            continue
+        store, takes_long = _choice(data, kind, compression)
+        for segment in _cut(data):
+            if takes_long:
+                long.append((len(found), store))
+                much += segment.raw
+            found.append(segment if takes_long else _stored(segment, store))
+
+    def work(number: int) -> None:
+        at, store = long[number]
+        found[at] = _stored(found[at], store)
+
+    share(work, len(long), threads(len(long)) if much >= WORTH else 1)
+    return found
+
+
+def _cut(data: Bytes) -> list[Segment]:
     size = len(data)
-    if kind == MOMENTS:
-        if compression is not None and MIN_COMPRESSED <= size <= REMEMBERED:
-            return _moments(data, compression)
-        kind = "i8"
-    if compression is None or size < MIN_COMPRESSED:
-        store: Callable[[Bytes], tuple[int, Bytes]] = _raw
-    elif kind:
-        store = _for_numbers(data, kind, compression)
-    else:
-        store = _for_bytes(data, compression)
     if size <= SEGMENT:
-        return [Segment(*_padded(*store(data), size))]
+        return [Segment(RAW, more=False, raw=size, data=data)]
     view = memoryview(data)
     pieces = [view[at : at + SEGMENT] for at in range(0, size, SEGMENT)]
-    found = [Segment(*_padded(*store(piece), len(piece), more=True)) for piece in pieces]
-    found[-1] = found[-1]._replace(more=False)
-    return found
+    last = len(pieces) - 1
+    return [Segment(RAW, more=at < last, raw=len(piece), data=piece) for at, piece in enumerate(pieces)]
+
+
+def _stored(segment: Segment, store: Store) -> Segment:
+    how, data = store(segment.data)
+    least = -(-segment.raw // EXPANSION)
+    return Segment(how, segment.more, segment.raw, data if len(data) >= least else bytes(data).ljust(least, b"\0"))
+
+
+def _choice(data: Bytes, kind: str, compression: Compression) -> tuple[Store, bool]:
+    """How the segments of a buffer are stored, and whether that is one long call for each."""
+    if compression is None or len(data) < MIN_COMPRESSED:
+        return _raw, False
+    if kind:
+        return _for_numbers(data, "i8" if kind == MOMENTS else kind, compression)
+    return _for_bytes(data, compression)
 
 
 # The dates of many results are the same ones: a stock's days are those of all stocks.
@@ -98,7 +130,7 @@ def _moments(data: Bytes, compression: Compression) -> list[Segment]:
     known = _recent.get(mark)
     if known is not None and known[0] == whole:
         return known[1]
-    packed = pack(whole, "i8", compression)
+    packed = pack([(whole, "i8")], compression)
     if len(_recent) >= MOST_REMEMBERED:
         _recent.clear()
     _recent[mark] = whole, packed
@@ -113,37 +145,33 @@ def _regular(data: bytes, raw: int) -> bytes:
     return bytes(memory)
 
 
-def _padded(how: int, data: Bytes, raw: int, *, more: bool = False) -> tuple[int, bool, int, Bytes]:
-    least = -(-raw // EXPANSION)
-    return how, more, raw, data if len(data) >= least else bytes(data).ljust(least, b"\0")
-
-
 def _raw(data: Bytes) -> tuple[int, Bytes]:
     return RAW, data
 
 
-def _for_bytes(data: Bytes, compression: Compression) -> Callable[[Bytes], tuple[int, Bytes]]:
+def _for_bytes(data: Bytes, compression: Compression) -> tuple[Store, bool]:
     if len(data) > 4 * SAMPLE:
         middle = len(data) // 2
         sample = compress(memoryview(data)[middle : middle + SAMPLE], 1)
         if len(sample) > GAIN * SAMPLE:
-            return _raw
+            return _raw, False
     level = ZSTD_LEVELS[compression]
 
     def store(piece: Bytes) -> tuple[int, Bytes]:
         packed = compress(piece, level)
         return (ZSTD, packed) if len(packed) < GAIN * len(piece) else (RAW, piece)
 
-    return store
+    return store, True
 
 
-def _for_numbers(data: Bytes, kind: str, compression: Compression) -> Callable[[Bytes], tuple[int, Bytes]]:
+def _for_numbers(data: Bytes, kind: str, compression: Compression) -> tuple[Store, bool]:
     planes = _planes()
     level = PLANE_LEVELS[compression]
     rows, kind = int(kind[:-2] or 1) if len(data) <= SEGMENT else 1, kind[-2:]
     exponent = planes.plan(planes.as_array(data, kind), level)
     if exponent is None or (exponent == planes.OFF_GRID and compression == "fast"):
         return _for_bytes(data, compression)
+    takes_long = exponent == planes.OFF_GRID or compression == "small"
 
     def store(piece: Bytes) -> tuple[int, Bytes]:
         column = planes.as_array(piece, kind)
@@ -152,12 +180,14 @@ def _for_numbers(data: Bytes, kind: str, compression: Compression) -> Callable[[
             on_grid = planes.encode_grid(column, exponent, level, rows)
             if on_grid is not None:
                 tried.append((GRID, on_grid))
-        if exponent == planes.OFF_GRID or compression == "small":
+        if takes_long:
             tried.append((PCO, planes.encode_pco(column, PCO_LEVELS[compression])))
         best = min(tried, key=lambda one: len(one[1]), default=None)
-        return best if best is not None and len(best[1]) < GAIN * len(piece) else _for_bytes(piece, compression)(piece)
+        if best is not None and len(best[1]) < GAIN * len(piece):
+            return best
+        return _for_bytes(piece, compression)[0](piece)
 
-    return store
+    return store, takes_long
 
 
 class Part(NamedTuple):
@@ -174,6 +204,71 @@ class Part(NamedTuple):
     digest: bytes
 
 
+def _checked(part: Part, check: Callable[[memoryview], bytes]) -> Part:
+    if part.how != RAW and part.raw > SEGMENT:
+        # Decompressing takes several times a segment's size beside it, which is to be next to nothing.
+        raise UnreadableEntry("a segment is larger than one can be")
+    if part.digest and check(part.data) != part.digest:
+        raise UnreadableEntry("damaged")
+    return part
+
+
+def _work(part: Part) -> int:
+    """How long it takes to read a part in one long call: as long as to decompress so many bytes."""
+    if part.how in (ZSTD, PCO):
+        return part.raw
+    return part.raw // 4 if part.how == RAW and part.digest else 0
+
+
+class Ahead:
+    """Reads the parts of an entry by several threads, a few before each is wanted.
+
+    Args:
+        lists: Those of each buffer, in the order in which they will be wanted; their own parts are the last one first.
+        check: See `Packed`.
+    """
+
+    __slots__ = ("_check", "_lists", "_pause")
+
+    def __init__(self, lists: list[list[Part]], check: Callable[[memoryview], bytes]) -> None:
+        self._lists = lists
+        self._check = check
+        self._pause = 0  # how many parts are wanted before it is worth to look again
+
+    def see_to(self, number: int) -> None:
+        """The next part of a buffer is wanted now: read it and some that follow, if several threads may."""
+        if self._pause:
+            self._pause -= 1
+            return
+        if not _work(self._lists[number][-1]):
+            return
+        places, much = self._next(number)
+        count = threads(len(places)) if much >= WORTH else 1
+        if count < 2:
+            self._pause = len(places)
+            return
+
+        def work(number: int) -> None:
+            lying, at = places[number]
+            part = _checked(lying[at], self._check)
+            data = part.data if part.how == RAW else memoryview(_unpacked(part))
+            lying[at] = Part(RAW, part.raw, data, b"")
+
+        share(work, len(places), count)
+
+    def _next(self, number: int) -> tuple[list[tuple[list[Part], int]], int]:
+        """Where the parts are from here on that take long, and how long altogether."""
+        places, much = [], 0
+        for lying in self._lists[number:]:
+            for at in range(len(lying) - 1, -1, -1):
+                if work := _work(lying[at]):
+                    places.append((lying, at))
+                    much += work
+                if much >= AT_ONCE:
+                    return places, much
+        return places, much
+
+
 class Packed:
     """A stored buffer, decompressed when it is read; once.
 
@@ -182,25 +277,23 @@ class Packed:
         check: The digest of a segment's bytes.
     """
 
-    __slots__ = ("_check", "_parts", "size")
+    __slots__ = ("_check", "ahead", "number", "parts", "size")
 
     def __init__(self, parts: list[Part], check: Callable[[memoryview], bytes]) -> None:
-        self._parts = parts
+        self.parts = parts[::-1]
         self._check = check
+        self.ahead: Ahead | None = None
+        self.number = 0  # among those that are read ahead
         self.size = sum([part.raw for part in parts])
 
     def __len__(self) -> int:
         return self.size
 
-    def _taken(self, parts: list[Part]) -> Part:
-        """The last of these; it is let go of when it was read, and with the last one the memory of its chunk."""
-        part = parts.pop()
-        if part.how != RAW and part.raw > SEGMENT:
-            # Decompressing takes several times a segment's size beside it, which is to be next to nothing.
-            raise UnreadableEntry("a segment is larger than one can be")
-        if part.digest and self._check(part.data) != part.digest:
-            raise UnreadableEntry("damaged")
-        return part
+    def _taken(self) -> Part:
+        """The next part; it is let go of when it was read, and with the last one the memory of its chunk."""
+        if self.ahead is not None:
+            self.ahead.see_to(self.number)
+        return _checked(self.parts.pop(), self._check)
 
     def read(self) -> Bytes:
         """The buffer's bytes; not to be written to.
@@ -208,8 +301,8 @@ class Packed:
         Raises:
             UnreadableEntry: They are damaged; so :meth:`read_into`.
         """
-        if len(self._parts) == 1 and self._parts[0].how in (RAW, ZSTD):
-            part = self._taken(self._parts)
+        if len(self.parts) == 1 and self.parts[0].how in (RAW, ZSTD):
+            part = self._taken()
             return part.data if part.how == RAW else decompress(part.data, part.raw)
         whole = bytearray(self.size)
         self.read_into(memoryview(whole))
@@ -217,18 +310,34 @@ class Packed:
 
     def read_stream(self) -> Bytes:
         """As `read`, of what is no column: one that claims to be a column was planted."""
-        if any(part.how not in (RAW, ZSTD) for part in self._parts):
+        if any(part.how not in (RAW, ZSTD) for part in self.parts):
             raise UnreadableEntry("a stream is stored in a way that only columns are")
         return self.read()
 
     def read_into(self, target: memoryview) -> None:
         """Fill ``target``, which is as long as the buffer."""
-        parts, self._parts = self._parts[::-1], []
         at = 0
-        while parts:
-            part = self._taken(parts)
+        while self.parts:
+            part = self._taken()
             _unpack(part, target[at : at + part.raw])
             at += part.raw
+
+
+def read_ahead(buffers: Sequence[object], check: Callable[[memoryview], bytes]) -> None:
+    """Let several threads read buffers that are wanted in this order, where there is so much that this pays."""
+    packed = [each for each in buffers if isinstance(each, Packed)]
+    if sum([_work(part) for each in packed for part in each.parts]) >= WORTH:
+        ahead = Ahead([each.parts for each in packed], check)
+        for number, each in enumerate(packed):
+            each.ahead, each.number = ahead, number
+
+
+def _unpacked(part: Part) -> Bytes:
+    if part.how == ZSTD:
+        return decompress(part.data, part.raw)
+    memory = bytearray(part.raw)
+    _unpack(part, memoryview(memory))
+    return memory
 
 
 def _unpack(part: Part, target: memoryview) -> None:

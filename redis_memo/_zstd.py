@@ -1,14 +1,13 @@
-"""zstd, with one context per thread and no trust in what a frame claims."""
+"""zstd, with contexts that are lent to whoever needs one, and no trust in what a frame claims."""
 
 from __future__ import annotations
 
-import threading
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from .errors import UnreadableEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import zstandard
 
@@ -16,28 +15,30 @@ __all__ = ["Bytes", "compress", "compress_apart", "decompress"]
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
 
-_local = threading.local()
+# Contexts with nothing to do. None must be used by two threads at once; making one costs more than a small value.
+_compressors: dict[tuple[int, bool], list[zstandard.ZstdCompressor]] = {}
+_decompressors: list[_Decompress] = []
 
 
 def _compressor(level: int, **options: int) -> zstandard.ZstdCompressor:
-    # A context must not be used by two threads at once, and making one costs more than a small value.
-    found: dict[tuple[int, bool], zstandard.ZstdCompressor] | None = getattr(_local, "compressors", None)
-    if found is None:
-        found = _local.compressors = {}
-    known = found.get((level, bool(options)))
-    if known is None:
-        import zstandard  # noqa: PLC0415 - loaded by the first value that is large enough
+    import zstandard  # noqa: PLC0415 - loaded by the first value that is large enough
 
-        how = zstandard.ZstdCompressionParameters.from_level(
-            level, write_checksum=False, write_content_size=True, **options
-        )
-        known = found[level, bool(options)] = zstandard.ZstdCompressor(compression_params=how)
-    return known
+    how = zstandard.ZstdCompressionParameters.from_level(
+        level, write_checksum=False, write_content_size=True, **options
+    )
+    return zstandard.ZstdCompressor(compression_params=how)
 
 
 def compress(data: Bytes, level: int) -> bytes:
     """One frame that holds ``data``, and says how long it is."""
-    return _compressor(level).compress(data)
+    idle = _compressors.get((level, False)) or _compressors.setdefault((level, False), [])
+    try:
+        compressor = idle.pop()
+    except IndexError:
+        compressor = _compressor(level)
+    packed = compressor.compress(data)
+    idle.append(compressor)
+    return packed
 
 
 def compress_apart(parts: Sequence[Any], level: int) -> list[bytes]:
@@ -47,19 +48,39 @@ def compress_apart(parts: Sequence[Any], level: int) -> list[bytes]:
         parts: Buffers of bytes, in which little repeats.
         level: zstd's.
     """
-    # So little that a small table finds it, which is cleared sooner and leaves the processor's cache to others.
-    compressor = _compressor(level, hash_log=8)
+    idle = _compressors.get((level, True)) or _compressors.setdefault((level, True), [])
+    try:
+        compressor = idle.pop()
+    except IndexError:
+        # So little that a small table finds it, which is cleared sooner and leaves the processor's cache to others.
+        compressor = _compressor(level, hash_log=8)
     if len(parts) == 1:
-        return [compressor.compress(parts[0])]
+        pieces = [compressor.compress(parts[0])]
+    else:
+        import zstandard  # noqa: PLC0415
+
+        stream = compressor.compressobj(size=sum(map(len, parts)))
+        pieces = []
+        for part in parts:
+            # A block has codes of its own; or none where they would not pay, and then it is copied when read.
+            pieces += stream.compress(part), stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+        pieces.append(stream.flush())
+    idle.append(compressor)
+    return pieces
+
+
+class _Decompress(NamedTuple):
+    """What it takes to decompress, found once."""
+
+    decompress: Callable[..., bytes]
+    content_size: Callable[[Bytes], int]
+    failure: type[Exception]
+
+
+def _decompressor() -> _Decompress:
     import zstandard  # noqa: PLC0415
 
-    stream = compressor.compressobj(size=sum(map(len, parts)))
-    pieces: list[bytes] = []
-    for part in parts:
-        # A block has codes of its own; or none where they would not pay, and then it is copied when read.
-        pieces += stream.compress(part), stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
-    pieces.append(stream.flush())
-    return pieces
+    return _Decompress(zstandard.ZstdDecompressor().decompress, zstandard.frame_content_size, zstandard.ZstdError)
 
 
 def decompress(data: Bytes, size: int) -> bytes:
@@ -68,19 +89,17 @@ def decompress(data: Bytes, size: int) -> bytes:
     Raises:
         UnreadableEntry: There is no such frame. Nothing is allocated by what it says itself.
     """
-    found: tuple[Any, Any, type[Exception]] | None = getattr(_local, "decompressor", None)
-    if found is None:
-        import zstandard  # noqa: PLC0415
-
-        made = zstandard.ZstdDecompressor().decompress
-        found = _local.decompressor = made, zstandard.frame_content_size, zstandard.ZstdError
-    decompress, content_size, failure = found
     try:
-        if content_size(data) != size:
+        found = _decompressors.pop()
+    except IndexError:
+        found = _decompressor()
+    try:
+        if found.content_size(data) != size:
             raise UnreadableEntry("a segment's lengths disagree")
-        raw: bytes = decompress(data, max_output_size=size, allow_extra_data=True)
-    except failure as error:
+        raw = found.decompress(data, max_output_size=size, allow_extra_data=True)
+    except found.failure as error:
         raise UnreadableEntry("a segment cannot be decompressed") from error
+    _decompressors.append(found)
     if len(raw) != size:
         raise UnreadableEntry("a segment's lengths disagree")
     return raw

@@ -27,7 +27,7 @@ import pandas as pd
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from redis_memo import _envelope
+from redis_memo import _envelope, _segments
 from redis_memo._codecs import dumps, loads
 from redis_memo._envelope import Sealer, Stamp
 from redis_memo._large import Large
@@ -114,9 +114,12 @@ def planted(payload: Any, rng: random.Random) -> Any:
     compress = rng.choice(("auto", "fast", "small", None))
     hit = rng.randrange(len(payload.buffers)) if payload.buffers and (meta is payload.meta or rng.random() < 0.3) else -1
 
-    def pack_damaged(data: Any, kind: str, compression: Any) -> list[Segment]:
+    def pack_damaged(buffers: Any, compression: Any) -> list[Segment]:
+        return [segment for data, kind in buffers for segment in pack_one(data, kind, compression)]
+
+    def pack_one(data: Any, kind: str, compression: Any) -> list[Segment]:
         nonlocal hit
-        segments = pack(data, kind, compression)
+        segments = pack([(data, kind)], compression)
         if data is not meta:
             if hit == 0:
                 at = rng.randrange(len(segments))
@@ -155,6 +158,9 @@ def read_batch(seed: int) -> str:
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize() if sys.platform == "linux" else 0
     if used:
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
+    if seed % 2:  # by several threads, however little there is
+        _segments.threads = lambda most=4: min(most, 3)
+        _segments.WORTH = _envelope.WORTH = 1
     rng = random.Random(seed)
     values = 0
     for _ in range(BATCH):

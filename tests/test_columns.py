@@ -37,7 +37,7 @@ def there_and_back(array: Any, compress: Any) -> set[int]:
     """Compare the bits; returns in which ways they were stored. Rows of a matrix are columns, one after another."""
     array = np.ascontiguousarray(array)
     rows = str(len(array)) if array.ndim > 1 else ""
-    segments = pack(shown(array), rows + array.dtype.str[1:], compress)
+    segments = pack([(shown(array), rows + array.dtype.str[1:])], compress)
     parts = [Part(segment.how, segment.raw, memoryview(segment.data), b"") for segment in segments]
     back = np.empty_like(array)
     Packed(parts, lambda _: b"").read_into(shown(back))
@@ -148,7 +148,7 @@ def test_prices_are_not_spoilt_by_what_is_on_no_grid(dtype: str) -> None:
         payload = dumps(frame, allow_pickle=False)
         assert loads(payload.meta, payload.buffers, trusted=False).equals(frame)
         packed = zip(payload.buffers, payload.kinds, strict=True)
-        return sum(len(segment.data) for data, kind in packed for segment in pack(data, kind, "auto"))
+        return sum(len(segment.data) for data, kind in packed for segment in pack([(data, kind)], "auto"))
 
     assert stored(frame) <= stored(frame[["open", "high", "close"]]) + frame["rsi"].nbytes + 100
 
@@ -214,7 +214,7 @@ def test_a_column_is_stored_as_it_is_smallest_or_as_it_is(column: Any, how: int,
     """Sizes of today; a change that makes them larger has to say why."""
     assert there_and_back(column, "auto") == {how}
     kind = (str(len(column)) if column.ndim > 1 else "") + column.dtype.str[1:]
-    assert sum(len(segment.data) for segment in pack(shown(column), kind, "auto")) <= ratio * column.nbytes
+    assert sum(len(segment.data) for segment in pack([(shown(column), kind)], "auto")) <= ratio * column.nbytes
 
 
 def test_the_lowest_planes_are_stored_as_they_are_if_they_are_noise() -> None:
@@ -235,7 +235,7 @@ def test_the_lowest_planes_are_stored_as_they_are_if_they_are_noise() -> None:
 def test_noise_is_not_copied() -> None:
     """What gains nothing does not pay: its segments are views of the value's own memory."""
     noise = RNG.random(1_000_000)
-    for segment in pack(shown(noise), "f8", "auto"):
+    for segment in pack([(shown(noise), "f8")], "auto"):
         assert np.shares_memory(np.frombuffer(segment.data, np.uint8), noise)
 
 
@@ -314,7 +314,7 @@ def test_dates_that_others_had_too_are_still_each_results_own(made: list[tuple[i
         frame = pd.DataFrame({"close": np.arange(700) / 20}, index=pd.DatetimeIndex(dates.copy()))
         for _ in range(2):
             payload = dumps(frame, allow_pickle=False)
-            parts = [pack(buffer, kind, "auto") for buffer, kind in zip(payload.buffers, payload.kinds, strict=True)]
+            parts = [pack([(buffer, kind)], "auto") for buffer, kind in zip(payload.buffers, payload.kinds, strict=True)]
             packed = [
                 Packed([Part(s.how, s.raw, memoryview(s.data), b"") for s in segments], lambda _: b"")
                 for segments in parts
@@ -329,7 +329,7 @@ def test_dates_that_others_had_too_are_still_each_results_own(made: list[tuple[i
 def test_p7_few_dates_are_remembered() -> None:
     for number in range(3 * _segments.MOST_REMEMBERED):
         dates = np.arange(number, number + 700, dtype="M8[D]").astype("M8[ns]").view("i8")
-        (segment,) = pack(memoryview(dates).cast("B"), "M8", "auto")
+        (segment,) = pack([(memoryview(dates).cast("B"), "M8")], "auto")
         Packed([Part(segment.how, segment.raw, memoryview(segment.data), b"")], lambda _: b"").read()
     assert len(_segments._recent) <= _segments.MOST_REMEMBERED
     assert _segments._regular.cache_info().currsize <= _segments.MOST_REMEMBERED
@@ -363,7 +363,7 @@ def _write_golden_segments() -> None:
     kept = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
     for name, (column, how) in GOLDEN_COLUMNS.items():
         rows = str(len(column)) if column.ndim > 1 else ""
-        (segment,) = pack(shown(column), "" if how == "ZSTD" else rows + column.dtype.str[1:], "auto")
+        (segment,) = pack([(shown(column), "" if how == "ZSTD" else rows + column.dtype.str[1:])], "auto")
         assert segment.how == HOW[how], name
         kept.setdefault(name, bytes(segment.data).hex())
     GOLDEN.write_text(json.dumps(kept, indent=1) + "\n")

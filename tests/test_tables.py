@@ -220,7 +220,7 @@ def stored(rows: list[dict[str, Any]]) -> int:
     segments = [
         segment
         for data, kind in zip((payload.meta, *payload.buffers), ("", *payload.kinds), strict=True)
-        for segment in pack(data, kind, "auto")
+        for segment in pack([(data, kind)], "auto")
     ]
     return sum(len(segment.data) for segment in segments)
 
