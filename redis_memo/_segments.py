@@ -35,6 +35,7 @@ REMEMBERED: Final = 1 << 16  # bytes of a buffer
 REGULAR: Final = 512  # stored bytes
 MOST_REMEMBERED: Final = 64
 GAIN: Final = 0.92
+LONG: Final = 64 * 1024  # bytes of a piece: of shorter ones threads would wait for each other between them
 AT_ONCE: Final = 8 * SEGMENT  # what is read ahead, for as long as it takes memory of its own
 
 
@@ -80,17 +81,20 @@ def pack(buffers: Sequence[tuple[Bytes, str]], compression: Compression) -> list
             found += _moments(data, compression)
             continue
         store, takes_long = _choice(data, kind, compression)
-        for segment in _cut(data):
-            if takes_long:
-                long.append((len(found), store))
-                much += segment.raw
-            found.append(segment if takes_long else _stored(segment, store))
+        pieces = _cut(data)
+        if takes_long and len(data) >= LONG:
+            long += [(at, store) for at in range(len(found), len(found) + len(pieces))]
+            much += len(data)
+            found += pieces
+        else:
+            found += [_stored(piece, store) for piece in pieces]
+    if long:
 
-    def work(number: int) -> None:
-        at, store = long[number]
-        found[at] = _stored(found[at], store)
+        def work(number: int) -> None:
+            at, store = long[number]
+            found[at] = _stored(found[at], store)
 
-    share(work, len(long), threads(len(long)) if much >= WORTH else 1)
+        share(work, len(long), threads(len(long)) if much >= WORTH else 1)
     return found
 
 
@@ -215,6 +219,8 @@ def _checked(part: Part, check: Callable[[memoryview], bytes]) -> Part:
 
 def _work(part: Part) -> int:
     """How long it takes to read a part in one long call: as long as to decompress so many bytes."""
+    if part.raw < LONG:
+        return 0
     if part.how in (ZSTD, PCO):
         return part.raw
     return part.raw // 4 if part.how == RAW and part.digest else 0

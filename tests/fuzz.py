@@ -160,7 +160,7 @@ def read_batch(seed: int) -> str:
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
     if seed % 2:  # by several threads, however little there is
         _segments.threads = lambda most=4: min(most, 3)
-        _segments.WORTH = _envelope.WORTH = 1
+        _segments.WORTH = _segments.LONG = _envelope.WORTH = 1
     rng = random.Random(seed)
     values = 0
     for _ in range(BATCH):

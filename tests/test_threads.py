@@ -164,6 +164,7 @@ def several(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         monkeypatch.setattr(module, "threads", lambda most=4: min(most, 3))
         monkeypatch.setattr(module, "share", note)
         monkeypatch.setattr(module, "WORTH", 1)
+    monkeypatch.setattr(_segments, "LONG", 1)
     monkeypatch.setattr(_envelope, "MANY", 1)
     return shared
 
