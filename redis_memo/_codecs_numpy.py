@@ -193,7 +193,7 @@ def _put_elements(enc: Encoder, array: Any) -> None:
     if not array.dtype.itemsize and array.size > _MOST_NOTHINGS:
         raise NotTyped
     if fixed(array.dtype):
-        enc.blob(raw(array), numbers(array.dtype))
+        enc.column(raw(array), numbers(array.dtype))
     elif array.dtype.names is not None:
         if array.dtype.itemsize > _MAX_PADDING * _field_bytes(array.dtype):
             raise NotTyped

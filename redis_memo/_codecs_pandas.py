@@ -30,7 +30,7 @@ from redis_memo._codecs_pandas_forms import (
     where,
 )
 from redis_memo._codecs_rules import NotTyped, Rule, register
-from redis_memo._codecs_stream import OUT_OF_BAND, Decoder, Encoder
+from redis_memo._codecs_stream import COLUMN, OUT_OF_BAND, Decoder, Encoder
 from redis_memo.errors import NoSuchColumn, UnreadableEntry
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _put_short(enc: Encoder, dtype: Any, places: Any, matrix: Any) -> None:
     kind = numbers(dtype)
     if kind and dtype.kind in "fiu":
         kind = f"{len(matrix)}{kind}"
-    enc.blob(raw(np.ascontiguousarray(matrix)), kind)
+    enc.column(raw(np.ascontiguousarray(matrix)), kind)
 
 
 def _get_short(dec: Decoder) -> tuple[Any, Any]:
@@ -147,7 +147,8 @@ def _put_columns(enc: Encoder, frame: Any) -> None:
     plain: list[tuple[Callable[..., None], Any, Any, Any]] = []
     for all_places, blocks in groups.values():
         dtype, rows = blocks[0].dtype, blocks[0].shape[1]
-        if not OUT_OF_BAND <= rows * dtype.itemsize < SHORT:
+        length = rows * dtype.itemsize
+        if length >= SHORT or sum(map(len, blocks)) * length < COLUMN:
             plain.append((_put_group, dtype, all_places, blocks))
             continue
         places, matrix = all_places[0], blocks[0]

@@ -16,7 +16,7 @@ import pandas as pd
 
 from redis_memo._codecs_numpy import raw
 from redis_memo._codecs_pandas_arrays import label_parts, set_freq
-from redis_memo._codecs_stream import OUT_OF_BAND, Decoder, Encoder, fill, mould
+from redis_memo._codecs_stream import COLUMN, Decoder, Encoder, fill, mould
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,6 +39,7 @@ CAN_BUILD: Final = _of_manager is not None
 SHORT: Final = 32 * 1024  # bytes of a column below which it has no buffer of its own
 _WHOLE: Final = 1.5 * 2**52  # what is added to this loses its decimals
 _LOOKS: Final = 4
+_BY_NUMPY: Final = 16  # rows
 _MOST_BYTES: Final = 1 << 20  # of more, writing the stream is the least
 _MOST_FORMS: Final = 256
 _LONGEST: Final = 4096  # bytes of a stream
@@ -52,12 +53,18 @@ def alike(matrix: Any) -> list[Any]:
     if matrix.dtype.char not in "df" or len(matrix) == 1:
         return [slice(None)]
     slack = 1e-7 if matrix.itemsize == 4 else 0.0
-    # In Python, which has looked at a few before numpy begins; most rows are prices to the last bit.
-    prices = [
-        [(n * 100.0 + _WHOLE - _WHOLE) / 100.0 for n in row] == row
-        or all(abs((n * 100.0 + _WHOLE - _WHOLE) / 100.0 - n) <= slack * abs(n) or n - n != 0.0 for n in row)
-        for row in matrix[:, :: max(1, matrix.shape[1] // _LOOKS)].tolist()
-    ]
+    few = matrix[:, :: max(1, matrix.shape[1] // _LOOKS)]
+    if len(few) > _BY_NUMPY:
+        with np.errstate(all="ignore"):
+            near = np.abs((few * 100.0 + _WHOLE - _WHOLE) / 100.0 - few) <= slack * np.abs(few)
+            prices = (near | (few - few != 0.0)).all(axis=1).tolist()
+    else:
+        # In Python, which has looked at a few before numpy begins; most rows are prices to the last bit.
+        prices = [
+            [(n * 100.0 + _WHOLE - _WHOLE) / 100.0 for n in row] == row
+            or all(abs((n * 100.0 + _WHOLE - _WHOLE) / 100.0 - n) <= slack * abs(n) or n - n != 0.0 for n in row)
+            for row in few.tolist()
+        ]
     found = np.array(prices)
     return [found, ~found] if any(prices) and not all(prices) else [slice(None)]
 
@@ -117,7 +124,7 @@ def form_of(frame: Any) -> Form | None:
     moments = index._data._ndarray  # type: ignore[attr-defined]
     if index.freq is not None or frame.attrs or not frame.flags.allows_duplicate_labels:
         return None
-    if not moments.flags.c_contiguous or not moments.size:
+    if not moments.flags.c_contiguous or moments.nbytes < COLUMN:
         return None
     name, how, labels = columns
     if sum(map(len, labels)) > _LONGEST:
@@ -130,10 +137,14 @@ def form_of(frame: Any) -> Form | None:
         if not matrix.flags.c_contiguous or not matrix.size:
             return None
         size += matrix.nbytes
-        if not OUT_OF_BAND <= matrix.shape[1] * matrix.itemsize < SHORT or size > _MOST_BYTES:
+        length = matrix.shape[1] * matrix.itemsize
+        if length >= SHORT or size > _MOST_BYTES:
             return None
         parts = alike(matrix)
         split = parts[0].tobytes() if len(parts) > 1 else None
+        fewest = len(matrix) if split is None else min(split.count(0), split.count(1))
+        if length * fewest < COLUMN:
+            return None  # what is in the stream itself is not to be remembered
         blocks.append((matrix.dtype.num, split, *block.mgr_locs.as_array.tolist()))
         groups += [(matrix, which) for which in parts]
     if len({block[0] for block in blocks}) < len(blocks):

@@ -1,8 +1,8 @@
 """The stream that typed values are written to and read from: primitives, sharing, and the tables of rules.
 
 A value becomes one byte string and a tuple of buffers. The byte string is a sequence of nodes; a node is one tag
-byte and a body, little-endian throughout. Blobs of 4 KiB and more do not go into it: they are referred to by
-length and follow, in order, as buffers, so that an array's memory is never copied here.
+byte and a body, little-endian throughout. Blobs of 4 KiB and more, and columns of numbers from 1 KiB on, do not go into
+it: they are referred to by length and follow, in order, as buffers, so that an array's memory is never copied here.
 
 ::
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 __all__ = [
+    "COLUMN",
     "DEEPEST",
     "MOULDS",
     "OUT_OF_BAND",
@@ -52,6 +53,8 @@ __all__ = [
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 OUT_OF_BAND: Final = 4096
+COLUMN: Final = 512  # bytes of numbers that are compressed by what they are, and not with all that is around them
+_MOST_COLUMNS: Final = 8  # so short ones: each takes some 50 us, and there may be one for each key of a dict
 MAX_DEPTH: Final = 200
 DEEPEST: Final = 8  # of tables within tables
 # What hashing may cost: so much for any entry, and so much more for each of its bytes.
@@ -170,14 +173,23 @@ class Encoder:
 
         ``kind`` says what numbers they are, for who compresses them: ``"f8"``, ``"4f8"`` (four columns); little-endian.
         """
-        length = len(data)
-        if length >= OUT_OF_BAND:
-            self.out += b"\xfe" + _U64.pack(length)
-            self.buffers.append(data)
-            self.kinds.append(kind)
+        if len(data) >= OUT_OF_BAND:
+            self._buffer(data, kind)
         else:
-            self.size(length)
+            self.size(len(data))
             self.out += data
+
+    def column(self, data: Buffer, kind: str) -> None:
+        """As `blob`, of an array or of columns of a frame: a year of daily prices is to be a buffer, too."""
+        if kind and len(data) >= COLUMN and len(self.buffers) < _MOST_COLUMNS:
+            self._buffer(data, kind)
+        else:
+            self.blob(data, kind)
+
+    def _buffer(self, data: Buffer, kind: str) -> None:
+        self.out += b"\xfe" + _U64.pack(len(data))
+        self.buffers.append(data)
+        self.kinds.append(kind)
 
     def seen(self, value: object) -> bool:
         """Refer back to an object that was written before; otherwise say that it was not."""

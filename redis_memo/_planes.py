@@ -50,6 +50,7 @@ PIECES, PIECE = 7, 18  # how many pieces of a plane are looked at, and their byt
 MANY: Final = 88  # that differ among them: of noise these are 100, give or take 4
 SAMPLE: Final = 1024
 SHORT: Final = 16 * SAMPLE  # numbers that are sooner encoded than asked whether that pays
+LEAST: Final = 4096  # bytes of numbers on no grid: of fewer pcodec takes longer than all the rest
 GAIN: Final = 0.9
 PAYS: Final = 0.75  # pcodec takes many times as long as a copy: for less gain it is not used
 NAN_BITS: Final = {8: 0x7FF8000000000000, 4: 0x7FC00000}
@@ -66,7 +67,7 @@ def plan(column: Any, level: int) -> int | None:
     sample = column[middle : middle + SAMPLE]
     exponent = _exponent(column) if column.dtype.kind == "f" else 0
     if exponent is None:
-        return OFF_GRID if len(encode_pco(sample, 2)) < PAYS * sample.nbytes else None
+        return OFF_GRID if column.nbytes >= LEAST and len(encode_pco(sample, 2)) < PAYS * sample.nbytes else None
     if len(column) > SHORT:
         packed = encode_grid(sample, exponent, level)
         if packed is not None and len(packed) > GAIN * sample.nbytes:
@@ -134,7 +135,7 @@ def _differences(numbers: Any, rows: int, far: int) -> tuple[int, Any, list[int]
     """
     differences = np.empty_like(numbers)
     differences[0] = 0
-    if rows > 1:
+    if 1 < rows <= FEW // 2:  # of more, hardly one of the few is of the first row
         matrix, into = numbers.reshape(rows, -1), differences.reshape(rows, -1)
         np.subtract(matrix[0, 1:], matrix[0, :-1], out=into[0, 1:])
         np.subtract(matrix[1:], matrix[0], out=into[1:])

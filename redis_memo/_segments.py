@@ -81,37 +81,37 @@ def pack(buffers: Sequence[tuple[Bytes, str]], compression: Compression) -> list
             found += _moments(data, compression)
             continue
         store, takes_long = _choice(data, kind, compression)
-        pieces = _cut(data)
-        if takes_long and len(data) >= LONG:
-            long += [(at, store) for at in range(len(found), len(found) + len(pieces))]
-            much += len(data)
-            found += pieces
-        else:
-            found += [_stored(piece, store) for piece in pieces]
+        if len(data) <= SEGMENT and not (takes_long and len(data) >= LONG):
+            found.append(_stored(data, store))
+            continue
+        for piece, more in _cut(data):
+            if takes_long:
+                long.append((len(found), store))
+                much += len(piece)
+                found.append(Segment(RAW, more, len(piece), piece))
+            else:
+                found.append(_stored(piece, store, more=more))
     if long:
 
         def work(number: int) -> None:
             at, store = long[number]
-            found[at] = _stored(found[at], store)
+            found[at] = _stored(found[at].data, store, more=found[at].more)
 
         share(work, len(long), threads(len(long)) if much >= WORTH else 1)
     return found
 
 
-def _cut(data: Bytes) -> list[Segment]:
-    size = len(data)
-    if size <= SEGMENT:
-        return [Segment(RAW, more=False, raw=size, data=data)]
-    view = memoryview(data)
-    pieces = [view[at : at + SEGMENT] for at in range(0, size, SEGMENT)]
-    last = len(pieces) - 1
-    return [Segment(RAW, more=at < last, raw=len(piece), data=piece) for at, piece in enumerate(pieces)]
+def _cut(data: Bytes) -> list[tuple[Bytes, bool]]:
+    """The pieces of a buffer, and whether it goes on behind each."""
+    view, size = memoryview(data), len(data)
+    return [(view[at : at + SEGMENT], at + SEGMENT < size) for at in range(0, size, SEGMENT)]
 
 
-def _stored(segment: Segment, store: Store) -> Segment:
-    how, data = store(segment.data)
-    least = -(-segment.raw // EXPANSION)
-    return Segment(how, segment.more, segment.raw, data if len(data) >= least else bytes(data).ljust(least, b"\0"))
+def _stored(piece: Bytes, store: Store, *, more: bool = False) -> Segment:
+    how, data = store(piece)
+    raw = len(piece)
+    least = -(-raw // EXPANSION)
+    return Segment(how, more, raw, data if len(data) >= least else bytes(data).ljust(least, b"\0"))
 
 
 def _choice(data: Bytes, kind: str, compression: Compression) -> tuple[Store, bool]:

@@ -121,8 +121,10 @@ def test_comes_back_equal(name: str) -> None:
 def everything_in_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
     """What small values have in common with large ones, when the limits are low."""
     monkeypatch.setattr(stream, "OUT_OF_BAND", 8)
+    monkeypatch.setattr(_codecs_pandas, "OUT_OF_BAND", 8)
+    for module in (stream, _codecs_pandas, _codecs_pandas_forms):
+        monkeypatch.setattr(module, "COLUMN", 8)
     for module in (_codecs_pandas, _codecs_pandas_forms):
-        monkeypatch.setattr(module, "OUT_OF_BAND", 8)
         monkeypatch.setattr(module, "SHORT", 64)
     monkeypatch.setattr(_codecs_items, "MANY", 1)
     monkeypatch.setattr(_codecs_records, "MANY", _codecs_items.PACK_FROM)
