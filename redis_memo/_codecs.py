@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from redis_memo import _codecs_builtin, _codecs_classes, _codecs_forms, _codecs_stdlib  # noqa: F401 - some register rules
+from redis_memo._codecs_buffers import Buffer, Needs, Source
 from redis_memo._codecs_rules import (
     BY_NAME,
     FLAWS,
@@ -47,7 +48,7 @@ from redis_memo._codecs_rules import (
     refuse,
     type_name,
 )
-from redis_memo._codecs_stream import MOULDS, OUT_OF_BAND, PUT_PICKLE, Buffer, Decoder, Encoder, Needs, Source
+from redis_memo._codecs_stream import MOULDS, OUT_OF_BAND, PUT_PICKLE, Decoder, Encoder
 from redis_memo.errors import ConfigurationError, NoSuchColumn, UnreadableEntry, UnsupportedType
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ from redis_memo.errors import UnreadableEntry
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from redis_memo._codecs_stream import Buffer, Decoder, Encoder
+    from redis_memo._codecs_buffers import Buffer
+    from redis_memo._codecs_stream import Decoder, Encoder
 
 __all__ = ["fixed", "get_array", "get_dtype", "numbers", "put_array", "put_dtype", "raw", "writable"]
 

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 import pandas as pd
 
+from redis_memo._codecs_buffers import fill
 from redis_memo._codecs_numpy import raw
 from redis_memo._codecs_pandas_arrays import label_parts, set_freq
-from redis_memo._codecs_stream import COLUMN, Decoder, Encoder, fill, mould
+from redis_memo._codecs_stream import COLUMN, Decoder, Encoder, mould
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from redis_memo._codecs_stream import Buffer
+    from redis_memo._codecs_buffers import Buffer
 
 try:
     # What the constructors come to when they have looked at everything; the same in pandas 2.2 and 3.

@@ -25,8 +25,9 @@ alike; nothing about it is stored.
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
+from redis_memo._codecs_buffers import Awaited, Buffer, Needs, Source, fill
 from redis_memo._codecs_rules import BY_NAME, PUT, READ, Cyclic, Rule, TooDeep, find_rule, load_rules
 from redis_memo.errors import UnreadableEntry, UnsupportedType
 
@@ -39,18 +40,11 @@ __all__ = [
     "MOULDS",
     "OUT_OF_BAND",
     "PUT_PICKLE",
-    "Awaited",
-    "Buffer",
     "Decoder",
     "Encoder",
-    "Needs",
-    "Source",
-    "fill",
     "mould",
     "put_other",
 ]
-
-Buffer: TypeAlias = bytes | bytearray | memoryview
 
 OUT_OF_BAND: Final = 4096
 COLUMN: Final = 512  # bytes of numbers that are compressed by what they are, and not with all that is around them
@@ -63,58 +57,6 @@ _HASHES_PER_BYTE: Final = 64
 
 _U64: Final = struct.Struct("<Q")
 _PENDING: Final = object()  # stands for an object that has an index but does not exist yet
-
-
-class Needs(Exception):  # noqa: N818 - a signal between reader and `_survey`, never seen outside
-    """Buffers have to be fetched before the reader can go on."""
-
-    def __init__(self, numbers: Sequence[int]) -> None:
-        super().__init__()
-        self.numbers = numbers
-
-
-class Awaited:
-    """Stands for a buffer that has not been fetched."""
-
-    __slots__ = ("_number", "_size")
-
-    def __init__(self, number: int, size: int) -> None:
-        self._number = number
-        self._size = size
-
-    def __len__(self) -> int:
-        return self._size
-
-    def read(self) -> Buffer:
-        """Ask for it; so does the next."""
-        raise Needs((self._number,))
-
-    def read_into(self, target: memoryview) -> None:  # noqa: ARG002
-        """As `read`."""
-        raise Needs((self._number,))
-
-
-class Source(Protocol):
-    """A buffer that is still compressed."""
-
-    def __len__(self) -> int:
-        """Bytes when it is read."""
-
-    def read(self) -> Buffer:
-        """Its bytes, which are not to be written to; once."""
-
-    def read_into(self, target: memoryview) -> None:
-        """Fill ``target``, which is as long as it; once."""
-
-
-def fill(target: memoryview, buffer: Buffer | Source) -> None:
-    """Copy or decompress a buffer to where it is wanted, which is as long as it."""
-    if len(buffer) != len(target):
-        raise UnreadableEntry("a buffer is not as long as it should be")
-    if isinstance(buffer, (bytes, bytearray, memoryview)):
-        target[:] = memoryview(buffer).cast("B")
-    else:
-        buffer.read_into(target)
 
 
 # Streams that say nothing but how their buffers make up a value, and what makes it of those without reading the stream

@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from ._codecs import loads
-from ._codecs_stream import Awaited, Needs
+from ._codecs_buffers import Awaited, Needs
 from ._envelope import CHUNKS
 from .errors import NoSuchColumn
 

@@ -26,7 +26,7 @@ LAYERS = [
     "_equal_keys, _registry, _scripts, _source, _events, _hook, _wire > _eager > _bulk, _wire > _replies, _background, _clock, _durations, _large, _bounds, _zstd, _threads",
     "_keys_walk, _config, _push, _breaker, _failures",
     "_address",
-    "_keys_code, _codecs_forms, _codecs_stream > _codecs_rules",
+    "_keys_code, _codecs_forms, _codecs_stream > _codecs_rules, _codecs_stream > _codecs_buffers",
     "_keys_stdlib, _codecs_items, _codecs_zoneinfo",
     "_codecs_records, _codecs_tables > _codecs_phrases",
     "_keys, _codecs_builtin, _codecs_classes, _codecs_pytz, _codecs_dateutil, _codecs_numpy",
