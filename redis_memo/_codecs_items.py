@@ -43,6 +43,7 @@ PACK_FROM: Final = 16
 ROWS_FROM: Final = 8
 _MOST_KINDS: Final = 6
 MANY: Final = 4096
+SOME: Final = 512
 _LONGEST_NUMERAL: Final = 18  # digits
 _WHOLE: Final = 2**53  # integers up to here are floats without rounding
 _FEW: Final = 16  # distinct numbers among the first, where numbers of those are shorter than differences
@@ -190,8 +191,8 @@ def _little(column: array[Any]) -> memoryview:
 
 
 def _kind(kind: str, items: Sequence[Any]) -> str:
-    """What numbers a column holds, where that is worth loading numpy for."""
-    return kind if len(items) >= MANY else ""
+    """What numbers a column holds, where that is worth loading numpy for; of fewer, where it is loaded anyway."""
+    return kind if len(items) >= MANY or (len(items) >= SOME and "numpy" in sys.modules) else ""
 
 
 def _column(dec: Decoder, typecode: str) -> array[Any]:
@@ -208,7 +209,7 @@ def _numbers(typecode: str, data: bytes | memoryview) -> array[Any]:
 
 def _put_floats(enc: Encoder, items: Sequence[Any]) -> bool:
     enc.out += b"f"
-    enc.blob(_little(array("d", items)), _kind("f8", items))
+    enc.column(_little(array("d", items)), _kind("f8", items))
     return True
 
 
@@ -218,8 +219,8 @@ def _put_prices(enc: Encoder, items: Sequence[Any]) -> bool:
     if 2 * len(whole) > len(items) or max(map(abs, map(items.__getitem__, whole))) > _WHOLE:
         return False
     enc.out += b"F"
-    enc.blob(_little(array("d", items)), _kind("f8", items))
-    enc.blob(_little(array("I", whole)), _kind("u4", whole))
+    enc.column(_little(array("d", items)), _kind("f8", items))
+    enc.column(_little(array("I", whole)), _kind("u4", whole))
     return True
 
 
@@ -238,7 +239,7 @@ def _put_ints(enc: Encoder, items: Sequence[Any]) -> bool:
     except OverflowError:
         return False
     enc.out += b"q"
-    enc.blob(_little(column), _kind("i8", items))
+    enc.column(_little(column), _kind("i8", items))
     return True
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import pickle
+import subprocess
+import sys
 from contextlib import suppress
 from typing import Any
 
@@ -288,3 +290,47 @@ def test_a_damaged_table_is_unreadable_or_a_value_and_nothing_else(sample: Any, 
         meta[at] = data.draw(st.integers(0, 255))
     with suppress(UnreadableEntry):
         repr(loads(bytes(meta), sample.buffers, trusted=False))
+
+
+def minutes(count: int) -> list[dict[str, Any]]:
+    """Candles as JSON has them: prices that are whole are integers."""
+    rng = np.random.default_rng(count)
+    ticks = np.rint(28_000 + rng.normal(0, 6, (4, count)).cumsum(axis=1)[0] + rng.normal(0, 8, (4, count)))
+    prices = [
+        [int(price) if price == int(price) else price for price in row] for row in np.round(ticks * 0.05, 2).tolist()
+    ]
+    volume = rng.lognormal(8, 1, count).astype(int).tolist()
+    begin = dt.datetime(2025, 6, 2, 9, 15, tzinfo=dt.timezone(dt.timedelta(hours=5, minutes=30)))
+    dates = [begin + dt.timedelta(minutes=number % 375, days=number // 375) for number in range(count)]
+    names = ("date", "open", "high", "low", "close", "volume")
+    return [dict(zip(names, row, strict=True)) for row in zip(dates, *prices, volume, strict=True)]
+
+
+STORED = """
+import pickle, sys
+rows = pickle.loads(sys.stdin.buffer.read())
+if sys.argv[1] == "loaded":
+    import numpy
+from redis_memo._codecs import dumps, loads
+from redis_memo._envelope import Sealer, Stamp
+payload = dumps(rows, allow_pickle=False)
+envelope, _ = Sealer(()).seal(
+    "key", payload.meta, payload.buffers, kinds=payload.kinds, pickled=False, stamp=Stamp(0.0, 0.0, 0.0, 0.0)
+)
+entry = Sealer(()).open("key", envelope)
+assert loads(entry.meta, entry.buffers, trusted=False) == rows
+print(len(envelope), "numpy" in sys.modules)
+"""
+
+
+def test_some_hundred_candles_are_columns_of_numbers_where_numpy_is_loaded() -> None:
+    """It is not loaded for them, which would take longer than all the rest."""
+    rows = pickle.dumps(minutes(1_500))
+    found = {
+        how: subprocess.run(
+            [sys.executable, "-c", STORED, how], input=rows, capture_output=True, check=True
+        ).stdout.split()
+        for how in ("loaded", "not loaded")
+    }
+    assert [loaded for _, loaded in found.values()] == [b"True", b"False"]
+    assert int(found["loaded"][0]) < 0.7 * int(found["not loaded"][0])
