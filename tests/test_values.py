@@ -117,9 +117,8 @@ def test_comes_back_equal(name: str) -> None:
     check()
 
 
-@pytest.fixture
-def everything_in_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What small values have in common with large ones, when the limits are low."""
+def lower_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let small values have in common with large ones what they have only beyond some limits."""
     monkeypatch.setattr(stream, "OUT_OF_BAND", 8)
     monkeypatch.setattr(_codecs_pandas, "OUT_OF_BAND", 8)
     for module in (stream, _codecs_pandas, _codecs_pandas_forms):
@@ -132,7 +131,13 @@ def everything_in_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_codecs_forms, "_OFTEN", 1)
     monkeypatch.setattr(_segments, "MIN_COMPRESSED", 8)
     monkeypatch.setattr(_segments, "SEGMENT", 64)
+    monkeypatch.setattr(_segments, "_recent", {})  # what was packed in larger ones
     monkeypatch.setattr(_envelope, "JOINED", 100)
+
+
+@pytest.fixture
+def everything_in_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    lower_limits(monkeypatch)
 
 
 @pytest.mark.usefixtures("everything_in_buffers")
