@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from blake3 import blake3
 
-from redis_memo import _envelope, _keys_walk, _segments, _threads
+from redis_memo import _envelope, _keys_walk, _segments, _threads, _zstd
 from redis_memo._codecs import dumps, loads
 from redis_memo._envelope import Sealer, Stamp
 from redis_memo._large import Large
@@ -101,6 +101,36 @@ def test_where_blake3_can_start_no_thread_it_works_alone(monkeypatch: pytest.Mon
         sealer = Sealer(secrets)
         envelope, _ = sealer.seal("key", long, [], pickled=False, stamp=STAMP, compress=None)
         assert sealer.open("key", envelope).meta == long
+
+
+def test_of_contexts_that_many_threads_were_lent_few_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P7: at level 12 each holds 12 MB."""
+    at_once = threading.Barrier(9, timeout=10)
+
+    class Context:
+        def compress(self, data: bytes) -> bytes:
+            at_once.wait()
+            return data
+
+        decompress = staticmethod(lambda data, **_: (at_once.wait(), data)[1])
+
+    monkeypatch.setattr(_zstd, "_compressors", {})
+    monkeypatch.setattr(_zstd, "_decompressors", [])
+    monkeypatch.setattr(_zstd, "_compressor", lambda level, **_: Context())
+    monkeypatch.setattr(_zstd, "_decompressor", lambda: _zstd._Decompress(Context.decompress, len, ValueError))
+    for work in (
+        lambda: _zstd.compress(b"x", 12),
+        lambda: _zstd.compress_apart([b"x"], 12),
+        lambda: _zstd.decompress(b"x", 1),
+    ):
+        borrowers = [threading.Thread(target=work) for _ in range(9)]
+        for each in borrowers:
+            each.start()
+        for each in borrowers:
+            each.join()
+    kept = [*_zstd._compressors.values(), _zstd._decompressors]
+    assert len(kept) == 3
+    assert all(1 <= len(idle) < 9 for idle in kept)
 
 
 def test_where_no_thread_can_be_started_the_caller_works_alone(monkeypatch: pytest.MonkeyPatch) -> None:
