@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 from blake3 import blake3
 
 from ._large import Large
-from ._segments import EXPANSION, Packed, Part, Segment, pack, read_ahead
+from ._segments import EXPANSION, SEGMENT, Packed, Part, Segment, pack, read_ahead
 from ._threads import WORTH, hasher, share, threads
 from .errors import UnreadableEntry
 
@@ -387,10 +387,15 @@ class Sealer:
             (*row, b"") for row in form.iter_unpack(view[at:end])
         ]  # fmt: skip
         claimed = 0
-        for _, _, size, stored, _ in rows:
+        for how, _, size, stored, _ in rows:
             claimed += size
             if size > EXPANSION * stored:
                 raise UnreadableEntry("a segment claims to be larger than it can be")
+            if size != stored and not how:
+                raise UnreadableEntry("a segment's lengths disagree")
+            if size > SEGMENT and how:
+                # As when it is read; but its buffer's memory is made before that.
+                raise UnreadableEntry("a segment is larger than one can be")
         if end + rows[0][3] > len(raw):
             raise UnreadableEntry("truncated")
         if claimed > LARGEST:
@@ -433,10 +438,8 @@ def _buffers(rows: Sequence[Row], lying: list[memoryview], check: Callable[[Byte
     """The buffers that the segments make up."""
     found: list[Bytes | Packed] = []
     parts: list[Part] = []
-    for (how, more, size, stored, digest), data in zip(rows, lying, strict=True):
+    for (how, more, size, _, digest), data in zip(rows, lying, strict=True):
         if not (more or parts or how or digest):
-            if size != stored:
-                raise UnreadableEntry("a segment's lengths disagree")
             found.append(data)
             continue
         parts.append(Part(how, size, data, digest))
