@@ -18,6 +18,7 @@ from ._cluster import Ask, slot_of
 from ._commands import CONFIRMED, Entries, all_confirmed, confirmed, dialogue, routed_by
 from ._drive import adrive, drive
 from ._failures import translated
+from ._large import Large
 from ._piecewise import divisible, piecewise
 from ._replies import Elsewhere
 from ._servers import Servers
@@ -309,7 +310,11 @@ class Backend(Servers):
         talk = confirmed(op, wait, self._timeout / 2) if wait else dialogue(op)
         try:
             try:
-                return (yield from self._talk(talk, op, lone=type(op) in _LONE))
+                found = yield from self._talk(talk, op, lone=type(op) in _LONE)
+                if self._settings.read_from == "replica" and isinstance(found, Large) and not found.chunks:
+                    # Each chunk may have been asked for of another replica, which was behind.
+                    found = yield from self._talk(dialogue(op), op, lone=True, replicas=False)
+                return found
             except Elsewhere as error:
                 if error.why not in ("later", "ask") or not divisible(op):
                     raise
@@ -323,11 +328,11 @@ class Backend(Servers):
                 raise StoreUnavailable(f"{self.where}: some keys are just moving to another node") from error
             raise StoreUnavailable(f"{self.where}: the master is changing ({error.why})") from error
 
-    def _talk(self, talk: Dialogue, op: Any, *, lone: bool) -> Steps:
+    def _talk(self, talk: Dialogue, op: Any, *, lone: bool, replicas: bool = True) -> Steps:
         cluster = self.cluster
         slot = -1 if cluster is None else slot_of(routed_by(op))
         patient = lone or not divisible(op)
-        replica = self._settings.read_from == "replica" and type(op) in _READS
+        replica = replicas and self._settings.read_from == "replica" and type(op) in _READS
         pieces = talk.send(None)
         try:
             while True:

@@ -306,11 +306,19 @@ def dialogue(op: object) -> Generator[list[Piece], Any, Any]:
     if isinstance(op, (ops.Fill, ops.Put)) and isinstance(op.envelope, Large):
         return _result(op, (yield from _staged(op.place.entry, op.envelope, script, keys, args)))
     reply = yield from _scripted(script, keys, args)
-    if type(op) is ops.Acquire and reply == [b"stored"]:
-        # A large entry is not sent through a script, which would copy it.
-        envelope = yield from dialogue(ops.Read(op.place.entry))
-        return (yield from dialogue(op)) if envelope is None else ops.Found(envelope)
-    return _result(op, reply)
+    if type(op) is not ops.Acquire:
+        return _result(op, reply)
+    found: Envelope | None
+    match reply:
+        case [b"stored"]:
+            # A large entry is not sent through a script, which would copy it.
+            found = yield from dialogue(ops.Read(op.place.entry))
+        case [b"found", bytes(string)] if not _entire(string):
+            # Of a value in chunks that is the least part, however small.
+            found = yield from _whole(op.place.entry.encode(), string)
+        case _:
+            return _result(op, reply)
+    return (yield from dialogue(op)) if found is None else ops.Found(found)
 
 
 class Entries(list[str]):

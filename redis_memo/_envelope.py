@@ -36,13 +36,13 @@ from __future__ import annotations
 import functools
 import hmac
 import struct
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from blake3 import blake3
 
 from ._large import Large
-from ._segments import EXPANSION, Packed, Part, Segment, pack, read_ahead
-from ._threads import WORTH, share, threads
+from ._segments import EXPANSION, SEGMENT, Packed, Part, Segment, pack, read_ahead
+from ._threads import WORTH, hasher, share, threads
 from .errors import UnreadableEntry
 
 if TYPE_CHECKING:
@@ -168,11 +168,6 @@ class _Head(NamedTuple):
     check: Callable[[Bytes], bytes]
 
 
-def _threads(size: int) -> int:
-    # Never blake3's AUTO: its global thread pool does not survive a fork, and a forked child would hang.
-    return threads() if size >= WORTH else 1
-
-
 def _tag(key: str, head: bytes, rest: Sequence[Bytes], secret: bytes | None) -> bytes:
     size = 0
     for part in rest:
@@ -181,13 +176,11 @@ def _tag(key: str, head: bytes, rest: Sequence[Bytes], secret: bytes | None) -> 
         return _tag_of_little(key, (head, *rest), secret)
     name = key.encode()
     begin = b"%b%b%b" % (_LENGTH.pack(len(name)), name, head)
-    if secret is None:
-        hasher = blake3(begin, derive_key_context=_CHECKSUM, max_threads=_threads(size))
-    else:
-        hasher = blake3(begin, key=secret, max_threads=_threads(size))
+    options: dict[str, Any] = {"derive_key_context": _CHECKSUM} if secret is None else {"key": secret}
+    hash_of = hasher(begin, threads() if size >= WORTH else 1, **options)
     for part in rest:
-        hasher.update(part)
-    return hasher.digest(16)
+        hash_of.update(part)
+    return hash_of.digest(16)
 
 
 def _tag_of_little(key: str, parts: Sequence[Bytes], secret: bytes | None) -> bytes:
@@ -196,9 +189,9 @@ def _tag_of_little(key: str, parts: Sequence[Bytes], secret: bytes | None) -> by
     whole = b"".join((_LENGTH.pack(len(name)), name, *parts))
     if secret is not None:
         return blake3(whole, key=secret).digest(16)
-    hasher = _CHECKSUMS.copy()
-    hasher.update(whole)
-    return hasher.digest(16)
+    copy = _CHECKSUMS.copy()
+    copy.update(whole)
+    return copy.digest(16)
 
 
 def _digest(secret: bytes | None, data: Bytes) -> bytes:
@@ -394,10 +387,15 @@ class Sealer:
             (*row, b"") for row in form.iter_unpack(view[at:end])
         ]  # fmt: skip
         claimed = 0
-        for _, _, size, stored, _ in rows:
+        for how, _, size, stored, _ in rows:
             claimed += size
             if size > EXPANSION * stored:
                 raise UnreadableEntry("a segment claims to be larger than it can be")
+            if size != stored and not how:
+                raise UnreadableEntry("a segment's lengths disagree")
+            if size > SEGMENT and how:
+                # As when it is read; but its buffer's memory is made before that.
+                raise UnreadableEntry("a segment is larger than one can be")
         if end + rows[0][3] > len(raw):
             raise UnreadableEntry("truncated")
         if claimed > LARGEST:
@@ -440,10 +438,8 @@ def _buffers(rows: Sequence[Row], lying: list[memoryview], check: Callable[[Byte
     """The buffers that the segments make up."""
     found: list[Bytes | Packed] = []
     parts: list[Part] = []
-    for (how, more, size, stored, digest), data in zip(rows, lying, strict=True):
+    for (how, more, size, _, digest), data in zip(rows, lying, strict=True):
         if not (more or parts or how or digest):
-            if size != stored:
-                raise UnreadableEntry("a segment's lengths disagree")
             found.append(data)
             continue
         parts.append(Part(how, size, data, digest))

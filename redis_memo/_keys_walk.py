@@ -22,7 +22,7 @@ from typing import Any, NoReturn, TypeAlias
 
 from blake3 import blake3
 
-from redis_memo._threads import WORTH, threads
+from redis_memo._threads import WORTH, hasher, threads
 from redis_memo.errors import KeyingError
 
 __all__ = [
@@ -64,13 +64,9 @@ _NAN = struct.pack("<Q", 0x7FF8000000000000)
 
 
 def digest(data: bytes | bytearray | memoryview) -> bytes:
-    """Digest data: 32 bytes of blake3.
-
-    Several threads only by an explicit number: ``blake3.AUTO`` uses a pool of the whole process, and waits for ever
-    for its threads in a forked child, which has none of them.
-    """
+    """Digest data: 32 bytes of blake3."""
     if len(data) >= WORTH:
-        return blake3(data, max_threads=threads()).digest()
+        return hasher(data, threads()).digest()
     return blake3(data).digest()
 
 

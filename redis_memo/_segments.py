@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ._config import Compression
 
-__all__ = ["EXPANSION", "Packed", "Part", "Segment", "pack", "read_ahead"]
+__all__ = ["EXPANSION", "SEGMENT", "Packed", "Part", "Segment", "pack", "read_ahead"]
 
 RAW, ZSTD, GRID, PCO = range(4)
 SEGMENT: Final = 1 << 20

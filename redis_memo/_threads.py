@@ -12,12 +12,14 @@ import os
 import threading
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from blake3 import blake3
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["WORTH", "share", "threads"]
+__all__ = ["WORTH", "hasher", "share", "threads"]
 
 WORTH: Final = 1 << 20  # bytes to compress; to hash, or to copy, it takes some times as many
 _MOST: Final = 4
@@ -77,7 +79,8 @@ def share(work: Callable[[int], object], count: int, threads: int) -> None:
         threads: How many, the caller's included; see `threads`.
 
     Raises:
-        BaseException: What was raised first; work that was not begun is left undone. No helper is at work any more.
+        BaseException: What was raised in the caller, a signal's handler perhaps, or else what was raised first; work
+            that was not begun is left undone. No helper is at work any more.
     """
     if threads < 2:
         for number in range(count):
@@ -92,15 +95,18 @@ def share(work: Callable[[int], object], count: int, threads: int) -> None:
                 number = left.popleft()
             except IndexError:
                 return
-            try:
-                work(number)
-            except BaseException as error:  # noqa: BLE001 - the caller's to raise
-                errors.append(error)
+            work(number)
+
+    def help_out() -> None:
+        try:
+            run()
+        except BaseException as error:  # noqa: BLE001 - the caller's to raise
+            errors.append(error)
 
     started: list[threading.Thread] = []
     try:
         for _ in range(min(threads, count) - 1):
-            helper = threading.Thread(target=run, name="redis_memo helper", daemon=True)
+            helper = threading.Thread(target=help_out, name="redis_memo helper", daemon=True)
             try:
                 helper.start()
             except RuntimeError:  # no more threads, or the interpreter is shutting down
@@ -113,3 +119,22 @@ def share(work: Callable[[int], object], count: int, threads: int) -> None:
             helper.join()
     if errors:
         raise errors[0]
+
+
+def hasher(data: bytes | bytearray | memoryview, threads: int, **options: Any) -> blake3:
+    """blake3, begun with ``data``.
+
+    Args:
+        data: Its first bytes.
+        threads: How many may work on these and on what follows. Only ever an explicit number: ``blake3.AUTO`` uses a
+            pool of the whole process, and waits for ever for its threads in a forked child, which has none of them.
+        **options: As blake3's.
+    """
+    if threads > 1:
+        try:
+            return blake3(data, max_threads=threads, **options)
+        except BaseException as error:
+            # Where no thread can be started, its library panics; as that is no Exception, so would the caller.
+            if type(error).__name__ != "PanicException":
+                raise
+    return blake3(data, **options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from .errors import UnreadableEntry
 
@@ -18,6 +18,7 @@ Bytes: TypeAlias = bytes | bytearray | memoryview
 # Contexts with nothing to do. None must be used by two threads at once; making one costs more than a small value.
 _compressors: dict[tuple[int, bool], list[zstandard.ZstdCompressor]] = {}
 _decompressors: list[_Decompress] = []
+KEPT: Final = 4  # of a kind: one at level 12 holds 12 MB, and no more than that work at a time on a few cores
 
 
 def _compressor(level: int, **options: int) -> zstandard.ZstdCompressor:
@@ -37,7 +38,8 @@ def compress(data: Bytes, level: int) -> bytes:
     except IndexError:
         compressor = _compressor(level)
     packed = compressor.compress(data)
-    idle.append(compressor)
+    if len(idle) < KEPT:
+        idle.append(compressor)
     return packed
 
 
@@ -65,7 +67,8 @@ def compress_apart(parts: Sequence[Any], level: int) -> list[bytes]:
             # A block has codes of its own; or none where they would not pay, and then it is copied when read.
             pieces += stream.compress(part), stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
         pieces.append(stream.flush())
-    idle.append(compressor)
+    if len(idle) < KEPT:
+        idle.append(compressor)
     return pieces
 
 
@@ -99,7 +102,8 @@ def decompress(data: Bytes, size: int) -> bytes:
         raw = found.decompress(data, max_output_size=size, allow_extra_data=True)
     except found.failure as error:
         raise UnreadableEntry("a segment cannot be decompressed") from error
-    _decompressors.append(found)
+    if len(_decompressors) < KEPT:
+        _decompressors.append(found)
     if len(raw) != size:
         raise UnreadableEntry("a segment's lengths disagree")
     return raw

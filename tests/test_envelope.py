@@ -8,6 +8,7 @@ import pickle
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -167,11 +168,14 @@ def test_a_pickle_is_opened_only_when_signed_or_allowed() -> None:
         Sealer((SECRET,), allow_unsigned_pickle=True).open(KEY, unsigned)
 
 
+MORE = 0x100  # as part of how a segment is stored: the next one goes on with its buffer
+
+
 def forged(segments: list[tuple[int, int, bytes]], count: int | None = None, flags: int = 0) -> bytes:
     """An envelope with a right checksum and whatever lengths one likes: what an attacker without the secret can make."""
     head = HEAD.pack(b"RMEM", 2, flags, 0, len(segments) if count is None else count, 0, 0, 0, 0, 0, bytes(16))
     head = head[:TAG_AT]
-    rest = b"".join(ROW.pack(how, 0, size, len(data)) for how, size, data in segments)
+    rest = b"".join(ROW.pack(how & 0xFF, how >> 8, size, len(data)) for how, size, data in segments)
     rest += b"".join(data for _, _, data in segments)
     hasher = blake3(derive_key_context="redis_memo envelope v2 checksum")
     hasher.update(struct.pack("<I", len(KEY)) + KEY.encode() + head)
@@ -210,6 +214,28 @@ def test_claimed_lengths_are_not_believed() -> None:
         Sealer(()).open(KEY, forged([(0, 4, b"meta")], flags=0x80))
     with pytest.raises(UnreadableEntry, match="pickle"):
         Sealer(()).open(KEY, forged([(0, 4, b"meta")], flags=PICKLED))
+
+
+def test_what_is_stored_as_it_is_has_the_length_it_claims() -> None:
+    """P5: also where it is a part of a buffer, which one of another length does not fit into."""
+    assert bytes(Sealer(()).open(KEY, forged([(MORE, 2, b"me"), (0, 2, b"ta")])).meta) == b"meta"
+    for sizes in ((1, 3), (3, 1), (3, 2), (0, 2)):
+        envelope = forged([(MORE, sizes[0], b"me"), (0, sizes[1], b"ta")])
+        with pytest.raises(UnreadableEntry, match="lengths disagree"):
+            Sealer(()).open(KEY, envelope)
+
+
+@pytest.mark.parametrize("how", [0, 1, 2, 3])
+def test_nothing_is_allocated_for_a_segment_that_is_larger_than_one_can_be(how: int) -> None:
+    """P6: the memory of a buffer is made by what all its segments claim, before the first of them is looked at."""
+    envelope = forged([(0, 4, b"meta"), (how + MORE, 300 << 20, bytes(300 << 10)), (0, 1, b"x")])
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnreadableEntry):
+            contents(Sealer(()).open(KEY, envelope))
+        assert tracemalloc.get_traced_memory()[1] < 3 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_very_compressible_value_still_comes_back() -> None:

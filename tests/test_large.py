@@ -19,6 +19,7 @@ from redis_memo import MISSING, _envelope, _segments, connect, redis_cached
 from redis_memo import _ops as ops
 from redis_memo._cache import Cache
 from redis_memo._commands import STAGED, dialogue
+from redis_memo._invocation import Invocation
 from redis_memo._large import Large
 from redis_memo.errors import NoSuchColumn
 
@@ -264,6 +265,37 @@ def test_those_who_wait_get_a_value_that_the_first_caller_cannot_change(cache: C
     expected = np.random.default_rng(5).random(500_000)
     assert [np.array_equal(value, expected) for value in values] == [True] * 9
     assert f.cache_info().misses == 1
+
+
+@pytest.mark.usefixtures("_chunk")
+def test_who_finds_it_stored_between_a_read_and_a_lease_gets_all_of_it(
+    cache: Cache, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P4, P5: what the script for a lease answers is only the string at the entry's key."""
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, name="f")
+    def f(seed: int) -> pd.DataFrame:
+        raise AssertionError("another caller had computed it")
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, name="f")
+    async def g(seed: int) -> pd.DataFrame:
+        raise AssertionError("another caller had computed it")
+
+    locate = Invocation.locate
+
+    def stored_meanwhile(call: Invocation) -> ops.Place:  # a flow asks for it when it has read nothing
+        monkeypatch.setattr(Invocation, "locate", locate)
+        f.store(noise(call.values[0]), call.values[0])
+        return locate(call)
+
+    monkeypatch.setattr(Invocation, "locate", stored_meanwhile)
+    pd.testing.assert_frame_equal(f(1), noise(1))
+    monkeypatch.setattr(Invocation, "locate", stored_meanwhile)
+    pd.testing.assert_frame_equal(asyncio.run(g(2)), noise(2))
+    monkeypatch.setattr(Invocation, "locate", stored_meanwhile)
+    (several,) = f.map([3])
+    pd.testing.assert_frame_equal(several, noise(3))
+    assert (f.cache_info().hits + g.cache_info().hits, f.cache_info().unreadable, g.cache_info().unreadable) == (3, 0, 0)
 
 
 def peaks(server: Server, namespace: str, columns: int) -> tuple[float, float]:

@@ -7,9 +7,10 @@ import os
 import signal
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
-from redis_memo import MISSING, Cache, connect, redis_cached
+from redis_memo import MISSING, Cache, _envelope, _segments, connect, redis_cached
 from redis_memo.errors import StoreUnavailable
 
 from .conftest import SECRET, free_port, start_server, until, valkey
@@ -100,6 +101,40 @@ def test_replicas_are_read_where_that_is_asked_for(sentinel_site, namespace):
     assert function.invalidate(x=1) == 1
     assert function.peek(1) is MISSING, "P3: with wait= the number of replicas, they have it, too"
     assert calls == [1]
+
+
+def test_a_chunk_that_a_replica_has_not_yet_is_the_masters(sentinel_site, namespace, monkeypatch):
+    """P4: chunks may be asked for of several replicas, of which one is behind."""
+    monkeypatch.setattr(_segments, "SEGMENT", 100_000)
+    monkeypatch.setattr(_envelope, "CHUNK", 200_000)
+    value = np.random.default_rng(1).random(100_000)
+    cache = opened(sentinel_site.url, read_from="replica", wait=2)
+    runs = []
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, name="function")
+    def function():
+        runs.append(1)
+        return value
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, name="function")
+    async def task():
+        runs.append(1)
+        return value
+
+    function()
+    master = sentinel_site.master()
+    with sentinel_site.node(master) as node:
+        assert node.wait(2, 5000) == 2
+        chunk = f"{function.cache_key()}:{node.getrange(function.cache_key(), 48, 63).hex()}:1"
+        assert node.exists(chunk)
+    for port in sentinel_site.servers.keys() - {master}:
+        with sentinel_site.node(port) as node:
+            node.config_set("replica-read-only", "no")
+            assert node.delete(chunk) == 1
+            node.config_set("replica-read-only", "yes")
+    assert np.array_equal(function(), value)
+    assert np.array_equal(asyncio.run(task()), value)
+    assert (len(runs), function.cache_info().unreadable, task.cache_info().unreadable) == (1, 0, 0)
 
 
 def _listened_to(node) -> bool:

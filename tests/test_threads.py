@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from blake3 import blake3
 
-from redis_memo import _envelope, _segments, _threads
+from redis_memo import _envelope, _keys_walk, _segments, _threads, _zstd
 from redis_memo._codecs import dumps, loads
 from redis_memo._envelope import Sealer, Stamp
 from redis_memo._large import Large
@@ -58,6 +59,78 @@ def test_what_is_raised_reaches_the_caller_when_no_helper_works_any_more(error: 
         share(work, 2, 2)
     assert done == [1]
     assert helpers() == 0
+
+
+def test_what_interrupts_the_caller_goes_before_what_a_helper_met() -> None:
+    """P8: Ctrl-C, or a time limit by a signal, is not swallowed because an entry is damaged."""
+    begun, failed = threading.Barrier(2, timeout=10), threading.Event()
+    caller = threading.current_thread()
+
+    def work(_: int) -> None:
+        begun.wait()
+        if threading.current_thread() is caller:
+            assert failed.wait(10)
+            raise KeyboardInterrupt
+        failed.set()
+        raise UnreadableEntry("damaged")
+
+    with pytest.raises(KeyboardInterrupt):
+        share(work, 2, 2)
+    assert helpers() == 0
+
+
+class PanicException(BaseException):  # noqa: N818 - as a Rust library calls it
+    """What blake3 raises where it can start no thread."""
+
+
+def test_where_blake3_can_start_no_thread_it_works_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P8: a container's limit on threads costs a call some time, and no more."""
+
+    def refuse(data: bytes, *, max_threads: int = 1, **options: Any) -> Any:
+        if max_threads > 1:
+            raise PanicException("ThreadPoolBuildError")
+        return blake3(data, **options)
+
+    long = b"x" * _threads.WORTH
+    by_several = blake3(long, max_threads=2).digest()
+    monkeypatch.setattr(_threads, "blake3", refuse)
+    monkeypatch.setattr(_keys_walk, "threads", lambda most=4: 2)
+    monkeypatch.setattr(_envelope, "threads", lambda most=4: 2)
+    assert _keys_walk.digest(long) == by_several
+    for secrets in ([], [b"k" * 32]):
+        sealer = Sealer(secrets)
+        envelope, _ = sealer.seal("key", long, [], pickled=False, stamp=STAMP, compress=None)
+        assert sealer.open("key", envelope).meta == long
+
+
+def test_of_contexts_that_many_threads_were_lent_few_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P7: at level 12 each holds 12 MB."""
+    at_once = threading.Barrier(9, timeout=10)
+
+    class Context:
+        def compress(self, data: bytes) -> bytes:
+            at_once.wait()
+            return data
+
+        decompress = staticmethod(lambda data, **_: (at_once.wait(), data)[1])
+
+    monkeypatch.setattr(_zstd, "_compressors", {})
+    monkeypatch.setattr(_zstd, "_decompressors", [])
+    monkeypatch.setattr(_zstd, "_compressor", lambda level, **_: Context())
+    monkeypatch.setattr(_zstd, "_decompressor", lambda: _zstd._Decompress(Context.decompress, len, ValueError))
+    for work in (
+        lambda: _zstd.compress(b"x", 12),
+        lambda: _zstd.compress_apart([b"x"], 12),
+        lambda: _zstd.decompress(b"x", 1),
+    ):
+        borrowers = [threading.Thread(target=work) for _ in range(9)]
+        for each in borrowers:
+            each.start()
+        for each in borrowers:
+            each.join()
+    kept = [*_zstd._compressors.values(), _zstd._decompressors]
+    assert len(kept) == 3
+    assert all(1 <= len(idle) < 9 for idle in kept)
 
 
 def test_where_no_thread_can_be_started_the_caller_works_alone(monkeypatch: pytest.MonkeyPatch) -> None:
