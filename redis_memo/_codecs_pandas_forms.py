@@ -193,6 +193,11 @@ def keep_mould(dec: Decoder, frame: Any, blocks: list[tuple[Any, Any]]) -> None:
     plain = all(isinstance(values, np.ndarray) and values.dtype.kind in "fiubM" for values in arrays)
     if not (plain and frame.flags.allows_duplicate_labels and dec.lengths() == [values.nbytes for values in arrays]):
         return
+    # A buffer that is as long as one of them can be something else (the holidays of a frequency), and the array lie in
+    # the stream.
+    filled = dec.filled or ()
+    if len(filled) != len(arrays) or not all(map(np.may_share_memory, arrays, filled)):
+        return
     forms = [(values.nbytes, values.shape, values.dtype) for values in arrays]
     places = [where(each) for _, each in blocks]
 
