@@ -457,3 +457,10 @@ def test_what_holds_many_short_arrays_is_not_written_one_by_one() -> None:
     assert len(payload.buffers) <= 8
     back = loads(*_parts(arrays), trusted=False)
     assert all(np.array_equal(back[number], array) for number, array in arrays.items())
+
+
+def test_few_numbers_that_come_again_are_not_made_larger_by_pcodec() -> None:
+    """Of a sample pcodec takes 0.14, of all of it 0.85, and zstd 0.15."""
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame({number: rng.choice(rng.random(6), 120) for number in range(40)})
+    assert sealed_size(frame) <= 0.25 * 120 * 40 * 8
