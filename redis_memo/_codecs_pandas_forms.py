@@ -57,6 +57,7 @@ def alike(matrix: Any) -> list[Any]:
     few = matrix[:, :: max(1, matrix.shape[1] // _LOOKS)]
     if len(few) > _BY_NUMPY:
         with np.errstate(all="ignore"):
+            few = few.astype("f8")  # in which a sum with so much keeps the whole number
             near = np.abs((few * 100.0 + _WHOLE - _WHOLE) / 100.0 - few) <= slack * np.abs(few)
             prices = (near | (few - few != 0.0)).all(axis=1).tolist()
     else:

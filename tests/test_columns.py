@@ -464,3 +464,15 @@ def test_few_numbers_that_come_again_are_not_made_larger_by_pcodec() -> None:
     rng = np.random.default_rng(3)
     frame = pd.DataFrame({number: rng.choice(rng.random(6), 120) for number in range(40)})
     assert sealed_size(frame) <= 0.25 * 120 * 40 * 8
+
+
+def test_prices_in_half_the_width_are_told_from_the_others_among_many_columns() -> None:
+    """As among few: there Python's own floats look at them."""
+
+    def stored(columns: int) -> int:
+        rng = np.random.default_rng(4)
+        prices = {number: np.round(1500 + rng.normal(0, 1, 2_000).cumsum(), 2) for number in range(0, columns, 2)}
+        others = {number: rng.random(2_000) for number in range(1, columns, 2)}
+        return sealed_size(pd.DataFrame({number: (prices | others)[number] for number in range(columns)}).astype("f4"))
+
+    assert stored(40) <= 4 * stored(10) * 1.02
