@@ -476,3 +476,12 @@ def test_prices_in_half_the_width_are_told_from_the_others_among_many_columns() 
         return sealed_size(pd.DataFrame({number: (prices | others)[number] for number in range(columns)}).astype("f4"))
 
     assert stored(40) <= 4 * stored(10) * 1.02
+
+
+@pytest.mark.filterwarnings("error")
+def test_p8_a_nan_of_any_kind_is_stored_without_a_word() -> None:
+    column = (np.arange(600) / 20).astype("f4")
+    column.view("u4")[300] = 0x7F800001  # a signalling one
+    there_and_back(column, "auto")
+    for columns in (3, 30):
+        sealed_size(pd.DataFrame(np.tile(column, columns).reshape(columns, 600).T, copy=False))
