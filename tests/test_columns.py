@@ -485,3 +485,12 @@ def test_p8_a_nan_of_any_kind_is_stored_without_a_word() -> None:
     there_and_back(column, "auto")
     for columns in (3, 30):
         sealed_size(pd.DataFrame(np.tile(column, columns).reshape(columns, 600).T, copy=False))
+
+
+@pytest.mark.parametrize("shape", [(20, 250), (20, 120), (11, 250), (8, 500)])
+def test_columns_that_are_each_others_past_are_not_noise(shape: tuple[int, int]) -> None:
+    """What is random by itself, such as volumes, is stored once and not for each day that it is looked back from."""
+    columns, rows = shape
+    volumes = np.random.default_rng(5).integers(0, 10**6, rows + columns)
+    frame = pd.DataFrame({f"lag {back}": volumes[columns - back : columns - back + rows] for back in range(columns)})
+    assert sealed_size(frame) <= 0.2 * columns * rows * 3
