@@ -217,6 +217,8 @@ def _put_parts(enc: Encoder, frame: Any) -> None:
 
 def _get_frame(dec: Decoder) -> Any:
     wanted, dec.columns, begin = dec.columns, None, dec.pos
+    if begin == AT_ONCE:
+        dec.filled = []
     columns, index = dec.some(pd.Index), dec.some(pd.Index)
     if len(columns) > dec.room():  # labels that are a range would be spelled out to find one
         raise UnreadableEntry("a frame does not add up")

@@ -57,6 +57,7 @@ def alike(matrix: Any) -> list[Any]:
     few = matrix[:, :: max(1, matrix.shape[1] // _LOOKS)]
     if len(few) > _BY_NUMPY:
         with np.errstate(all="ignore"):
+            few = few.astype("f8")  # in which a sum with so much keeps the whole number
             near = np.abs((few * 100.0 + _WHOLE - _WHOLE) / 100.0 - few) <= slack * np.abs(few)
             prices = (near | (few - few != 0.0)).all(axis=1).tolist()
     else:
@@ -192,6 +193,11 @@ def keep_mould(dec: Decoder, frame: Any, blocks: list[tuple[Any, Any]]) -> None:
     arrays = [frame.index.asi8.view(f"M8[{frame.index.unit}]"), *(values for values, _ in blocks)]
     plain = all(isinstance(values, np.ndarray) and values.dtype.kind in "fiubM" for values in arrays)
     if not (plain and frame.flags.allows_duplicate_labels and dec.lengths() == [values.nbytes for values in arrays]):
+        return
+    # A buffer that is as long as one of them can be something else (the holidays of a frequency), and the array lie in
+    # the stream.
+    filled = dec.filled or ()
+    if len(filled) != len(arrays) or not all(map(np.may_share_memory, arrays, filled)):
         return
     forms = [(values.nbytes, values.shape, values.dtype) for values in arrays]
     places = [where(each) for _, each in blocks]

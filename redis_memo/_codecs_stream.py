@@ -240,7 +240,10 @@ def put_other(enc: Encoder, value: object) -> None:
 class Decoder:
     """Reads one value. Any exception at all that it raises means that the entry is unreadable."""
 
-    __slots__ = ("_buffers", "_taken", "classes", "columns", "data", "end", "memo", "pos", "spare", "tables", "trusted")
+    __slots__ = (
+        "_buffers", "_taken", "classes", "columns", "data", "end", "filled", "memo", "pos", "spare", "tables",
+        "trusted",
+    )  # fmt: skip
 
     def __init__(
         self, data: bytes, buffers: Sequence[Buffer | Source], *, trusted: bool, columns: Sequence[object] | None = None
@@ -255,6 +258,7 @@ class Decoder:
         self.trusted = trusted
         self.tables = 0  # that are being read, each within another one
         self.columns = columns  # of the outermost value, a frame, only these are read
+        self.filled: list[memoryview] | None = None  # what buffers were read into, for who asks
         # How many objects may still be looked at to hash keys and elements of sets, each as often as it is reached.
         self.spare = _HASHES + _HASHES_PER_BYTE * (self.end + sum(map(len, buffers)))
 
@@ -353,6 +357,8 @@ class Decoder:
         (length,) = _U64.unpack_from(self.data, self.pos + 1)
         self.pos += 9
         fill(target, self._take(length))
+        if self.filled is not None:
+            self.filled.append(target)
 
     def measure(self) -> int:
         """How long the blob is that follows, without reading it."""

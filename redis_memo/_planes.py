@@ -158,7 +158,9 @@ def _is_noise(plane: bytes) -> bool:
     # Side by side, as what changes every fifth time is all changes to who looks at every fifth.
     if len(set(b"".join([plane[at : at + PIECE] for at in range(far // 3, PIECES * far, far)]))) < MANY:
         return False
-    return plane.find(plane[far : far + 2 * PIECE], far + 1) < 0
+    # Of columns that are each other's past, what lies across two is in no third, and the last one is in those before.
+    few = [(plane[at : at + 2 * PIECE], at) for at in (far, 3 * far)]
+    return all(plane.find(piece) == at and plane.find(piece, at + 1) < 0 for piece, at in few)
 
 
 def _move_little(few: list[int], moves: list[int]) -> bool:
@@ -221,7 +223,8 @@ def _whole_floats(column: Any, exponent: int) -> tuple[Any, int, int, bytes] | N
     Verified with the reader's own arithmetic.
     """
     bits, scale = column.view(UNSIGNED[column.itemsize]), 10.0**exponent
-    wide = column.astype(DOUBLE, copy=False)
+    with np.errstate(invalid="ignore"):  # of a float32 that is a signalling NaN
+        wide = column.astype(DOUBLE, copy=False)
     least = float(_lowest(wide))
     nan, missing = None, b""
     if math.isnan(least):

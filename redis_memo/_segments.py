@@ -35,6 +35,7 @@ REMEMBERED: Final = 1 << 16  # bytes of a buffer
 REGULAR: Final = 512  # stored bytes
 MOST_REMEMBERED: Final = 64
 GAIN: Final = 0.92
+HALF: Final = 0.5  # what more than this is left of, zstd may make smaller
 LONG: Final = 64 * 1024  # bytes of a piece: of shorter ones threads would wait for each other between them
 AT_ONCE: Final = 8 * SEGMENT  # what is read ahead, for as long as it takes memory of its own
 
@@ -187,9 +188,12 @@ def _for_numbers(data: Bytes, kind: str, compression: Compression) -> tuple[Stor
         if takes_long:
             tried.append((PCO, planes.encode_pco(column, PCO_LEVELS[compression])))
         best = min(tried, key=lambda one: len(one[1]), default=None)
-        if best is not None and len(best[1]) < GAIN * len(piece):
-            return best
-        return _for_bytes(piece, compression)[0](piece)
+        # Of few numbers that come again and again pcodec may keep nothing of what its sample promised.
+        if best is None or len(best[1]) >= (HALF if best[0] == PCO else GAIN) * len(piece):
+            other = _for_bytes(piece, compression)[0](piece)
+            if best is None or len(best[1]) >= min(len(other[1]), GAIN * len(piece)):
+                return other
+        return best
 
     return store, takes_long
 

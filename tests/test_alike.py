@@ -298,3 +298,15 @@ def test_a_pandas_without_the_shorter_way_gives_the_same_frames(monkeypatch: pyt
         for _ in range(2):
             assert same(read(stored(frame)), frame) is True
     assert not MOULDS
+
+
+def test_what_is_as_long_as_a_column_is_not_taken_for_it() -> None:
+    """P2: the holidays of a frequency are numbers beside the stream, too, where booleans are in it."""
+    holidays = [day.date() for day in pd.bdate_range("2024-01-01", periods=64, freq="7B")]
+    for last in (dt.date(2030, 1, 1), dt.date(2031, 1, 1)):
+        freq = pd.offsets.CustomBusinessDay(holidays=[*holidays[:-1], last])
+        days = pd.date_range("2024-01-01", periods=64, freq=freq, name="date")
+        frame = pd.DataFrame(np.arange(512).reshape(64, 8) % 3 == 0, days, list("abcdefgh"))
+        envelope = stored(frame)
+        for _ in range(2):
+            assert same(read(envelope), frame) is True

@@ -457,3 +457,40 @@ def test_what_holds_many_short_arrays_is_not_written_one_by_one() -> None:
     assert len(payload.buffers) <= 8
     back = loads(*_parts(arrays), trusted=False)
     assert all(np.array_equal(back[number], array) for number, array in arrays.items())
+
+
+def test_few_numbers_that_come_again_are_not_made_larger_by_pcodec() -> None:
+    """Of a sample pcodec takes 0.14, of all of it 0.85, and zstd 0.15."""
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame({number: rng.choice(rng.random(6), 120) for number in range(40)})
+    assert sealed_size(frame) <= 0.25 * 120 * 40 * 8
+
+
+def test_prices_in_half_the_width_are_told_from_the_others_among_many_columns() -> None:
+    """As among few: there Python's own floats look at them."""
+
+    def stored(columns: int) -> int:
+        rng = np.random.default_rng(4)
+        prices = {number: np.round(1500 + rng.normal(0, 1, 2_000).cumsum(), 2) for number in range(0, columns, 2)}
+        others = {number: rng.random(2_000) for number in range(1, columns, 2)}
+        return sealed_size(pd.DataFrame({number: (prices | others)[number] for number in range(columns)}).astype("f4"))
+
+    assert stored(40) <= 4 * stored(10) * 1.02
+
+
+@pytest.mark.filterwarnings("error")
+def test_p8_a_nan_of_any_kind_is_stored_without_a_word() -> None:
+    column = (np.arange(600) / 20).astype("f4")
+    column.view("u4")[300] = 0x7F800001  # a signalling one
+    there_and_back(column, "auto")
+    for columns in (3, 30):
+        sealed_size(pd.DataFrame(np.tile(column, columns).reshape(columns, 600).T, copy=False))
+
+
+@pytest.mark.parametrize("shape", [(20, 250), (20, 120), (11, 250), (8, 500)])
+def test_columns_that_are_each_others_past_are_not_noise(shape: tuple[int, int]) -> None:
+    """What is random by itself, such as volumes, is stored once and not for each day that it is looked back from."""
+    columns, rows = shape
+    volumes = np.random.default_rng(5).integers(0, 10**6, rows + columns)
+    frame = pd.DataFrame({f"lag {back}": volumes[columns - back : columns - back + rows] for back in range(columns)})
+    assert sealed_size(frame) <= 0.2 * columns * rows * 3
