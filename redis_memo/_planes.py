@@ -223,8 +223,11 @@ def _whole_floats(column: Any, exponent: int) -> tuple[Any, int, int, bytes] | N
     Verified with the reader's own arithmetic.
     """
     bits, scale = column.view(UNSIGNED[column.itemsize]), 10.0**exponent
-    with np.errstate(invalid="ignore"):  # of a float32 that is a signalling NaN
-        wide = column.astype(DOUBLE, copy=False)
+    if column.itemsize == 8:
+        wide = column
+    else:
+        with np.errstate(invalid="ignore"):  # of a signalling NaN
+            wide = column.astype(DOUBLE)
     least = float(_lowest(wide))
     nan, missing = None, b""
     if math.isnan(least):

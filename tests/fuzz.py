@@ -81,7 +81,10 @@ def samples() -> list[Any]:
     return [
         *_golden_values().values(),
         candles,
+        candles.head(250),
+        candles[["close"]].head(90).T.copy(),
         mixed,
+        mixed.tail(120),
         rows,
         options,
         large,
