@@ -1,8 +1,8 @@
 """The stream that typed values are written to and read from: primitives, sharing, and the tables of rules.
 
-A value becomes one byte string and a tuple of buffers. The byte string is a sequence of nodes; a node is one tag
-byte and a body, little-endian throughout. Blobs of 4 KiB and more, and columns of numbers from 512 bytes on, do not go
-into it: they are referred to by length and follow, in order, as buffers, so that an array's memory is never copied here.
+A value becomes one byte string and a tuple of buffers. The byte string is a sequence of nodes; a node is one tag byte
+and a body, little-endian throughout. Blobs of 4 KiB and more, and columns of numbers from 512 bytes on, do not go into
+it: they are referred to by length and follow, in order, as buffers, so that an array's memory is not copied here.
 
 ::
 
