@@ -258,7 +258,7 @@ def test_a_connection_introduces_itself_to_nobody(valkey_server: Server, namespa
 
 def test_one_lost_connection_condemns_the_idle_ones(proxy: Proxy, namespace: str) -> None:
     """P5: after a blackhole, each of fifty half-open connections would cost a limit of its own."""
-    with calls_through(proxy.url, namespace) as calls:
+    with calls_through(proxy.url, namespace, timeout=1.0) as calls:
         calls.threads()
         backend = calls.cache.backend
         assert len(backend.home._idle) > 5
@@ -288,7 +288,7 @@ def test_what_was_idle_for_long_is_not_trusted(proxy: Proxy, namespace: str) -> 
 
 def test_answers_to_nobody_are_not_taken_for_the_next_one_s(proxy: Proxy, namespace: str) -> None:
     """P1: more bytes than one reply has, and the connection is dropped."""
-    with calls_through(proxy.url, namespace) as calls:
+    with calls_through(proxy.url, namespace, timeout=5) as calls:
         backend = calls.cache.backend
         calls.threads()
         proxy.mode = "twice"
@@ -356,7 +356,7 @@ def test_while_it_is_open_nobody_asks_but_the_probe(proxy: Proxy, namespace: str
 @pytest.mark.parametrize("style", ["threads", "tasks"])
 def test_each_change_is_told_once(proxy: Proxy, namespace: str, style: str, caplog: pytest.LogCaptureFixture) -> None:
     told = []
-    with calls_through(proxy.url, namespace, timeout=0.3, on_event=told.append) as calls, caplog.at_level(logging.WARNING, "redis_memo"):
+    with calls_through(proxy.url, namespace, timeout=1.0, on_event=told.append) as calls, caplog.at_level(logging.WARNING, "redis_memo"):
         run = getattr(calls, style)
         run()
         assert told == []
