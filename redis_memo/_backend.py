@@ -311,7 +311,7 @@ class Backend(Servers):
         try:
             try:
                 found = yield from self._talk(talk, op, lone=type(op) in _LONE)
-                if self._settings.read_from == "replica" and isinstance(found, Large) and not found.chunks:
+                if isinstance(found, Large) and not found.chunks and self._settings.read_from == "replica":
                     # Each chunk may have been asked for of another replica, which was behind.
                     found = yield from self._talk(dialogue(op), op, lone=True, replicas=False)
                 return found

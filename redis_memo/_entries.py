@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from . import _ops as ops
@@ -27,7 +28,7 @@ from ._spec import Spec, Standing
 from .errors import StoreError, UnreadableEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from ._large import Envelope
 
@@ -121,6 +122,9 @@ def take(spec: Spec, place: Place, missing: object) -> Flow:
 
 def peek_columns(spec: Spec, entry: str, names: Sequence[object], missing: object) -> Flow:
     """As `peek`, with some columns of a frame; of a large one only their bytes are read."""
+    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
+        # A name alone would be taken for as many as it has letters.
+        raise TypeError("peek_columns() takes the columns' names first, as a list: peek_columns(['close'], ...)")
     try:
         (start,) = yield ReadParts(entry, b"", ((None, 0, spec.first),))
         if not start:

@@ -151,6 +151,7 @@ class Memoized(Handle, Generic[F]):
 
         Raises:
             NoSuchColumn: The frame has no column of such a name, or what is stored is no pandas frame.
+            TypeError: What comes first is one name, or none.
         """
         call = self._invocation(args, kwargs)
         return self._memo.cache.run(entries.peek_columns(call, call.entry, columns, MISSING))  # type: ignore[no-any-return]

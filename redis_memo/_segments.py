@@ -285,6 +285,11 @@ class Packed:
     Args:
         parts: Its segments.
         check: The digest of a segment's bytes.
+
+    Attributes:
+        parts: Those that were not read yet, the last one first.
+        ahead: Who reads ahead, if anybody does; and ``number``, which of the buffers for that one this is.
+        size: Bytes when it is read.
     """
 
     __slots__ = ("_check", "ahead", "number", "parts", "size")
@@ -293,7 +298,7 @@ class Packed:
         self.parts = parts[::-1]
         self._check = check
         self.ahead: Ahead | None = None
-        self.number = 0  # among those that are read ahead
+        self.number = 0
         self.size = sum([part.raw for part in parts])
 
     def __len__(self) -> int:

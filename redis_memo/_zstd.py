@@ -21,25 +21,36 @@ _decompressors: list[_Decompress] = []
 KEPT: Final = 4  # of a kind: one at level 12 holds 12 MB, and no more than that work at a time on a few cores
 
 
-def _compressor(level: int, **options: int) -> zstandard.ZstdCompressor:
+def _compressor(level: int, *, apart: bool) -> zstandard.ZstdCompressor:
+    """One that is the caller's until it is given back, which one that failed is not: it may be amid something."""
+    try:
+        return _compressors[level, apart].pop()
+    except (KeyError, IndexError):
+        return _new_compressor(level, apart=apart)
+
+
+def _new_compressor(level: int, *, apart: bool) -> zstandard.ZstdCompressor:
     import zstandard  # noqa: PLC0415 - loaded by the first value that is large enough
 
+    # Where little repeats a small table finds it, which is cleared sooner and leaves the processor's cache to others.
+    options = {"hash_log": 8} if apart else {}
     how = zstandard.ZstdCompressionParameters.from_level(
         level, write_checksum=False, write_content_size=True, **options
     )
     return zstandard.ZstdCompressor(compression_params=how)
 
 
-def compress(data: Bytes, level: int) -> bytes:
-    """One frame that holds ``data``, and says how long it is."""
-    idle = _compressors.get((level, False)) or _compressors.setdefault((level, False), [])
-    try:
-        compressor = idle.pop()
-    except IndexError:
-        compressor = _compressor(level)
-    packed = compressor.compress(data)
+def _give_back(compressor: zstandard.ZstdCompressor, level: int, *, apart: bool) -> None:
+    idle = _compressors.setdefault((level, apart), [])
     if len(idle) < KEPT:
         idle.append(compressor)
+
+
+def compress(data: Bytes, level: int) -> bytes:
+    """One frame that holds ``data``, and says how long it is."""
+    compressor = _compressor(level, apart=False)
+    packed = compressor.compress(data)
+    _give_back(compressor, level, apart=False)
     return packed
 
 
@@ -50,12 +61,7 @@ def compress_apart(parts: Sequence[Any], level: int) -> list[bytes]:
         parts: Buffers of bytes, in which little repeats.
         level: zstd's.
     """
-    idle = _compressors.get((level, True)) or _compressors.setdefault((level, True), [])
-    try:
-        compressor = idle.pop()
-    except IndexError:
-        # So little that a small table finds it, which is cleared sooner and leaves the processor's cache to others.
-        compressor = _compressor(level, hash_log=8)
+    compressor = _compressor(level, apart=True)
     if len(parts) == 1:
         pieces = [compressor.compress(parts[0])]
     else:
@@ -67,8 +73,7 @@ def compress_apart(parts: Sequence[Any], level: int) -> list[bytes]:
             # A block has codes of its own; or none where they would not pay, and then it is copied when read.
             pieces += stream.compress(part), stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
         pieces.append(stream.flush())
-    if len(idle) < KEPT:
-        idle.append(compressor)
+    _give_back(compressor, level, apart=True)
     return pieces
 
 

@@ -393,6 +393,11 @@ def test_some_columns_are_what_they_would_be_of_the_whole(cache: Cache, namespac
         return frame
 
     assert f.peek_columns(["f3"]) is MISSING
+    for wrong in ("f3", b"f3", 3):
+        with pytest.raises(TypeError, match="as a list"):
+            f.peek_columns(wrong)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="as a list"):
+            asyncio.run(g.peek_columns(wrong))  # type: ignore[arg-type]
     for value in (frame, frame.head(3), frame.head(600)):
         f.store(value)
         for names in SELECTIONS:

@@ -116,7 +116,7 @@ def test_of_contexts_that_many_threads_were_lent_few_are_kept(monkeypatch: pytes
 
     monkeypatch.setattr(_zstd, "_compressors", {})
     monkeypatch.setattr(_zstd, "_decompressors", [])
-    monkeypatch.setattr(_zstd, "_compressor", lambda level, **_: Context())
+    monkeypatch.setattr(_zstd, "_new_compressor", lambda level, **_: Context())
     monkeypatch.setattr(_zstd, "_decompressor", lambda: _zstd._Decompress(Context.decompress, len, ValueError))
     for work in (
         lambda: _zstd.compress(b"x", 12),
