@@ -43,13 +43,16 @@ def put_table(enc: Encoder, table: Any) -> None:
             data = _stream(_moved(table))
         if not _is_sound(_read(data)):
             raise NotTyped
+    if not _keeps_dictionaries(table, data):
+        data = _stream(*_apart(table))
     enc.blob(memoryview(data).cast("B"))
 
 
-def _stream(table: Any) -> Any:
+def _stream(*tables: Any) -> Any:
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write(table)
+    with pa.ipc.new_stream(sink, tables[0].schema) as writer:
+        for table in tables:
+            writer.write(table)
     return sink.getvalue()
 
 
@@ -90,19 +93,58 @@ def _is_sound(table: Any) -> bool:
 
 def _begins_within(array: Any) -> bool:
     kind = array.type
-    if pa.types.is_dictionary(kind):
-        return _begins_within(array.dictionary)
-    if not kind.num_fields:
-        return True
-    if pa.types.is_run_end_encoded(kind):
-        return _begins_within(array.values)
-    if pa.types.is_struct(kind) or pa.types.is_union(kind):
-        return all(_begins_within(array.field(at)) for at in range(kind.num_fields))
     if not len(array) and (pa.types.is_list(kind) or pa.types.is_map(kind) or pa.types.is_large_list(kind)):
         offsets = memoryview(array.buffers()[1] or b"").cast("B")
         if any(offsets[: 8 if pa.types.is_large_list(kind) else 4]):
             return False
-    return _begins_within(array.values)
+    return all(map(_begins_within, _within(array)))
+
+
+def _within(array: Any) -> list[Any]:
+    """The arrays that an array is made of."""
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        return [array.dictionary]
+    if pa.types.is_struct(kind) or pa.types.is_union(kind):
+        return [array.field(at) for at in range(kind.num_fields)]
+    return [array.values] if kind.num_fields else []
+
+
+def _keeps_dictionaries(table: Any, data: Any) -> bool:
+    """Whether each piece of a column comes back with its own dictionary.
+
+    The stream has another one only where it differs from the one before, and to Arrow 0.0 is -0.0, and a NaN any other.
+    """
+    if isinstance(table, pa.RecordBatch) or not any(map(_may_differ_unseen, table.schema.types)):
+        return True
+    for column, back in zip(table.columns, _read(data).columns, strict=True):
+        at = 0
+        for piece in filter(len, column.chunks):
+            came = next(filter(len, back.slice(at, 1).chunks))
+            if list(map(_bits, _dictionaries(piece))) != list(map(_bits, _dictionaries(came))):
+                return False
+            at += len(piece)
+    return True
+
+
+def _apart(table: Any) -> list[Any]:
+    """The pieces of a table, and between them an empty one with empty dictionaries, from which all others differ."""
+    nothing = pa.RecordBatch.from_arrays([pa.nulls(0, kind) for kind in table.schema.types], schema=table.schema)
+    return [each for batch in table.to_batches() for each in (nothing, batch)][1:]
+
+
+def _may_differ_unseen(kind: Any) -> bool:
+    described = str(kind)
+    return "dictionary" in described and ("float" in described or "double" in described)
+
+
+def _dictionaries(array: Any) -> list[Any]:
+    inner = [each for part in _within(array) for each in _dictionaries(part)]
+    return [array.dictionary, *inner] if pa.types.is_dictionary(array.type) else inner
+
+
+def _bits(array: Any) -> bytes:
+    return bytes(_stream(pa.table([array], names=[""])))
 
 
 def _is_changed(schema: Any) -> bool:

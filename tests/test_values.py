@@ -9,6 +9,7 @@ import enum
 import io
 import itertools
 import json
+import math
 import pathlib
 import pickle
 import re
@@ -1209,6 +1210,24 @@ def test_labels_that_python_cannot_say_are_read() -> None:
     late = pd.arrays.ArrowExtensionArray(pa.array([1 << 58], pa.timestamp("us")))
     frame = pd.DataFrame([[1.5]], index=pd.date_range("2026-01-01", periods=1)).set_axis(pd.Index(late), axis=1)
     assert there_and_back(frame).columns.array._pa_array.equals(late._pa_array)
+
+
+@pytest.mark.parametrize("around", ["", "list", "struct"])
+def test_pieces_keep_dictionaries_that_arrow_holds_to_be_equal(around: str) -> None:
+    """P2: its stream leaves out a dictionary that equals the one before, and 0.0 equals -0.0."""
+
+    def piece(number: float) -> Any:
+        array = pa.DictionaryArray.from_arrays([0, 0], pa.array([number]))
+        if around == "list":
+            return pa.ListArray.from_arrays([0, 1, 2], array)
+        return pa.StructArray.from_arrays([array], ["a"]) if around else array
+
+    array = pa.chunked_array([piece(number) for number in (0.0, -0.0, 1.0, math.nan, -math.nan)])
+    for value in (array, pa.table({"a": array, "b": range(10)})):
+        assert same(value, sealed_and_back(value, "auto")) is True
+    if not around:
+        back = sealed_and_back(pd.Series(pd.arrays.ArrowExtensionArray(array)), "auto")
+        assert [math.copysign(1, number) for number in back[:4]] == [1, 1, -1, -1]
 
 
 def test_an_empty_array_of_arrow_keeps_its_dictionary() -> None:
