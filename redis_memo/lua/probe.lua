@@ -4,7 +4,8 @@
 -- For `redis-memo doctor`: what the rules of an ACL, a replica or a full memory refuse shows here and not later.
 local tried = {
   {'TIME'}, {'SET', KEYS[1], 'x', 'PX', 5000}, {'GET', KEYS[1]}, {'GETRANGE', KEYS[1], 0, 0}, {'STRLEN', KEYS[1]},
-  {'PTTL', KEYS[1]}, {'PEXPIRE', KEYS[1], 5000}, {'EXISTS', KEYS[1]}, {'RENAME', KEYS[1], KEYS[2]},
+  {'PTTL', KEYS[1]}, {'PEXPIRE', KEYS[1], 5000}, {'PERSIST', KEYS[1]}, {'EXISTS', KEYS[1]},
+  {'RENAME', KEYS[1], KEYS[2]},
   {'ZADD', KEYS[3], 0, 'm'}, {'ZCARD', KEYS[3]}, {'ZSCORE', KEYS[3], 'm'}, {'ZCOUNT', KEYS[3], 0, 1},
   {'ZLEXCOUNT', KEYS[3], '-', '+'}, {'ZRANGE', KEYS[3], 0, 0}, {'ZRANGEBYLEX', KEYS[3], '-', '+'},
   {'ZRANGEBYSCORE', KEYS[3], 0, 1}, {'ZREVRANGEBYSCORE', KEYS[3], 1, 0}, {'ZREM', KEYS[3], 'm'},
