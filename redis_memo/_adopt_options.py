@@ -42,7 +42,7 @@ def _size(source: Source, size: ast.expr | None, risks: list[Risk]) -> dict[str,
     elif value == float("inf"):
         return {}
     elif value <= 0 or value != int(value):
-        risks.append(Risk("maxsize", f"maxsize={text} caches nothing, or is no number of entries", "alone"))
+        risks.append(Risk("maxsize", f"maxsize={text} caches nothing, or is not a number of entries", "alone"))
         return {}
     elif value == 1:
         risks.append(Risk("maxsize", "maxsize=1 keeps the latest call only, which may be meant", "likely"))

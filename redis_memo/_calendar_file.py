@@ -113,7 +113,7 @@ def _toml(text: str, name: str) -> File:
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"the calendar {name} is no TOML: {error}") from error
+        raise ConfigurationError(f"the calendar {name} is not TOML: {error}") from error
     _known(data, _TOP, name)
     source = str(data.get("source", name))
     entries = []
@@ -251,7 +251,7 @@ def _rows(text: str) -> Iterator[list[str]]:
         try:
             yield from csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
         except csv.Error as error:
-            raise ConfigurationError(f"the calendar is no table: {error}") from error
+            raise ConfigurationError(f"the calendar is not a table: {error}") from error
 
 
 def _html_rows(text: str) -> list[list[str]]:
@@ -315,7 +315,7 @@ def _by_columns(rows: list[list[str]], head: int, name: str) -> list[Entry] | No
             if _NUMERIC.fullmatch(given) or (dated and _BESIDES.intersection(heads)) or (
                 not dated and cells.get("weekday", "").lower()[:3] in _SHORT_WEEKDAYS
             ):  # fmt: skip
-                raise ConfigurationError(f"{name}, line {number}: {given[:30]!r} is no date; write 2027-01-26")
+                raise ConfigurationError(f"{name}, line {number}: {given[:30]!r} is not a date; write 2027-01-26")
             if any(_head(cell) == "date" for cell in row) or not dated:
                 continue  # the heads of a second table, or a note
             return None
@@ -365,7 +365,7 @@ def _by_lines(text: str, name: str) -> Iterator[Entry]:
         if not weekday:
             continue  # a sentence that mentions a date
         if day is None:
-            raise ConfigurationError(f"{name}, line {number}: {found[0]!r} is no date")
+            raise ConfigurationError(f"{name}, line {number}: {found[0]!r} is not a date")
         said = after[len(weekday) :].strip(" ,|\t")
         yield _row(day, {"weekday": weekday, "name": said}, f"{name}, line {number}", name)
 

@@ -375,7 +375,7 @@ class CallKey:
         if not callable(hook):
             raise ConfigurationError(f"key= takes a function of the call, not {type(hook).__name__}")
         if kind(hook) != "sync":
-            raise ConfigurationError("key= takes a plain function: no coroutine function, no generator")
+            raise ConfigurationError("key= takes a plain function, not a coroutine function or a generator")
         try:
             wanted = inspect.signature(hook).parameters.values()
         except (ValueError, TypeError):

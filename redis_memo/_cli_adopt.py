@@ -60,7 +60,7 @@ def _lifetime(text: str) -> Lifetime:
     try:
         seconds = parse_duration(text)
     except ConfigurationError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration; write {EXAMPLES}") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration; write {EXAMPLES}") from None
     plain = re.fullmatch(r"[0-9]+", text)
     return Lifetime(f"{seconds:.0f}" if plain else f'"{" ".join(text.split())}"', chosen=True)
 

@@ -78,7 +78,7 @@ def _date(text: str) -> date:
     try:
         day = date.fromisoformat(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no date; write 2026-11-08") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date; write 2026-11-08") from None
     if not 1970 <= day.year <= _LAST_YEAR:
         raise argparse.ArgumentTypeError(f"days are shown for the years 1970 to {_LAST_YEAR}")
     return day

@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> Exit:
         return _cli_doctor.run(args)
     root = Path(args.root)
     if not root.is_dir():
-        raise ConfigurationError(f"{root} is no folder")
+        raise ConfigurationError(f"{root} is not a folder")
     return _update(root, args) if args.action == "update" else _rollback(root, args)
 
 
@@ -110,7 +110,7 @@ def _update(root: Path, args: argparse.Namespace) -> Exit:
     def plan(name: str, kind: str, edit: Callable[[str], str], *, make: bool = False) -> None:
         path = root / name
         if path.exists() and not path.is_file():
-            notes.append(f"{name}: it is no file, and is left as it is")
+            notes.append(f"{name}: it is not a file, and is left as it is")
             return
         try:
             before = path.read_bytes()
@@ -138,7 +138,7 @@ def _update(root: Path, args: argparse.Namespace) -> Exit:
     entries = _entries(args.entries)
     for name in args.settings or _MODULES:
         if args.settings and not (root / name).is_file():
-            raise ConfigurationError(f"{root / name} is no file")
+            raise ConfigurationError(f"{root / name} is not a file")
         plan(name, "python", lambda text, name=name: _edited_settings(name, text, entries, args, notes))  # type: ignore[misc]
     names = [os.path.relpath(change.path, root) for change, *_ in planned]
     if not args.json:

@@ -292,7 +292,7 @@ class Sentinels:
         if isinstance(reply, Exception):
             raise reply
         if not isinstance(reply, list) or reply[:1] != [b"master"]:
-            raise redis.ConnectionError("it is no master")
+            raise redis.ConnectionError("it is not a master")
 
     def _ask(self) -> Address:
         """What the first sentinel that knows it says; the others are told of nothing by a sentinel that is cut off."""

@@ -124,13 +124,13 @@ def with_dependency(text: str, requirement: str) -> str:
     """A pyproject.toml with a dependency: of ``[project]``, else of ``[tool.poetry.dependencies]``.
 
     Raises:
-        ConfigurationError: The document is no TOML, has no place for it, or cannot be changed safely.
+        ConfigurationError: The document is not TOML, has no place for it, or cannot be changed safely.
     """
     body = text.removeprefix("\ufeff")
     try:
         before = tomllib.loads(body)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"it is no valid TOML: {error}") from error
+        raise ConfigurationError(f"it is not valid TOML: {error}") from error
     wanted = _project_name(requirement)
     project = before.get("project")
     poetry = before.get("tool", {}).get("poetry", {}).get("dependencies")
@@ -317,7 +317,7 @@ def with_cache_section(
         The module, the sections that say so now (``CONFIG.production.cache``), and what was left as it is and why.
 
     Raises:
-        ConfigurationError: It is no Python, or cannot be changed safely.
+        ConfigurationError: It is not Python, or cannot be changed safely.
     """
     body = text.removeprefix("\ufeff")
     sections: list[str] = []
@@ -350,7 +350,7 @@ def _parsed(body: str) -> ast.Module:
     try:
         return ast.parse(body)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ConfigurationError(f"it is no valid Python: {type(error).__name__}") from error
+        raise ConfigurationError(f"it is not valid Python: {type(error).__name__}") from error
 
 
 def _without(body: str, entries: Mapping[str, object], environments: Sequence[str]) -> str:

@@ -74,7 +74,7 @@ def minutes(text: object) -> int:
     found = _TIME.fullmatch(text.strip()) if isinstance(text, str) else None
     if found is None or int(found[1]) > 47 or int(found[2]) > 59:
         shown = repr(text[:20]) if isinstance(text, str) else f"a {type(text).__name__}"
-        msg = f"{shown} is no time of a day: write it as in '09:15' (after midnight: '24:10')"
+        msg = f"{shown} is not a time of day: write it as in '09:15' (after midnight: '24:10')"
         raise ConfigurationError(msg)
     return int(found[1]) * 60 + int(found[2])
 

@@ -219,7 +219,7 @@ def _checked(function: Any) -> Callable[..., Any]:
     if isinstance(function, (property, functools.cached_property)):
         raise ConfigurationError("redis_cached goes below @property: it decorates the function, not the property")
     if isinstance(function, type) or not callable(function):
-        raise ConfigurationError("redis_cached decorates functions and methods, no classes and no other objects")
+        raise ConfigurationError("redis_cached decorates functions and methods, not classes or other objects")
     if "generator" in kind(function):
         raise ConfigurationError(
             "redis_cached cannot keep what a generator function returns: reading it uses it up. "

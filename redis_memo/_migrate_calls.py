@@ -101,7 +101,7 @@ class Target:
         except KeyingError as error:
             raise Unfit(f"its call has no key: {error}") from error
         except TypeError as error:
-            raise Unfit(f"its fields are no call of {self.shown}: {error}") from error
+            raise Unfit(f"its fields are not a call of {self.shown}: {error}") from error
         except Exception as error:  # the user's key= or __memo_key__
             raise Unfit(f"keying its call raised {type(error).__name__}") from error
 
@@ -114,7 +114,7 @@ class Target:
         try:
             return Invocation(self.memo, (*self._bound, *args), dict(kwargs))
         except (KeyingError, TypeError) as error:
-            raise Unfit(f"its key is no call of {self.shown}: {error}") from error
+            raise Unfit(f"its key is not a call of {self.shown}: {error}") from error
 
     def _arguments(self, fields: Mapping[str, object], rules: Rules) -> dict[str, Any]:
         kwargs: dict[str, Any] = {}

@@ -100,7 +100,7 @@ def _text_file(path: Path) -> Content:
     try:
         return Content(content.data.decode(), content.mark)
     except UnicodeDecodeError as error:
-        raise Unfit("is damaged: no UTF-8 text") from error
+        raise Unfit("is damaged: not UTF-8 text") from error
 
 
 def _disk_key(

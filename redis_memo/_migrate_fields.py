@@ -91,7 +91,7 @@ class Pattern:
                 parts.append(f"(?P={name})")
                 continue
             if not name.isidentifier():
-                raise ValueError(f"{{{name}}} is no name of a field")
+                raise ValueError(f"{{{name}}} is not the name of a field")
             names.append(name)
             if not spec:
                 form = rf"[^/]{repeat}"
@@ -272,7 +272,7 @@ def _by_format(value: object, form: str) -> object:
     try:
         found = datetime.strptime(str(value).strip(), form)  # noqa: DTZ007 - naive unless the format has a zone
     except ValueError as error:
-        raise Unfit(f"is no date as in {form}") from error
+        raise Unfit(f"is not a date as in {form}") from error
     return found if re.search("%[HIMSfpXcT]", form) else found.date()
 
 
@@ -295,7 +295,7 @@ def _to_one_of(value: object, choices: tuple[Any, ...]) -> object:
 
 def _to_collection(value: object, kind: Any, of: tuple[Any, ...]) -> object:
     if not isinstance(value, (list, tuple)):
-        raise Unfit(f"is a {type(value).__name__}, no {kind.__name__}")
+        raise Unfit(f"is a {type(value).__name__}, not a {kind.__name__}")
     inner = [each for each in of if each is not Ellipsis]
     if kind is tuple and Ellipsis not in of and len(inner) == len(value):
         return tuple(convert(each, annotation) for each, annotation in zip(value, inner, strict=True))
@@ -325,7 +325,7 @@ def _to(value: object, kind: Any) -> object:
             return kind(value)
     except (ValueError, TypeError, KeyError):
         pass
-    raise Unfit(f"is no {getattr(kind, '__name__', kind)}")
+    raise Unfit(f"is not a valid {getattr(kind, '__name__', kind)}")
 
 
 def _to_date(value: object, kind: type) -> object:

@@ -109,7 +109,7 @@ def _checked_lines(data: bytes, rules: FrameRules) -> list[str]:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise Unfit(f"is damaged: no UTF-8 text at byte {error.start}") from error
+        raise Unfit(f"is damaged: not UTF-8 text at byte {error.start}") from error
     if "\0" in text:
         raise Unfit("is damaged: there are NUL characters in it")
     if rules.final_newline and not text.endswith(("\n", "\r")):
@@ -123,7 +123,7 @@ def _checked_lines(data: bytes, rules: FrameRules) -> list[str]:
             if row and len(row) != len(header):  # pandas skips empty lines
                 raise Unfit(f"is damaged: line {reader.line_num} has {len(row)} fields, the first one {len(header)}")
     except csv.Error as error:
-        raise Unfit(f"is damaged: line {reader.line_num} is no CSV") from error
+        raise Unfit(f"is damaged: line {reader.line_num} is not CSV") from error
     return header
 
 
@@ -134,12 +134,12 @@ def _as_dates(column: Any, where: tzinfo | None, *, said: bool) -> Any:
     texts = column.dropna()
     if len(texts) == 0 or pd.api.types.is_numeric_dtype(column):
         if said and len(texts):
-            raise Unfit(f"column {column.name!r} holds numbers, no dates")
+            raise Unfit(f"column {column.name!r} holds numbers, not dates")
         return column
     if not all(isinstance(text, str) and _ISO.fullmatch(text) for text in texts):
         if said:
             raise Unfit(
-                f"column {column.name!r} holds something that is no date as in 2026-11-08 or 2026-11-08T09:15:00"
+                f"column {column.name!r} holds something that is not a date as in 2026-11-08 or 2026-11-08T09:15:00"
             )
         return column
     try:

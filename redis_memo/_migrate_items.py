@@ -167,7 +167,7 @@ def file_item(path: Path, name: str, kind: str, fields: Mapping[str, object], cr
     """
     seen = path.stat()
     if not stat.S_ISREG(seen.st_mode):
-        raise Unfit("is no regular file")
+        raise Unfit("is not a regular file")
 
     def glance() -> tuple[int, int]:
         now = path.stat()
@@ -238,7 +238,7 @@ def decode(data: Any, kind: str, rules: Rules, *, trust: bool) -> Any:
     except Exception as error:  # damaged bytes make a library raise anything
         if kind in NEEDS_TRUST and isinstance(error, AttributeError):
             raise Unfit("needs a class or function that its module does not have any more") from error
-        raise Unfit(f"is damaged, or no {kind}: {type(error).__name__}") from error
+        raise Unfit(f"is damaged, or not {kind}: {type(error).__name__}") from error
 
 
 def _json(data: bytes, _rules: Rules, _trust: bool) -> Any:
@@ -324,7 +324,7 @@ def _unwrapped(raw: Any, rules: Rules, *, trust: bool) -> tuple[Any, Mapping[str
         try:
             value = json.loads(value)
         except ValueError as error:
-            raise Unfit("its data is no JSON") from error
+            raise Unfit("its data is not JSON") from error
     if raw["type"].lower() in ("dataframe", "frame"):
         value = to_frame(value)
     return value, fields

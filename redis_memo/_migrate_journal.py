@@ -95,7 +95,7 @@ class Journal:
         create: Make it where there is none.
 
     Raises:
-        ConfigurationError: It cannot be opened, belongs to a running migration, or is no manifest.
+        ConfigurationError: It cannot be opened, belongs to a running migration, or is not a manifest.
     """
 
     def __init__(self, path: Path, *, create: bool) -> None:
@@ -133,7 +133,7 @@ class Journal:
                 self.past.take(json.loads(line))
         except (ValueError, KeyError, TypeError) as error:
             os.close(self._file)
-            raise ConfigurationError(f"{self.path} is no manifest of a migration, or is damaged") from error
+            raise ConfigurationError(f"{self.path} is not the manifest of a migration, or is damaged") from error
         # What was cut off is taken away, lest the next line be joined to it.
         os.ftruncate(self._file, whole)
         os.lseek(self._file, whole, os.SEEK_SET)

@@ -118,7 +118,7 @@ def read_rules(path: Path) -> Rules:
     except OSError as error:
         raise ConfigurationError(f"the mapping {path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"the mapping {path} is no TOML: {error}") from error
+        raise ConfigurationError(f"the mapping {path} is not TOML: {error}") from error
     csv = given.pop("csv", {})
     arguments, only = given.pop("arguments", {}), given.pop("where", {})
     if not all(isinstance(each, dict) for each in (csv, arguments, only)):

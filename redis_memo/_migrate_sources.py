@@ -166,7 +166,7 @@ def _folder(path: Path, rules: Rules, found: Source) -> None:
             continue
         kind = kind_of(each)
         if kind is None and rules.reader is None:
-            found.problems.append((name, f"is of no kind that is read here ({each.suffix or 'no suffix'})"))
+            found.problems.append((name, f"is not a kind of file that is read ({each.suffix or 'no suffix'})"))
             continue
         try:
             fields = _fields(name, rules.pattern, table, _sidecar(each, rules))
@@ -244,7 +244,7 @@ def _metadata(
         except OSError as error:
             raise ConfigurationError(f"the metadata {path} cannot be read: {error.strerror}") from error
         except (ValueError, Unfit) as error:
-            raise ConfigurationError(f"the metadata {path} is no JSON, or is being written to") from error
+            raise ConfigurationError(f"the metadata {path} is not JSON, or is being written to") from error
     described: dict[str, Mapping[str, object]] = {}
     read: set[Path] = set()
     names = {key for path in paths for key in (path.name, stem_of(path.name), path.relative_to(root).as_posix())}

@@ -54,7 +54,7 @@ def clean_up(journal: Journal, archive: Path) -> Report:
     for name, record in list(journal.past.verified.items()):
         paths = [Path(each) for each in record["files"]]
         if not paths:
-            report.outcomes.append(Outcome(name, "skipped", "is no file of its own, and stays where it is"))
+            report.outcomes.append(Outcome(name, "skipped", "is not a file of its own, and stays where it is"))
             continue
         states = []
         for number, path in enumerate(paths):

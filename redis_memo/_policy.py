@@ -453,7 +453,7 @@ def resolve(policy: TTLPolicy, call: Call) -> float:
         elif seconds is not None:
             problem = "answered NaN or infinity"
         elif isinstance(answer, str):
-            problem = f"answered a text that is no duration; these are: {EXAMPLES}"
+            problem = f"answered a text that is not a duration; these are: {EXAMPLES}"
         elif isinstance(answer, Policy):
             problem = "answered a policy and no lifetime: write policy(call) in it, or give the policy itself as ttl="
         else:

@@ -156,7 +156,7 @@ def test_a_dependency_is_added_to_a_pyproject(before: str, after: str | None) ->
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[project\n", "no valid TOML"),
+        ("[project\n", "not valid TOML"),
         ('[project]\ndynamic = ["dependencies"]\n', "dynamic"),
         ("[tool.x]\n", "no project's dependencies"),
         ('project = {dependencies = ["a"]}\n', "by hand"),
@@ -318,7 +318,7 @@ def test_what_is_computed_is_left_and_said() -> None:
     changed, _, left = with_cache_section(text, ENTRIES)
     assert left == ["CACHE.backend is computed: set it to 'redis_memo' by hand"]
     assert changed == 'CACHE = {"backend": os.getenv("B", "x"), "ttl": 5, "url_env": "REDIS_MEMO_URL"}\n'
-    with pytest.raises(ConfigurationError, match="no valid Python"):
+    with pytest.raises(ConfigurationError, match="not valid Python"):
         with_cache_section("CACHE = {", ENTRIES)
 
 

@@ -286,7 +286,7 @@ def test_what_cannot_be_migrated_is_named_and_kept_and_the_rest_goes_on(
     assert found["EMPTY.csv"]["why"] == "is empty"
     assert "damaged" in found["MODEL.pkl"]["why"]
     assert "damaged" in found["BAD.json"]["why"]
-    assert "no kind" in found["NOTES.txt"]["why"]
+    assert "not a kind" in found["NOTES.txt"]["why"]
     assert "cannot be read" in found["LOOP.json"]["why"]
     assert same(module.fetch("GOOD"), pd.DataFrame({"close": [1.5, 2.5]}))
     assert module.runs == []
@@ -492,7 +492,7 @@ def test_arguments_become_what_the_annotations_say(service: Service, capsys: pyt
 
 @pytest.mark.parametrize(
     ("field", "value", "said"),
-    [("day", "2026-01-02T09:15:00", "time of day"), ("days", "1.5", "is no int"), ("interval", "weekly", "none of the values")],
+    [("day", "2026-01-02T09:15:00", "time of day"), ("days", "1.5", "is not a valid int"), ("interval", "weekly", "none of the values")],
 )
 def test_what_cannot_be_an_argument_is_said(service: Service, capsys: pytest.CaptureFixture[str], field, value, said) -> None:
     service.write("""
@@ -871,7 +871,7 @@ def test_what_people_read(service: Service, capsys: pytest.CaptureFixture[str]) 
     assert _cli.main(args) == 1
     said = capsys.readouterr().out
     assert "INFY_day.json  ready" in said
-    assert "notes.txt: is of no kind" in said
+    assert "notes.txt: is not a kind of file" in said
     assert "nothing was changed; --apply does it" in said
     assert "module that prints" not in said
     assert _cli.main([*args, "--apply"]) == 1

@@ -144,7 +144,7 @@ def test_a_format_in_a_mapping(service: Service, capsys: pytest.CaptureFixture[s
     assert module.fetch(date(2026, 2, 3), pd.Timestamp("2026-02-03 09:15").to_pydatetime()) == [1]
     mapping.write_text('[arguments]\nday = "{day:%d-%m-%Y}"\nat = "{at:%d/%m/%Y %H:%M}"\n')
     answer = command(capsys, "cache", service.f(), "--map", mapping, code=1)
-    assert "is no date as in %d-%m-%Y" in json.dumps(answer["items"])
+    assert "is not a date as in %d-%m-%Y" in json.dumps(answer["items"])
 
 
 def test_frames_that_were_empty_and_texts_of_digits(service: Service, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811

@@ -201,8 +201,8 @@ def test_a_wrong_calendar_is_said_at_configure(wrong):
     [
         ("[[closed]]\nname = 'x'", "date"), ("[[closd]]\ndate = 2027-01-01", "did you mean 'closed'"), ("[[session]]\ndate = 2027-01-01", "windows"),
         ("[[session]]\ndate = 2027-01-01\nwindows = [['19:15', '18:15']]", "follow each other"), ("[[closed]]\ndate = 2027-01-01\nnmae = 'x'", "did you mean 'name'"),
-        ("covers = [2027-12-31, 2027-01-01]", "covers"), ("exchanges = [5]", "named by strings"), ("closed = 5", "table"), ("nonsense", "no TOML"),
-        ("exchanges = ['NSEE']\n[[closed]]\ndate = 2027-01-01", "unknown exchange"), ("[[session]]\ndate = 2027-01-01\nwindows = [['18:15', '99:15']]", "no time"),
+        ("covers = [2027-12-31, 2027-01-01]", "covers"), ("exchanges = [5]", "named by strings"), ("closed = 5", "table"), ("nonsense", "not TOML"),
+        ("exchanges = ['NSEE']\n[[closed]]\ndate = 2027-01-01", "unknown exchange"), ("[[session]]\ndate = 2027-01-01\nwindows = [['18:15', '99:15']]", "not a time"),
     ],
 )  # fmt: skip
 def test_a_wrong_file_names_the_file_and_the_entry(tmp_path, text, said):
@@ -320,10 +320,10 @@ def test_p7_half_holidays_of_mcx_are_read():
     [
         (CIRCULAR_CSV.replace("Tuesday", "Monday"), "2027-01-26 is a Tuesday"), (CIRCULAR_TEXT.replace("Tuesday", "Monday"), "line 4"),
         ("nothing here", "no line with a date"), ("", "no line"), ("Date,Description\n", "no line"), ("date,kind\n2027-01-26,half\n", "line 2"),
-        (CIRCULAR_HTML.replace("26-Jan-2027", "26-Jam-2027"), "cannot be read"), (CIRCULAR_BARS.replace("26/01/2027", "26/13/2027"), "line 3: '26/13/2027' is no date"), (CIRCULAR_BARS.replace("26/01/2027", "Jan 26"), "'Jan 26' is no date"),
-        ("date,open,close\n2027-01-26,,\n2027/01/30,09:15,15:30\n", "line 3: '2027/01/30' is no date"), ("date,open,close\n2027-01-30,09:15,\n", "line 2.* lacks one"),
-        ("date,day,open,close,name\n2027-01-26,Tuesday,,,x\n2027-13-30,Saturday,09:15,15:30,y\n", "line 3: '2027-13-30' is no date"),
-        ("date,open,close\n2027-01-30,9.15,15:30\n", "holidays, line 2: '9.15' is no time"), (CIRCULAR_TEXT.replace("January", "Xanuary"), "is no date"),
+        (CIRCULAR_HTML.replace("26-Jan-2027", "26-Jam-2027"), "cannot be read"), (CIRCULAR_BARS.replace("26/01/2027", "26/13/2027"), "line 3: '26/13/2027' is not a date"), (CIRCULAR_BARS.replace("26/01/2027", "Jan 26"), "'Jan 26' is not a date"),
+        ("date,open,close\n2027-01-26,,\n2027/01/30,09:15,15:30\n", "line 3: '2027/01/30' is not a date"), ("date,open,close\n2027-01-30,09:15,\n", "line 2.* lacks one"),
+        ("date,day,open,close,name\n2027-01-26,Tuesday,,,x\n2027-13-30,Saturday,09:15,15:30,y\n", "line 3: '2027-13-30' is not a date"),
+        ("date,open,close\n2027-01-30,9.15,15:30\n", "holidays, line 2: '9.15' is not a time"), (CIRCULAR_TEXT.replace("January", "Xanuary"), "is not a date"),
     ],
 )  # fmt: skip
 def test_p7_what_cannot_be_told_is_an_error_and_not_skipped(text, said):
