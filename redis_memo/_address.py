@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import redis
@@ -15,9 +15,10 @@ from ._config import redacted
 from ._wire import timed, timed_async
 from .errors import ConfigurationError
 
-__all__ = ["Address", "Maker", "Named", "named", "placed"]
+if TYPE_CHECKING:
+    from ._wire import Connection
 
-Connection: TypeAlias = Any  # sync or async redis-py connections; their stubs disagree between releases
+__all__ = ["Address", "Maker", "Named", "named", "placed"]
 
 CLUSTER_PORT, SENTINEL_PORT = 6379, 26379
 FORMS = (

@@ -236,7 +236,8 @@ def read(path: Path, shown: str, module: str) -> Source | str:
             warnings.simplefilter("ignore")  # of escapes in strings: theirs, and not our business
             tree = ast.parse(text)
     except SyntaxError as error:
-        return f"it is not valid Python {sys.version_info.major}.{sys.version_info.minor}: {error.msg}, line {error.lineno}"
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        return f"it is not valid Python {version}: {error.msg}, line {error.lineno}"
     except (ValueError, LookupError):
         return "it cannot be decoded"
     except (RecursionError, MemoryError):

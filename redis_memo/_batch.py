@@ -32,7 +32,7 @@ def in_order(given: list[Any], answer: object) -> list[Any]:
             except KeyError:
                 values.append(BatchError("the batch function's answer has no result for this call"))
             except TypeError:
-                values.append(BatchError("this call cannot be a key of a mapping: let the batch function return a list"))
+                values.append(BatchError("this call cannot be a mapping's key: let the batch function return a list"))
         return values
     if not isinstance(answer, (list, tuple)):
         raise BatchError(

@@ -10,13 +10,18 @@ import redis
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Batch", "Bulk", "Piece", "Pipeline"]
+__all__ = ["Batch", "Bulk", "Piece", "Pipeline", "command_of"]
 
 Piece: TypeAlias = bytes | memoryview
 
 LARGE = 1 << 16  # bytes from which a string is received in its place
 JOINED = 1 << 20  # bytes of small pieces that are sent as one, within one time limit
 LARGEST = 1 << 30  # what claims to be longer is no string of Redis' (512 MB), and is left to the parser's own limits
+
+
+def command_of(*parts: bytes) -> bytes:
+    """A short command in Redis' protocol."""
+    return b"".join([b"*%d\r\n" % len(parts), *(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)])
 
 
 class Batch(list[Piece]):

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Ask", "Cluster", "Pause", "slot_of"]
 
 SLOTS = 16384
-REDIRECTIONS = 8  # in a row; then two nodes send us from one to the other
+ATTEMPTS = 16  # of one operation; then two nodes send it from one to the other
 FRESH = 1.0  # seconds for which a map is not asked for again because of a redirection
 UNSETTLED = 0.16  # seconds for which an operation waits for a slot to have moved
 LEAST_PAUSE = 0.005
@@ -344,7 +344,7 @@ class Cluster:
         began = time.monotonic()
         pause = LEAST_PAUSE
         there: Node | None = None  # where the slot moves to, and its key is already
-        for _ in range(REDIRECTIONS + 8):
+        for _ in range(ATTEMPTS):
             node = there or self.node(slot, replica=replica)
             try:
                 reply = yield from (_plain if there is None else _asking)(node, pieces)

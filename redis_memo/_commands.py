@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CONFIRMED", "Entries", "all_confirmed", "confirmed", "dialogue", "packed", "routed_by"]
 
-
 WAIT_NOTED = 3000  # ms; a waiter repeats its note at each recheck
 FORGOTTEN = 3_600_000  # ms without a write after which a function's index is looked after by others
 TIDIED_AT_ONCE = 3
@@ -36,11 +35,8 @@ STAMP, PLACE = 16, 56  # where a mapping's row has its digest; as in index.lua
 TRIES = 3
 LARGE = 1 << 20  # bytes of an argument that are sent as one part, each with its own time limit
 COPIED = 1 << 16  # bytes from which they are a part of their own
-
-
 COUNTED = 30 * 86_400_000  # ms for which the counters of all processes are kept after the last of them told
 LOOKED_AT = 1000  # keys, by one run of `mend`
-
 
 # What nobody would see if it were lost, unlike what these do: a value from before them would be served again (P3).
 CONFIRMED = frozenset({ops.Drop, ops.DropMatching, ops.Revoke, ops.Put})
@@ -61,16 +57,16 @@ def _identity(known: Envelope | None) -> bytes:
     return b"%d:%b" % (len(string), bytes(string[: HEAD.size]))
 
 
+def _index(prefix: str) -> tuple[str, str]:
+    return f"{prefix}index", f"{prefix}args"
+
+
 def _four(place: ops.Place) -> tuple[str, str, str, str]:
-    return place.entry, place.lease, f"{place.prefix}index", f"{place.prefix}args"
+    return place.entry, place.lease, *_index(place.prefix)
 
 
 def _bounds(bounds: Bounds) -> tuple[int, int, str]:
     return bounds.maxsize, bounds.maxbytes, bounds.kind
-
-
-def _index(prefix: str) -> tuple[str, str]:
-    return f"{prefix}index", f"{prefix}args"
 
 
 def _pattern(prefix: str) -> str:
@@ -101,13 +97,13 @@ def _command(op: object) -> Command:
         case ops.Drop(place, known):
             return lua.DROP, _four(place), (_identity(known),)
         case ops.DropMatching(prefix, tokens, limit):
-            return lua.DROP_MATCHING, (f"{prefix}index", f"{prefix}args"), (prefix, limit, tokens)
+            return lua.DROP_MATCHING, _index(prefix), (prefix, limit, tokens)
         case ops.Revoke(prefix, token, limit):
-            return lua.REVOKE, (f"{prefix}index", f"{prefix}args"), (prefix, limit, token)
+            return lua.REVOKE, _index(prefix), (prefix, limit, token)
         case ops.Count(prefix):
             return lua.COUNT, (f"{prefix}index",), ()
         case ops.Keys(prefix, limit, after, last, back):
-            return lua.KEYS, (f"{prefix}index", f"{prefix}args"), (prefix, limit, after, last, int(back))
+            return lua.KEYS, _index(prefix), (prefix, limit, after, last, int(back))
         case ops.MoveKey(place, at_end):
             return lua.MOVE_KEY, (place.entry, f"{place.prefix}args"), (int(at_end),)
         case ops.Inspect(place):
@@ -141,7 +137,7 @@ def _command(op: object) -> Command:
         case ops.Strike(registry, prefix, moment):
             return lua.STRIKE, (registry,), (prefix, moment)
         case ops.Tidy(prefix):
-            return lua.TIDY, (f"{prefix}index", f"{prefix}args"), (prefix, 1000)
+            return lua.TIDY, _index(prefix), (prefix, 1000)
     raise TypeError(f"not an operation on the store: {type(op).__name__}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import redis
@@ -13,16 +13,16 @@ from redis.exceptions import ResponseError
 
 from . import _embedded
 from ._address import Address, Maker
+from ._bulk import command_of
 from ._failures import translated
 from ._wire import LEAST, LOST, Wire
 from .errors import ConfigurationError, StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
     from ._bulk import Piece
+    from ._wire import Connection
 
 __all__ = ["Door", "Embedded", "Fixed", "Sentinels"]
-
-Connection: TypeAlias = Any  # sync or async redis-py connections; their stubs disagree between releases
 
 READONLY: list[Piece] = [b"*1\r\n$8\r\nREADONLY\r\n"]
 ROLE: list[Piece] = [b"*1\r\n$4\r\nROLE\r\n"]
@@ -320,9 +320,7 @@ class Sentinels:
         wire = Wire(self._sentinel_maker.make(0, seed), limit)
         try:
             words = (b"REPLICAS",) if self._replica else (b"GET-MASTER-ADDR-BY-NAME",)
-            parts = (b"SENTINEL", *words, self._service)
-            command = b"".join((b"*%d\r\n" % len(parts), *(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)))
-            reply: Any = wire.ask([command], limit)
+            reply: Any = wire.ask([command_of(b"SENTINEL", *words, self._service)], limit)
         finally:
             wire.close()
         if not self._replica:

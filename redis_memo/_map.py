@@ -89,12 +89,6 @@ class _Flow(NamedTuple):
 
     asks: ops.Flow
 
-    def plainly(self) -> None:
-        return None
-
-    def hit(self, entry: str, envelope: Any) -> Any:  # noqa: ARG002 - as of `OneCall`
-        raise AssertionError("it is answered by its flow")
-
     def flow(self) -> ops.Flow:
         return self.asks
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 from redis.exceptions import ResponseError
 
+from ._bulk import command_of
 from .errors import StoreError
 
 if TYPE_CHECKING:
@@ -166,10 +167,9 @@ class Listener:
 
     def _send(self, *command: bytes) -> None:
         if self._wire is not None:
-            packed = [b"*%d\r\n" % len(command), *(b"$%d\r\n%b\r\n" % (len(part), part) for part in command)]
             # A broken connection is found by the reading thread, which subscribes anew.
             with contextlib.suppress(OSError):
-                self._wire.send(b"".join(packed))
+                self._wire.send(command_of(*command))
 
     def _run(self) -> None:
         pause = LEAST_PAUSE

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 import redis
 from redis.exceptions import ResponseError
 
+from ._bulk import command_of
 from ._near import near_of
 from .errors import StoreError
 from .events import NearUntracked
@@ -256,10 +257,9 @@ class Tracker:
 
     def _send(self, wire: Wire, asked: float | str | None, *command: bytes) -> None:
         self._asked.append(asked)
-        packed = [b"*%d\r\n" % len(command), *(b"$%d\r\n%b\r\n" % (len(part), part) for part in command)]
         # A broken connection is found by the thread, which reads.
         with contextlib.suppress(OSError):
-            wire.send(b"".join(packed))
+            wire.send(command_of(*command))
 
     def _refuse(self, error: ResponseError) -> None:
         self.longest, self.refused, self.until = LONGEST_UNTRACKED, True, math.inf

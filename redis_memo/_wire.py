@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
     from types import TracebackType
 
-__all__ = ["LEAST", "LOST", "AsyncWire", "Limit", "LoopWires", "Wire", "timed", "timed_async"]
+__all__ = ["LEAST", "LOST", "AsyncWire", "Connection", "Limit", "LoopWires", "Wire", "timed", "timed_async"]
 
 Connection: TypeAlias = Any  # sync or async redis-py connections; their stubs disagree between releases
 ASYNC_MOST = 32  # connections of one event loop: hundreds of tasks take turns

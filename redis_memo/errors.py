@@ -11,16 +11,17 @@
     │   ├── UnreadableEntry     damaged, foreign, newer or wrongly signed bytes
     │   └── NoSuchColumn        peek_columns was asked for one that the stored frame has not (also a LookupError)
     ├── StoreError              Redis did not do what was asked
-    │   ├── StoreUnavailable    it could not be reached, or gave no answer in time
+    │   ├── StoreUnavailable    it could not be reached, gave no answer in time, or is still loading
     │   └── StoreRefused        it answered with an error (out of memory, read-only, no permission)
     ├── BatchError              map()'s batch function gave no result for a call (also a LookupError)
     └── ComputeTimeout          the function took longer than hard_timeout= (also a TimeoutError)
 
 ``ConfigurationError`` and ``KeyingError`` are the caller's to fix and always reach the caller;
-``BatchError``, ``ComputeTimeout`` and ``NoSuchColumn`` reach who asked for it. The other
-two kinds never do on a plain call, unless it was decorated with ``on_error="raise"``: an entry that cannot be
-read is a miss, and a store that fails costs the caching, not the result.
-No message contains an argument, a cached value or a secret.
+``BatchError``, ``ComputeTimeout`` and ``NoSuchColumn`` reach callers of ``map``, ``hard_timeout=`` and
+``peek_columns``. ``SerializationError`` and ``StoreError`` otherwise never reach the caller of a decorated function,
+unless it was decorated with ``on_error="raise"``: an entry that cannot be read is a miss, and a store that fails
+costs the caching, not the result.
+No message contains an argument of a decorated function, a cached value or a secret.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class KeyingError(RedisMemoError, TypeError):
     """An argument cannot become part of a cache key.
 
     Attributes:
+        reason: What is wrong, without the way out.
         parameter: Name of the function's parameter, once it is known.
         type_name: Module and name of the offending type.
         function: Qualified name of the function, once it is known.
@@ -107,7 +109,7 @@ class UnreadableEntry(SerializationError):
 
 
 class NoSuchColumn(SerializationError, LookupError):
-    """The stored frame has no column of that name, or what is stored is no frame."""
+    """The stored frame has no column of that name, or what is stored is not a frame."""
 
 
 class StoreError(RedisMemoError):
@@ -115,11 +117,11 @@ class StoreError(RedisMemoError):
 
 
 class StoreUnavailable(StoreError):
-    """Redis could not be reached, or did not answer in time."""
+    """Redis could not be reached, did not answer in time, or is still loading its data."""
 
 
 class StoreRefused(StoreError):
-    """Redis answered with an error: out of memory, read-only, no permission, loading."""
+    """Redis answered with an error: out of memory, read-only, no permission."""
 
 
 class BatchError(RedisMemoError, LookupError):
