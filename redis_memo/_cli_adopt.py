@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ._adopt import Report, survey, write
 from ._adopt_finding import Lifetime
-from ._console import Exit, note, say, say_json
+from ._console import Exit, counted, note, say, say_json
 from ._durations import EXAMPLES, parse_duration
 from .errors import ConfigurationError
 
@@ -122,8 +122,8 @@ def _say(report: Report, *, diff: bool) -> None:
     counts = Counter(each.confidence for each in report.findings)
     said = ", ".join(f"{counts[each]} {each}" for each in ("sure", "likely", "look", "alone") if counts[each]) or "none"
     kept = f"; {report.kept} silenced by a comment" if report.kept else ""
-    unread = f"; {len(report.unreadable)} files could not be read" if report.unreadable else ""
-    say(f"{report.files} files, private caches: {said}{kept}{unread}")
+    unread = f"; {counted(len(report.unreadable), 'file', 'files')} could not be read" if report.unreadable else ""
+    say(f"{counted(report.files, 'file', 'files')}, private caches: {said}{kept}{unread}")
 
 
 def _say_finding(finding: Finding) -> None:

@@ -8,7 +8,7 @@ import itertools
 from . import _entries as entries
 from . import _ops as ops
 from ._cli_target import add_server, cache_of, find_function
-from ._console import Exit, confirmed, say, say_json, shown
+from ._console import Exit, confirmed, counted, say, say_json, shown
 from ._listing import asking, count_matching, of_one_function, place_of, prefixes, unlisted
 
 __all__ = ["NAME", "SUMMARY", "add_arguments", "run"]
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> Exit:
         counts = {prefix: count_matching(look, prefix, ()) for prefix in found}
         lost = unlisted(look, found) if args.scan else {prefix: set() for prefix in found}
     count = sum(counts.values()) + sum(map(len, lost.values()))
-    said = "1 entry" if count == 1 else f"{count:,} entries"
+    said = counted(count, "entry", "entries")
     functions = [list(own) for _, own in itertools.groupby(found, lambda prefix: prefix.rpartition("#")[0])]
     facts = {"what": args.what, "server": cache.backend.where, "functions": len(functions)}
     if args.dry_run:
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> Exit:
     if args.json:
         say_json({**facts, "removed": gone})
     else:
-        say(f"removed {'1 entry' if gone == 1 else f'{gone:,} entries'}")
+        say(f"removed {counted(gone, 'entry', 'entries')}")
     return Exit.OK
 
 

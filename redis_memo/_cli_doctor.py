@@ -12,7 +12,7 @@ from . import _doctor
 from ._cache import Cache
 from ._cli_target import add_server, find_function, read_environment
 from ._config import Settings
-from ._console import Exit, say, say_json, shown
+from ._console import Exit, counted, say, say_json, shown
 from ._findings import Finding, Severity
 from .errors import ConfigurationError
 
@@ -108,6 +108,6 @@ def report(findings: list[Finding], args: argparse.Namespace) -> Exit:
             say(f"{_MARKS[finding.severity]:8} {finding.check:12} {shown(finding.said)}")
             if finding.remedy and finding.severity > Severity.OK:
                 say(f"{'':21} -> {shown(finding.remedy)}")
-        counts = {level: sum(f.severity is level for f in findings) for level in (Severity.ERROR, Severity.WARNING)}
-        say(f"{counts[Severity.ERROR]} errors, {counts[Severity.WARNING]} warnings")
+        errors, warnings = (sum(f.severity is level for f in findings) for level in (Severity.ERROR, Severity.WARNING))
+        say(f"{counted(errors, 'error', 'errors')}, {counted(warnings, 'warning', 'warnings')}")
     return {Severity.ERROR: Exit.FAILED, Severity.WARNING: Exit.ATTENTION}.get(worst, Exit.OK)

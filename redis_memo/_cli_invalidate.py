@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ._cli_target import add_server, find_function
-from ._console import Exit, confirmed, note, say, say_json, usage
+from ._console import Exit, confirmed, counted, note, say, say_json, usage
 from ._listing import asking, count_matching
 
 __all__ = ["NAME", "SUMMARY", "add_arguments", "run"]
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> Exit:
         else:
             count = sum(count_matching(look, prefix, match.tokens) for prefix in target.memo.prefixes)
     facts = {"function": target.memo.shown, "server": target.cache.backend.where, "arguments": sorted(given)}
-    entries = "1 entry" if count == 1 else f"{count:,} entries"
+    entries = counted(count, "entry", "entries")
     if args.dry_run:
         if args.json:
             say_json({**facts, "would_remove": count})
@@ -66,6 +66,6 @@ def run(args: argparse.Namespace) -> Exit:
     if args.json:
         say_json({**facts, "removed": gone})
     else:
-        say(f"removed {'1 entry' if gone == 1 else f'{gone:,} entries'}")
+        say(f"removed {counted(gone, 'entry', 'entries')}")
         note("what was being computed for them will not be stored")
     return Exit.OK

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
-    "Command", "Exit", "confirmed", "duration_text", "note", "save", "say", "say_json", "shown", "size_text", "table",
-    "usage",
+    "Command", "Exit", "confirmed", "counted", "duration_text", "note", "save", "say", "say_json", "shown", "size_text",
+    "table", "usage",
 ]  # fmt: skip
 
 
@@ -49,6 +49,11 @@ class Command(Protocol):
 def say(text: str = "") -> None:
     """Print a line of the answer."""
     print(text)  # noqa: T201 - a console command
+
+
+def counted(number: int, one: str, more: str) -> str:
+    """A number of things: ``"1 entry"``, ``"2,000 entries"``."""
+    return f"{number:,} {one if number == 1 else more}"
 
 
 def note(text: str) -> None:
