@@ -26,7 +26,6 @@ Confidence: TypeAlias = Literal["sure", "likely", "look", "alone"]
 _ORDER: Final[tuple[Confidence, ...]] = ("sure", "likely", "look", "alone")
 
 
-# Immutable, keyed by value and stored typed: an argument or a result of these is the same thing in any process.
 class Risk(NamedTuple):
     """Something to know before a cache moves, and how sure one can be with it.
 

@@ -151,7 +151,7 @@ def _changes(source: Source, node: ast.expr) -> bool:
         outer = source.parents[above]
         if isinstance(above, ast.Attribute) and isinstance(outer, ast.Call) and outer.func is above:
             inplace = any(k.arg == "inplace" and getattr(k.value, "value", None) is True for k in outer.keywords)
-            return inplace or above.attr in MUTATORS - {"index", "pop"} | {"pop"}
+            return inplace or above.attr in MUTATORS
         if (
             isinstance(above, ast.Attribute)
             and above.attr in ("loc", "iloc", "at", "iat")

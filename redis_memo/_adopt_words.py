@@ -319,6 +319,7 @@ TEXT_METHODS = (
 )
 
 
+# Immutable, keyed by value and stored typed: an argument or a result of these is the same thing in any process.
 SIMPLE = frozenset([
     "int", "float", "str", "bool", "bytes", "complex", "None", "Decimal", "Fraction", "date", "datetime", "time",
     "timedelta", "UUID", "Timestamp", "Timedelta", "Literal", "LiteralString", "tuple", "Tuple", "frozenset",

@@ -157,7 +157,7 @@ def with_dependency(text: str, requirement: str) -> str:
         if "tool.poetry.dependencies" not in headers:
             raise _by_hand(requirement)
         mine = [entry for entry in entries if entry.table == "tool.poetry.dependencies"]
-        at = max([token_end(entry.tokens) for entry in mine] or [headers["tool.poetry.dependencies"]])
+        at = max([_token_end(entry.tokens) for entry in mine] or [headers["tool.poetry.dependencies"]])
         line = body.find("\n", at)
         at = len(body) if line < 0 else line - (body[line - 1] == "\r")
         changed = f'{body[:at]}{_newline(body)}{name} = "{version or "*"}"{body[at:]}'
@@ -173,7 +173,7 @@ def with_dependency(text: str, requirement: str) -> str:
     return text[: len(text) - len(body)] + changed
 
 
-def token_end(tokens: Sequence[tuple[str, int]]) -> int:
+def _token_end(tokens: Sequence[tuple[str, int]]) -> int:
     """Where the last of some tokens ends."""
     return tokens[-1][1] + len(tokens[-1][0])
 
@@ -186,7 +186,7 @@ def _longer_array(body: str, tokens: list[tuple[str, int]], requirement: str) ->
     if last == "[":
         opens = tokens[0][1] + 1
         return f'{body[:opens]}"{requirement}"{body[opens:]}'
-    ends = token_end(tokens[:-1])
+    ends = _token_end(tokens[:-1])
     item = next(start for piece, start in reversed(tokens[:-1]) if piece != ",")
     quote = "'" if body[item] == "'" else '"'
     return _inserted(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from ._migrate_rules import Rules
 
-__all__ = ["Target", "arguments_of"]
+__all__ = ["Target", "arguments_of", "computed"]
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -162,6 +163,16 @@ def _called(call: Callable[..., Any], fields: Mapping[str, object]) -> tuple[tup
     except Exception as error:
         raise Unfit(f"call of the mapping failed: {type(error).__name__}") from error
     return None if answer is None else arguments_of(answer)
+
+
+def computed(call: Invocation) -> Any:
+    """What the function itself returns for a call; nothing is stored. An ``async def`` runs to its end."""
+
+    async def awaited(value: Any) -> Any:
+        return await value
+
+    value = call.compute()
+    return asyncio.run(awaited(value)) if inspect.isawaitable(value) else value
 
 
 def arguments_of(answer: object) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -6,7 +6,6 @@ A CSV file does not say whether ``date`` was the index, nor in which zone ``+05:
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import inspect
 import re
@@ -15,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 
+from ._migrate_calls import computed
 from ._migrate_fields import Unfit
 from ._migrate_frames import date_like
 from ._migrate_items import open_item
@@ -196,14 +196,9 @@ def _by_result(
 
 def _run(call: Invocation, target: Target) -> Any:
     try:
-        value = call.compute()
-        return asyncio.run(_awaited(value)) if inspect.isawaitable(value) else value
+        return computed(call)
     except Exception as error:
         raise Unfit(f"the function raised {type(error).__name__}{target.hint}") from error
-
-
-async def _awaited(value: Any) -> Any:
-    return await value
 
 
 def _rules_of(result: Any, item: Item, rules: Rules) -> Rules:

@@ -62,10 +62,6 @@ def _mark(*parts: object) -> Mark:
     return Mark(hasher.hexdigest(), size)
 
 
-def _content(data: object, mark: Mark) -> Content:
-    return Content(data, mark)
-
-
 # --------------------------------------------------------------------------------------------------------- diskcache
 
 
@@ -86,7 +82,7 @@ def diskcache_items(folder: Path, *, trust: bool, parameters: Collection[str]) -
             read = partial(_text_file, path) if mode == _TEXT else partial(read_file, path)
         else:
             held = bytes(value) if mode == _BINARY else value
-            read = partial(_content, held, _mark(key, value))
+            read = partial(Content, held, _mark(key, value))
         items.append(Item(name=name, kind=kind, read=read, fields=fields, created=stored, expires=expires, of=of))
     return items
 
@@ -169,7 +165,7 @@ def sqlite_items(path: Path, table: str | None, column: str | None) -> list[Item
         key = fields.get("key", fields.get("id", number))
         held = held.encode() if isinstance(held, str) else held
         kind = "stored" if isinstance(held, bytes) else "object"
-        read = partial(_content, held, _mark(*row))
+        read = partial(Content, held, _mark(*row))
         expires = next(
             (moment_of(fields[name], None) for name in ("expires", "expires_at", "expiry") if name in fields), None
         )
@@ -223,7 +219,7 @@ def cachier_items(folder: Path, *, trust: bool) -> list[Item]:
                 Item(
                     name=f"{path.name} {key}",
                     kind="object",
-                    read=partial(_content, value, content.mark),
+                    read=partial(Content, value, content.mark),
                     fields={"key": key},
                     created=moment_of(moment, None) or beside.created,
                     files=(path,) if apart else (),

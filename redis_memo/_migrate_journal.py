@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ._large import Envelope
 
-__all__ = ["Journal", "Past", "Written", "packed", "unpacked"]
+__all__ = ["Journal", "Past", "Written", "packed", "sync_folder", "unpacked"]
 
 VERSION = 1
 
@@ -116,7 +116,7 @@ class Journal:
             os.close(self._file)
             raise ConfigurationError(f"the manifest {path} is in use by another migration") from error
         self._replay()
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
     def __enter__(self) -> Self:
         return self
@@ -155,7 +155,7 @@ class Journal:
     def remove(self) -> None:
         """Take the manifest away, when everything is as it was."""
         self.path.unlink()
-        _sync_folder(self.path.parent)
+        sync_folder(self.path.parent)
 
     def begin(self, record: Mapping[str, Any]) -> None:
         """Note what is migrated, unless that was noted by a run that this one goes on with.
@@ -175,7 +175,8 @@ class Journal:
                 )
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Return when what was made, renamed or removed in a folder is on the disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import types
 import typing
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from ._durations import format_duration
 from ._envelope import TAG
 from ._keys import encode
 from ._large import Large
+from ._migrate_calls import computed
 from ._migrate_fields import Unfit
 from ._migrate_frames import to_frame
 from ._migrate_items import open_item
@@ -199,8 +198,7 @@ def difference(ready: Ready, target: Target) -> str:
     It runs the function, which may ask whatever it asks.
     """
     try:
-        now = ready.call.compute()
-        value = asyncio.run(_awaited(now)) if inspect.isawaitable(now) else now
+        value = computed(ready.call)
     except Exception as error:  # noqa: BLE001 - the user's function
         return f"the function raised {type(error).__name__}{target.hint}"
     try:
@@ -213,10 +211,6 @@ def difference(ready: Ready, target: Target) -> str:
     if type(value).__module__.partition(".")[0] == "pandas":
         return frames_differ(ready.value, value)
     return f"both are of type {type(value).__name__}, and differ"
-
-
-async def _awaited(value: Any) -> Any:
-    return await value
 
 
 def frames_differ(ours: Any, theirs: Any, *, values: bool = True) -> str:

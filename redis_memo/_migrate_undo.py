@@ -21,7 +21,7 @@ from . import _entries as entries
 from . import _ops as ops
 from ._envelope import HEAD
 from ._identity import registry as registry_of
-from ._migrate_journal import unpacked
+from ._migrate_journal import sync_folder, unpacked
 from ._migrate_plan import Outcome, tag_of
 from ._migrate_run import Report, patiently, read_entry
 from .errors import StoreError
@@ -112,18 +112,10 @@ def _move(path: Path, to: Path) -> None:
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.rename(to)
-        _sync(to.parent)
+        sync_folder(to.parent)
         path.unlink()
-    _sync(to.parent)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_folder(to.parent)
+    sync_folder(path.parent)
 
 
 def roll_back(journal: Journal, target: Target) -> Report:
