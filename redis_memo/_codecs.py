@@ -9,9 +9,12 @@
     _codecs_items      sequences of like elements, as columns
     _codecs_records    dicts with the same keys, lists and tuples, as columns
     _codecs_tables     what the columns of large ones have in common
+    _codecs_phrases    columns of names, by the words that they share
     _codecs_forms      small values that are alike, read at once
     _codecs_<library>  loaded when the library's first object arrives
-    _codecs_stream     the stream, sharing, the tables of rules
+    _codecs_rules      which type is stored in which way
+    _codecs_stream     the stream, and parts that a value has twice
+    _codecs_buffers    large parts: here, still compressed, or not fetched yet
 
 What is typed is data: reading it calls no code of the value's. Only a pickled part can, so a value that has one is
 marked, and such a part is opened only for a caller who has verified where the entry comes from.

@@ -49,8 +49,10 @@ SOON = 60.0
 """Seconds for which a policy lets live what may be out of date already: a call that spanned the moment of a change."""
 
 Lifetime: TypeAlias = float | timedelta | str | None
-"""What a policy may answer: seconds, a ``timedelta`` or a duration such as ``"5m"``. ``None`` is refused."""
+"""What a policy may answer: seconds, a ``timedelta``, a duration such as ``"5m"``; or None, for the next one of ``|``.
 
+Where none follows, None is refused: every entry has an expiry.
+"""
 
 _WRITTEN: dict[Any, str] = {}
 
@@ -77,7 +79,7 @@ class Call:
     """A finished call, as a policy sees it.
 
     Attributes:
-        function: Identity of the function.
+        function: Qualified name of the function.
         arguments: Bound arguments by parameter name, defaults applied.
         value: What the function returned.
         now: When it returned; aware, in UTC. Within `redis_memo.as_of`, its moment.
