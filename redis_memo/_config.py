@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypedDict
 from urllib.parse import urlsplit
 
 from ._bounds import Limits, checked_limits
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from .events import EventHook
 
 __all__ = [
-    "LEFT_OUT", "Compression", "LeftOut", "OnError", "ReadFrom", "Settings", "checked_choice", "checked_early",
-    "is_plain_function", "redacted", "some_duration",
+    "LEFT_OUT", "Compression", "Keywords", "LeftOut", "OnError", "ReadFrom", "Settings", "checked_choice",
+    "checked_early", "is_plain_function", "redacted", "some_duration",
 ]  # fmt: skip
 
 Compression: TypeAlias = Literal["auto", "fast", "small"] | None
@@ -122,6 +122,22 @@ def checked_early(value: object) -> float:
 def _checked_seconds(name: str, value: object, low: float, high: float) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         raise ConfigurationError(f"{name} must be a number of seconds between {low:g} and {high:g}")
+
+
+class Keywords(TypedDict, total=False):
+    """What `connect` takes beside the URL; see `configure` for what each setting means."""
+
+    secret: Secret | None
+    allow_unsigned_pickle: bool
+    ttl: object
+    timeout: float
+    lease: float
+    max_wait: float
+    workers: int
+    limits: Mapping[str, Limits]
+    read_from: ReadFrom
+    wait: int
+    on_event: EventHook | None
 
 
 @dataclass(frozen=True, kw_only=True)

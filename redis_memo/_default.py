@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ._cache import Cache
-from ._config import Settings
+from ._config import Keywords, Settings
 from ._policy import as_policy
 from ._user_calendar import use_calendar
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from ._user_calendar import Source
 
 __all__ = ["configure", "connect", "default_cache"]
@@ -21,7 +23,7 @@ _default: Cache | None = None
 _default_lock = threading.Lock()
 
 
-def connect(url: str | None = None, **settings: Any) -> Cache:
+def connect(url: str | None = None, **settings: Unpack[Keywords]) -> Cache:
     """A cache of its own, for ``redis_cached(cache=...)``; nothing is contacted before the first call.
 
     Args:
@@ -36,18 +38,18 @@ def connect(url: str | None = None, **settings: Any) -> Cache:
     Raises:
         ConfigurationError: A setting is unknown or wrong.
     """
-    fields = {*Settings.__dataclass_fields__, "secret"} - {"url", "secrets"}
     for name in settings:
         if name == "calendar":
             raise ConfigurationError("calendar= is for the whole process, not for one cache: configure(calendar=...)")
-        if name not in fields:
-            raise ConfigurationError(f"unknown setting {name!r}; known: {', '.join(sorted({'url', *fields}))}")
+        if name not in Keywords.__annotations__:
+            known = ", ".join(sorted({"url", *Keywords.__annotations__}))
+            raise ConfigurationError(f"unknown setting {name!r}; known: {known}")
     if settings.get("ttl") is not None:
         as_policy(settings["ttl"])  # says now what is wrong with it
     return Cache(Settings.build(url, **settings))
 
 
-def configure(url: str | None = None, *, calendar: Source | None = None, **settings: Any) -> Cache:
+def configure(url: str | None = None, *, calendar: Source | None = None, **settings: Unpack[Keywords]) -> Cache:
     """Choose the process-wide default cache; functions decorated earlier follow.
 
     Args:

@@ -153,7 +153,8 @@ def redis_cached(
         near: Keep hits in this process's memory too, and serve them without a round trip while no other process has
             changed them (docs/near.md): True for up to 1,024 entries, or their number (each at most 64 MB together), or
             a size such as ``"256mb"``.
-        compress: ``"auto"``, ``"fast"``, ``"small"`` or None.
+        compress: How entries are compressed: ``"auto"``, by what each part of the value is; ``"fast"``, in less time;
+            ``"small"``, into fewer bytes at some ten times the time of storing; None, not at all.
         on_error: ``"compute"``: a store that fails costs the caching, not the call. ``"raise"``: the caller gets
             the `StoreError`.
         shards: Over how many parts of a cluster the function's entries are spread, 1 to 1024, each with an index of

@@ -122,7 +122,7 @@ class Memoized(Handle, Generic[F]):
             How many entries went.
 
         Raises:
-            ConfigurationError: A tag is no string, or empty.
+            ConfigurationError: A tag is not a string, or empty.
             TypeError: There is no tag.
             StoreError: Redis could not be asked, and so the entries still stand.
         """
@@ -132,6 +132,10 @@ class Memoized(Handle, Generic[F]):
         """What a call would be served from Redis, or `MISSING`; never computes, and counts nothing.
 
         Redis is asked always, also for what ``near=`` keeps in this process.
+
+        Raises:
+            KeyingError: An argument cannot become part of a key.
+            StoreError: Redis could not be asked; only with ``on_error="raise"``, otherwise it is `MISSING`.
         """
         call = self._invocation(args, kwargs)
         return self._memo.cache.run(entries.peek(call, call.entry, MISSING))  # type: ignore[no-any-return]
@@ -150,8 +154,9 @@ class Memoized(Handle, Generic[F]):
             What ``peek(...)[list(columns)]`` would be, or `MISSING`.
 
         Raises:
-            NoSuchColumn: The frame has no column of such a name, or what is stored is no pandas frame.
+            NoSuchColumn: The frame has no column of such a name, or what is stored is not a pandas frame.
             TypeError: What comes first is one name, or none.
+            KeyingError: As for `peek`; and ``StoreError``.
         """
         call = self._invocation(args, kwargs)
         return self._memo.cache.run(entries.peek_columns(call, call.entry, columns, MISSING))  # type: ignore[no-any-return]
@@ -159,14 +164,34 @@ class Memoized(Handle, Generic[F]):
     def store(self: Memoized[Callable[P, R]], value: R, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Store ``value`` as the result of a call; what is being computed for it is superseded.
 
+        Args:
+            value: What calls are to return from now on.
+            *args: As of a call.
+            **kwargs: As of a call.
+
         Returns:
-            Whether it was stored: not if ``cache_if`` or the expiry refuse it, or Redis did not take it.
+            Whether it was stored: not if ``cache_if`` or the expiry refuse it, it cannot be encoded, or Redis did not
+            take it.
+
+        Raises:
+            KeyingError: An argument cannot become part of a key.
+            SerializationError: The value cannot be encoded; only with ``on_error="raise"``, as the next.
+            StoreError: Redis did not take it.
         """
         call = self._invocation(args, kwargs)
         return bool(self._memo.cache.run(call.storing(value), namespace=self._memo.namespace))
 
     def refresh(self: Memoized[Callable[P, R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run the function now and store what it returns in the place of what is stored."""
+        """Run the function now and store what it returns in the place of what is stored.
+
+        Returns:
+            What the function returned, stored or not.
+
+        Raises:
+            KeyingError: An argument cannot become part of a key; the function did not run.
+            StoreError: Redis could not be asked; only with ``on_error="raise"``.
+            Exception: What the function raises.
+        """
         call = self._invocation(args, kwargs)
         return self._memo.cache.run(call.refreshing(), call.compute, self._memo.namespace)  # type: ignore[no-any-return]
 
@@ -237,7 +262,13 @@ class Memoized(Handle, Generic[F]):
         return mapped(self, calls, Options(workers, batch, batch_size, return_exceptions, progress))
 
     def explain(self: Memoized[Callable[P, R]], /, *args: P.args, **kwargs: P.kwargs) -> Explanation:
-        """What the key of a call is made of, and where its entry stands; shows types, never values."""
+        """What the key of a call is made of, and where its entry stands; shows types, never values.
+
+        Where Redis cannot be asked, it says so in the place of the entry.
+
+        Raises:
+            KeyingError: An argument cannot become part of a key.
+        """
         return self._memo.cache.run(explain(self._invocation(args, kwargs)))  # type: ignore[no-any-return]
 
 

@@ -270,6 +270,10 @@ assert_type(configure("redis://localhost", ttl=60), Cache)
 assert_type(configure(limits={"typing": Limits(maxsize=1000, maxbytes="2gb")}), Cache)
 assert_type(redis_cached(namespace="typing", ttl=None, maxsize=10, maxbytes="1mb", evict="worth")(lambda: 1)(), int)
 assert_type(connect(), Cache)
+assert_type(connect(secret=["at least sixteen bytes", b"and the one before"], read_from="replica", wait=1), Cache)
+configure(timout=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+configure(timeout="1s")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+connect(read_from="replicas")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def identify(symbol: str) -> str:
