@@ -26,7 +26,7 @@ log = logging.getLogger("redis_memo")
 
 PAUSE = (0.2, 0.5)  # seconds between probes; random, lest all processes ask a returning server in the same moment
 QUICK = 1.0  # seconds a probe usually waits: longer, and one that was swallowed would delay the next
-PATIENT = 4  # every so manieth probe waits the full timeout, which a far server may need
+PATIENT = 4  # one probe in so many waits the full timeout, which a far server may need
 CALM = 2.0  # seconds after its last opening from which an opening is probed at once
 
 _random = random.Random()  # noqa: S311 - spreads the probes; the module's own is the user's, who may have seeded it

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ._handle import Handle
     from ._invocation import Invocation
 
-__all__ = ["Target", "add_server", "cache_of", "find_function", "read_environment", "settings_of"]
+__all__ = ["Target", "add_server", "cache_of", "find_function", "read_environment"]
 
 OURS = ("REDIS_MEMO_URL", "REDIS_URL", "REDIS_MEMO_SECRET", "REDIS_MEMO_EMBEDDED", "REDIS_MEMO_CALENDAR")
 
@@ -68,16 +68,6 @@ def read_environment(args: argparse.Namespace) -> dict[str, str]:
             os.environ[each.name] = each.value  # the service's own modules are to find it, too
             found[each.name] = str(path)
     return found
-
-
-def settings_of(args: argparse.Namespace) -> Settings:
-    """The settings in force where no code configures others.
-
-    Raises:
-        ConfigurationError: One of them is wrong.
-    """
-    read_environment(args)
-    return Settings.build(args.url)
 
 
 def cache_of(args: argparse.Namespace) -> Cache:

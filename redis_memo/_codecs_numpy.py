@@ -166,7 +166,7 @@ def fixed(dtype: Any) -> bool:
 
 
 def numbers(dtype: Any) -> str:
-    """What kind of numbers the elements are, for who compresses them; moments have a name of their own."""
+    """What kind of numbers the elements are, for whoever compresses them; moments have a name of their own."""
     text: str = dtype.str
     if text[0] != "<":
         return ""

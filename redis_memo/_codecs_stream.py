@@ -113,7 +113,7 @@ class Encoder:
     def blob(self, data: Buffer, kind: str = "") -> None:
         """Write bytes, or where they are many refer to them; a memoryview must be of format B and contiguous.
 
-        ``kind`` says what numbers they are, for who compresses them: ``"f8"``, ``"4f8"`` (four columns); little-endian.
+        ``kind`` says what numbers they are, for compression: ``"f8"``, ``"4f8"`` (four columns); little-endian.
         """
         if len(data) >= OUT_OF_BAND:
             self._buffer(data, kind)

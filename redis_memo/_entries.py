@@ -69,7 +69,7 @@ def peek(spec: Spec, entry: str, missing: object) -> Flow:
 
 
 def lookup(spec: Spec, entry: str, missing: object) -> Flow:
-    """As `peek`, for who has no function to run: counted as a hit or a miss."""
+    """As `peek`, where there is no function to run: counted as a hit or a miss."""
     left = 0.0
     filling = spec.filling()
     try:

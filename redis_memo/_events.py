@@ -15,14 +15,14 @@ class CacheInfo(NamedTuple):
     """What one decorated function's cache did in this process; begins like ``functools``' ``CacheInfo``.
 
     Attributes:
-        hits: Calls answered without running the function: from the cache, or by waiting for who ran it.
+        hits: Calls answered without running the function: from the cache, or by waiting for the caller that ran it.
         misses: Calls that ran the function, or were told of its failure by the caller that ran it for them.
         maxsize: Bound on the number of entries, or None.
         currsize: Entries in Redis now, written by any process; None when Redis did not tell.
         near_hits: Hits answered from this process's memory.
         stale_hits: Results served past their soft expiry; among the hits, but for calls that ran the function in vain.
         errors: Operations that Redis did not carry out.
-        evictions: Entries removed to keep within a bound; by this process, and by Redis itself not counted.
+        evictions: Entries that this process removed to keep within a bound; what Redis itself evicts is not counted.
         refused: Results that were returned but not stored (``cache_if``, a type that needs pickle without a
             secret, an expiry of zero, an invalidation that came first).
         unreadable: Entries that were damaged, foreign, newer or wrongly signed, and so counted as misses.

@@ -200,7 +200,7 @@ class Node:
         return wire
 
     def listen(self) -> Wire:
-        """As `connect`, for who waits for messages: that it fails says nothing of calls."""
+        """As `connect`, to wait for messages: that it fails says nothing of calls."""
         self.locate()
         return self._dial(self._timeout)
 

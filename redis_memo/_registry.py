@@ -62,7 +62,3 @@ class Registry(Generic[Rule]):
                 rule = next((self._families[base] for base in cls.__mro__ if base in self._families), None)
             self._found[cls] = rule
             return rule
-
-    def loaded(self) -> Mapping[type, Rule]:
-        """All rules registered so far, for documentation and tests."""
-        return {**self._families, **self._exact}

@@ -194,7 +194,7 @@ class Servers:
         return placed(named(self._settings.url).url, place)
 
     def masters(self) -> list[Node]:
-        """All servers that are written to, for who needs a connection to each.
+        """All servers that are written to.
 
         Raises:
             StoreError: No node of the cluster could be asked.
@@ -215,14 +215,6 @@ class Servers:
             return self._home
         assert self.cluster is not None
         return self.cluster.node(slot_of(routed_by(op)))
-
-    def connect_to(self, node: Node) -> Wire:
-        """A new connection to one of `masters`, which is the caller's own.
-
-        Raises:
-            StoreError: There is none.
-        """
-        return node.connect(self._timeout)
 
     def _connect_listener(self) -> Wire:
         if self.cluster is not None:

@@ -45,7 +45,7 @@ def tag_tokens(tags: object) -> tuple[bytes, ...]:
 
 
 def some_tags(tags: tuple[str, ...]) -> tuple[bytes, ...]:
-    """As `tag_tokens`, for who invalidates: without any tag nothing is meant, which is hardly what was.
+    """As `tag_tokens`, to invalidate: without any tag nothing is meant, which is hardly what was.
 
     Raises:
         TypeError: There is none.

@@ -190,14 +190,6 @@ class Touches:
         found.stats.add(stats)
         return found
 
-    def note(self, prefix: str, *digests: str) -> None:
-        """Note that these entries of a function were used, in this order."""
-        function = self._functions.get(prefix)
-        if function is not None and function.full:
-            function.noted.extend(digests)
-            if len(function.noted) >= function.full:
-                self._hurry.set()
-
     def kept(self, op: ops.Fill | ops.Put, answer: bool | ops.Kept) -> bool:
         """What the store answered, without what is ours: evictions are counted, and what else it asks for is begun."""
         if isinstance(answer, bool):

@@ -192,7 +192,7 @@ def test_an_eviction_by_worth_takes_what_saves_least(each_cache: Cache, namespac
     used = ("cheap, and used", 0.0, 2000)
     f(*used)
     for _ in range(400):
-        each_cache.touches.note(prefix_of(f), f.cache_key(*used)[-40:])
+        f(*used)
     told(f)
     for number in range(20):
         f(f"cheap {number}", 0.0, 2000)

@@ -104,7 +104,7 @@ def test_functions_lie_where_their_slots_are(cluster_site, namespace):
         backend = function.cache_parameters()["cache"].backend
         assert backend.node_for(ops.Read(function.cache_key(1))).door.address.port == port
         assert {node.door.address.port for node in backend.masters()} == {*cluster_site.masters()}
-        wire = backend.connect_to(backend.masters()[0])
+        wire = backend.masters()[0].connect(5)
         assert wire.ask([b"*1\r\n$4\r\nPING\r\n"], 5) == b"PONG"
         wire.close()
 
