@@ -102,7 +102,7 @@ Limits of all this: one machine, one operating system, few cores; values and fun
 nothing else. Rivals may be set up to do better than with their defaults. Run it where you mean to use it."""
 
 _AIMS = """Encoding is what a store does to a value before it talks to the server. A store asks for the entry, asks for the lease, and
-fills it: three exchanges, and a fourth for the first entry of a function. Where an exchange takes 100 us, a thirtieth of
+fills it: three exchanges, and a fourth for the first entry of a function. Where an exchange takes 100 µs, a thirtieth of
 gzip's time for daily candles is gone before a byte of them is sent: for `pickle 5`, which only moves bytes, too."""
 
 _LOST = """Every case in which another memoizer, or code by hand, took less than redis_memo. Memoizers for coroutine functions

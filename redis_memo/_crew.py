@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import functools
 import heapq
+import inspect
 import itertools
 import threading
 import time
@@ -371,6 +372,19 @@ class Tasks(_Crew):
         answers = task.result()
         self._answered(several, answers)
         return answers
+
+    def _compute(self, work: Work) -> Callable[[], Any]:
+        compute = super()._compute(work)
+        if self._batch is None:
+            return compute
+
+        async def results() -> Any:
+            answer = compute()
+            if not inspect.isawaitable(answer):
+                raise BatchError("the batch function of an async def has to be an async def, too")
+            return await answer
+
+        return results
 
     def _start(self) -> None:
         while self._waiting and not self._halted and len(self._running) < (self._workers or 1):

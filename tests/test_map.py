@@ -343,6 +343,14 @@ def test_what_a_batch_does_not_answer_fails_alone(quotes: Quotes) -> None:
         quotes.map(["E", "F"], batch=lambda calls: 1 / 0)
     assert quotes.leases() == []
     assert quotes.map(["A", "B", "C"]) == [made("A"), made("B"), made("C")]
+
+
+def test_the_batch_function_of_an_async_def_is_one(quotes: Quotes) -> None:
+    if quotes.kind == "sync":
+        pytest.skip("there it is a plain function")
+    with pytest.raises(BatchError, match="has to be an async def"):
+        quotes.call(quotes.function.map(["A", "B"], batch=lambda calls: [made(call) for call in calls]))
+    assert quotes.leases() == []
     assert quotes.runs == []
 
 
