@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from .errors import ConfigurationError
 
-__all__ = ["EVICTIONS", "NO_BOUNDS", "Bounds", "Eviction", "Limits", "bounded", "checked_limits"]
+__all__ = ["EVICTIONS", "NO_BOUNDS", "Bounds", "Eviction", "Limits", "bounded", "checked_limits", "size_of"]
 
 Eviction: TypeAlias = Literal["lru", "worth"]
 EVICTIONS = ("lru", "worth")
@@ -17,6 +17,12 @@ EVICTIONS = ("lru", "worth")
 _UNITS = {"": 1, "b": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "tb": 1 << 40}
 _SIZE = re.compile(r"([0-9]+)\s*([kmgt]?b)?", re.IGNORECASE | re.ASCII)
 MOST = 1 << 50  # beyond it a double is no exact count of bytes any more; and no server has it
+
+
+def size_of(text: str) -> int | None:
+    """The bytes of ``"512mb"`` or ``"2 GB"``, in powers of 1,024; None if it is not a size."""
+    found = _SIZE.fullmatch(text.strip())
+    return None if found is None else int(found[1]) * _UNITS[(found[2] or "").lower()]
 
 
 def _number(name: str, value: object) -> int | None:
@@ -30,10 +36,10 @@ def _number(name: str, value: object) -> int | None:
 def _bytes(name: str, value: object) -> int | None:
     if not isinstance(value, str):
         return _number(name, value)
-    found = _SIZE.fullmatch(value.strip())
-    if found is None:
+    size = size_of(value)
+    if size is None:
         raise ConfigurationError(f"{name}= takes a number of bytes, or a string such as '512mb' (kb, mb, gb, tb)")
-    return _number(name, int(found[1]) * _UNITS[(found[2] or "").lower()])
+    return _number(name, size)
 
 
 @dataclass(frozen=True)

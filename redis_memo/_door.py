@@ -13,6 +13,7 @@ from redis.exceptions import ResponseError
 
 from . import _embedded
 from ._address import Address, Maker
+from ._bounds import size_of
 from ._bulk import command_of
 from ._failures import translated
 from ._wire import LEAST, LOST, Wire
@@ -196,13 +197,10 @@ class Embedded:
 
 
 def _memory(text: str) -> int:
-    """Bytes of "512mb", "2gb" or a plain number."""
-    units: dict[str, int] = {"kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "": 1}
-    digits = text.lower().rstrip("bkmg")
-    unit = text.lower()[len(digits) :]
-    if not digits.isdigit() or unit not in units:
+    size = size_of(text)
+    if size is None:
         raise ConfigurationError("maxmemory of an embedded URL is a number with kb, mb or gb, such as 512mb")
-    return int(digits) * units[unit]
+    return size
 
 
 class Sentinels:

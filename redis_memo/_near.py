@@ -21,7 +21,6 @@ from __future__ import annotations
 import itertools
 import operator
 import os
-import re
 import sys
 import threading
 import time
@@ -30,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from . import _clock as clock
 from . import _ops as ops
+from ._bounds import size_of
 from ._near_call import Tables
 from .errors import ConfigurationError
 
@@ -54,8 +54,6 @@ ELSEWHERE: Final = object()
 CHANGES: Final = frozenset({ops.Drop, ops.DropMatching, ops.Put, ops.Fill, ops.Enrolled})
 """Operations after which `changed` is to be called, whether they succeeded or not."""
 
-_UNITS = {"b": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30}
-
 
 class Room(NamedTuple):
     """How much a store may hold: entries, or None for any number, and bytes."""
@@ -76,10 +74,10 @@ def room(near: object) -> Room | None:
         return Room(ENTRIES, SIZE)
     if isinstance(near, int) and near > 0:
         return Room(near, SIZE)
-    if isinstance(near, str):
-        found = re.fullmatch(r"([1-9]\d*) ?([kmg]?b)", near.strip().lower(), re.ASCII)
-        if found is not None:
-            return Room(None, int(found[1]) * _UNITS[found[2]])
+    if isinstance(near, str) and not near.strip().isdigit():  # "64": entries, or bytes?
+        size = size_of(near)
+        if size:
+            return Room(None, size)
     raise ConfigurationError('near= takes True, a number of entries such as 10_000, or a size such as "64mb"')
 
 
