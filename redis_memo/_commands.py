@@ -71,7 +71,7 @@ def _bounds(bounds: Bounds) -> tuple[int, int, str]:
 
 def _pattern(prefix: str) -> str:
     """What finds the entries by SCAN: a digest behind the prefix, which is taken as it is written."""
-    return re.sub(r"([\\\[\]*?^-])", r"\\\1", prefix) + "?" * 40
+    return re.sub(r"([\\\[\]*?^-])", r"\\\1", prefix) + "?" * ops.DIGEST
 
 
 def _ms(seconds: float) -> int:

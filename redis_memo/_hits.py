@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 
 from . import _clock as clock
+from . import _ops as ops
 from ._codecs import loads
 from ._envelope import SMALL
 from ._many_ops import NO_HIT
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DIGEST", "Hits"]
 
-DIGEST = slice(-40, None)  # where a call's digest stands in the key of its entry
+DIGEST = slice(-ops.DIGEST, None)  # where a call's digest stands in the key of its entry
 
 
 class Hits:

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["clean_up", "roll_back"]
 
-_DIGEST: Final = 40  # characters of a call's digest at the end of its key
 _PART: Final = ".redis-memo-part"
 
 
@@ -179,7 +178,7 @@ def _remove_empty(roots: set[str]) -> None:
 
 
 def _revert(cache: Cache, namespace: str, key: str, written: Written) -> tuple[str, str]:
-    place = ops.Place(key[:-_DIGEST], key[-_DIGEST:], bytes.fromhex(written.tokens))
+    place = ops.Place(key[: -ops.DIGEST], key[-ops.DIGEST :], bytes.fromhex(written.tokens))
     there, _ = read_entry(cache, place)
     if there is None:
         return "left", "nothing stands there any more: it expired, was invalidated, or was never stored"

@@ -45,7 +45,6 @@ SIZE: Final = 64 << 20
 LARGEST_SHARE: Final = 4  # an entry larger than this part of the bound would cost too many others their place
 OVERHEAD: Final = 520  # bytes of an entry beside its value
 BUCKETS: Final = 64
-DIGEST: Final = 40
 GRAIN: Final = 0.125  # seconds; a power of two, so that its multiples are exact
 
 ELSEWHERE: Final = object()
@@ -322,7 +321,7 @@ class Near:
         kept.deadline = kept.deadline // GRAIN * GRAIN
         if kept.size > self.limit.size // LARGEST_SHARE or kept.deadline <= now:
             return False
-        prefix, digest = entry[:-DIGEST], entry[-DIGEST:]
+        prefix, digest = entry[: -ops.DIGEST], entry[-ops.DIGEST :]
         with self._lock:
             gate = self._gate
             if gate is None or ticket != (self._generation, self._epochs[_bucket(digest)]):

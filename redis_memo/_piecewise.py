@@ -22,7 +22,7 @@ __all__ = ["divisible", "piecewise"]
 
 Dialogue: TypeAlias = "Generator[list[Piece], Any, Any]"
 
-DIGEST, TOKEN = 40, 8  # as in index.lua
+TOKEN = 8  # bytes; as in index.lua
 
 
 def divisible(op: object) -> bool:
@@ -68,4 +68,4 @@ def _matching(prefix: str, tokens: bytes) -> Dialogue:
 def _with(prefix: str, token: bytes) -> Dialogue:
     row = b"t" + token
     listed = yield packed((b"ZRANGEBYLEX", f"{prefix}args", b"[" + row, b"(" + row + b"\xff"))
-    return {member[-DIGEST:].decode() for member in listed}
+    return {member[-ops.DIGEST :].decode() for member in listed}

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 import redis
 from redis.exceptions import ResponseError
 
+from . import _ops as ops
 from ._bulk import command_of
 from ._near import near_of
 from .errors import StoreError
@@ -49,7 +50,6 @@ LEAST_PAUSE, MOST_PAUSE = 0.05, 1.0  # seconds between attempts to connect
 ASK_AGAIN: Final = 60.0  # seconds after which a server that refused is asked once more: the reason may be gone
 NOT_NOW: Final = ("BUSY ", "TRYAGAIN ")  # what the server answers for a while, whatever it is asked
 STEP: Final = 0.5  # seconds by which the machine's clock may differ from the time that passed
-DIGEST: Final = 40
 
 
 class Tracker:
@@ -245,7 +245,7 @@ class Tracker:
             return
         for key in keys:
             prefix, found, rest = key.partition(b"}:")
-            if found and len(rest) == DIGEST:
+            if found and len(rest) == ops.DIGEST:
                 for near in near_of((prefix + found).decode()):
                     near.forget(rest.decode())
 
