@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from blake3 import blake3
 
 from ._keys import encode, encode_many
-from ._source import qualified_name
+from ._source import framed, qualified_name
 from .errors import ConfigurationError, KeyingError
 
 if TYPE_CHECKING:
@@ -220,12 +220,8 @@ def kind(function: object) -> Literal["sync", "async", "generator", "async gener
 # --------------------------------------------------------------------------------------------------------- digests
 
 
-def _frame(tag: bytes, payload: bytes) -> bytes:
-    return b"%b%d:%b" % (tag, len(payload), payload)
-
-
 def _named(tag: bytes, name: str) -> bytes:
-    return _frame(tag, name.encode("utf-8", "surrogatepass"))
+    return framed(tag, name.encode("utf-8", "surrogatepass"))
 
 
 class Match(NamedTuple):
@@ -355,10 +351,10 @@ class CallKey:
     def _header(self, mask: tuple[bool, ...]) -> bytes:
         """Frame the parameters' names, and which of them were left out and have no encoding in what follows."""
         variadic = {self.binder.var_positional: b"*", self.binder.var_keyword: b"+"}
-        framed = (
+        parts = (
             _named(b"-" if out else variadic.get(name, b"="), name) for name, out in zip(self._names, mask, strict=True)
         )
-        return _frame(b"redis_memo call 1 ", b"".join(framed))
+        return framed(b"redis_memo call 1 ", b"".join(parts))
 
     def _find_standins(self) -> bool:
         """Look for defaults that cannot be keyed, such as ``_MISSING = object()``, and remember them."""

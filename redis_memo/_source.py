@@ -32,14 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 __all__ = [
-    "assignments_digest",
-    "code_digest",
-    "has_source",
-    "in_its_module",
-    "leads_to",
-    "name_identifies",
+    "assignments_digest", "code_digest", "framed", "has_source", "in_its_module", "leads_to", "name_identifies",
     "qualified_name",
-]
+]  # fmt: skip
 
 _Node: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 _DEFS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -56,7 +51,8 @@ _HAS_DOCSTRING = 0x4000000
 # ---------------------------------------------------------------------------------------------- canonical bytes
 
 
-def _frame(tag: bytes, payload: bytes) -> bytes:
+def framed(tag: bytes, payload: bytes) -> bytes:
+    """A payload with its tag and length, so that no two lists of them are the same bytes."""
     return b"%b%d:%b" % (tag, len(payload), payload)
 
 
@@ -67,26 +63,26 @@ def _text(value: str) -> bytes:
 def _constant(value: object) -> bytes:
     """Encode a constant of source or bytecode, with its type: ``1``, ``1.0``, ``True`` and ``"1"`` all differ."""
     if value is None or value is True or value is False or value is ...:
-        return _frame(b"k", repr(value).encode())
+        return framed(b"k", repr(value).encode())
     if isinstance(value, int):
-        return _frame(b"i", b"%x" % value)  # not str(): decimal digits are limited to 4300
+        return framed(b"i", b"%x" % value)  # not str(): decimal digits are limited to 4300
     if isinstance(value, float):
-        return _frame(b"f", value.hex().encode())
+        return framed(b"f", value.hex().encode())
     if isinstance(value, complex):
-        return _frame(b"c", f"{value.real.hex()},{value.imag.hex()}".encode())
+        return framed(b"c", f"{value.real.hex()},{value.imag.hex()}".encode())
     if isinstance(value, str):
-        return _frame(b"s", _text(value))
+        return framed(b"s", _text(value))
     if isinstance(value, bytes):
-        return _frame(b"b", value)
+        return framed(b"b", value)
     if isinstance(value, tuple):
-        return _frame(b"t", b"".join(map(_constant, value)))
+        return framed(b"t", b"".join(map(_constant, value)))
     if isinstance(value, frozenset):  # its order follows PYTHONHASHSEED
-        return _frame(b"z", b"".join(sorted(map(_constant, value))))
+        return framed(b"z", b"".join(sorted(map(_constant, value))))
     if isinstance(value, slice):  # a constant since 3.14
-        return _frame(b"l", _constant((value.start, value.stop, value.step)))
+        return framed(b"l", _constant((value.start, value.stop, value.step)))
     if isinstance(value, types.CodeType):
-        return _frame(b"o", _bytecode(value))
-    return _frame(b"?", _text(type(value).__qualname__))  # the compiler makes nothing else
+        return framed(b"o", _bytecode(value))
+    return framed(b"?", _text(type(value).__qualname__))  # the compiler makes nothing else
 
 
 def _bytecode(code: types.CodeType) -> bytes:
@@ -129,10 +125,10 @@ def _canonical(root: ast.AST) -> bytes:
             out.append(item.data)
         elif isinstance(item, ast.AST):
             fields = list(_fields(item, own=item is root))
-            out.append(_frame(b"N", type(item).__name__.encode()) + b"%d;" % len(fields))
+            out.append(framed(b"N", type(item).__name__.encode()) + b"%d;" % len(fields))
             for name, value in reversed(fields):
                 stack.append(value)
-                stack.append(_Raw(_frame(b"F", name.encode())))
+                stack.append(_Raw(framed(b"F", name.encode())))
         elif isinstance(item, list):
             out.append(b"L%d;" % len(item))
             stack.extend(reversed(item))
@@ -386,7 +382,7 @@ def assignments_digest(function: types.FunctionType, name: str) -> bytes:
             node for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
         )
         if not isinstance(statement, (*_DEFS, ast.ClassDef)) and any(node.id == name for node in stores):
-            hasher.update(_frame(b"S", _canonical(statement)))
+            hasher.update(framed(b"S", _canonical(statement)))
     return hasher.digest()
 
 
