@@ -24,6 +24,8 @@ def translated(error: Exception, where: str) -> StoreError | None:
     if isinstance(error, (redis.TimeoutError, TimeoutError)):
         return StoreUnavailable(f"{where} did not answer in time")
     if isinstance(error, redis.AuthenticationError):
+        if str(error).startswith("NOAUTH"):
+            return StoreRefused(f"{where} asks for a password, and the URL has no credentials")
         return StoreRefused(f"{where} refused the credentials in the URL")
     if isinstance(error, redis.BusyLoadingError):
         return StoreUnavailable(f"{where} is not ready: {str(error)[:120]}")

@@ -39,8 +39,9 @@ class Invocation:
     first = FIRST
     __slots__ = (
         "ages", "args", "cache", "digest", "kwargs", "lease", "limit", "max_wait", "memo", "moment", "patience",
-        "plain", "policy", "values",
+        "plain", "policy", "sealing", "values",
     )  # fmt: skip
+    sealing: float  # seconds that it took; not there before, so that hits need not set it
 
     def __init__(
         self,
@@ -199,8 +200,13 @@ class Invocation:
         self.memo.stats.add("misses")
 
     def refused(self) -> None:
-        """Count a result that was not stored."""
+        """Count a result that was not stored, and say so where no invalidation need have been the reason."""
         self.memo.stats.add("refused")
+        sealing = getattr(self, "sealing", 0.0)
+        # Renewed at each third, the lease has two thirds of its time at least when sealing begins.
+        if sealing >= self.lease * 2 / 3:
+            said = f"encoding the result took {sealing:.1f} s, and its lease of {self.lease:g} s ended meanwhile"
+            self.memo.complain("lease", f"{said}; it is returned, not stored. A longer lease= of the cache helps")
 
     def failed(self, error: StoreError) -> None:
         """See `Memo.failed`."""
@@ -252,6 +258,7 @@ class Invocation:
             said = f"the result has {len(envelope):,} bytes stored, more than maxbytes={memo.share.largest:,} for {of}"
             self._not_stored("bounds", None, f"{said}; it is returned, not stored")
             return ops.Sealed(envelope, 0.0)
+        self.sealing = clock.now() - now
         if ttl > 0:
             memo.stats.add("bytes_stored", len(envelope))
             memo.stats.add("bytes_saved", saved)

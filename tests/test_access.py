@@ -137,6 +137,20 @@ def test_wrong_credentials_are_told_and_not_shown(valkey_server, namespace):
     cache.close()
 
 
+def test_a_password_that_the_url_lacks_is_told_from_a_wrong_one(namespace):
+    """P5: "refused the credentials in the URL" sends people looking for a mistake in what is not there."""
+    server = start_server(debian_redis(), "--requirepass", "hunter2hunter2")
+    try:
+        cache = connect(server.url, secret=SECRET)
+        function = redis_cached(namespace=namespace, ttl=60, cache=cache)(lambda x: x)
+        assert function(1) == 1
+        with pytest.raises(StoreRefused, match="asks for a password, and the URL has no credentials"):
+            function.invalidate(x=1)
+        cache.close()
+    finally:
+        server.stop()
+
+
 # ------------------------------------------------------------------------------------------------------------------ TLS
 
 

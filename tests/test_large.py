@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import redis
 
-from redis_memo import MISSING, _envelope, _segments, connect, redis_cached
+from redis_memo import MISSING, _envelope, _segments, connect, redis_cached, testing
 from redis_memo import _ops as ops
 from redis_memo._cache import Cache
 from redis_memo._commands import STAGED, dialogue
@@ -157,6 +157,28 @@ def test_a_large_result_that_was_invalidated_meanwhile_is_not_stored(
     assert f.peek() is MISSING
     assert f.cache_info().refused == 1
     assert keys(server, namespace) == []
+
+
+def test_a_result_that_took_too_long_to_encode_is_not_stored_in_silence(
+    cache: Cache, server: Server, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P4: its lease ends meanwhile, with each call again."""
+
+    def slow(_: object) -> tuple[str, ...]:
+        clock.move(cache.settings.lease)
+        with server.client() as client:
+            assert client.delete(f"{f.cache_key()}:lease") == 1
+        return ()
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, tags=slow)
+    def f() -> int:
+        return 1
+
+    with testing.at("2026-11-10 12:00 IST") as clock:
+        assert f() == 1
+        assert f.peek() is MISSING
+    assert f.cache_info().refused == 1
+    assert "encoding the result took 10.0 s, and its lease of 10 s ended meanwhile" in caplog.text
 
 
 def replaced_while_read(store: Any, read: Any, values: list[Any], expected: list[Any]) -> None:
