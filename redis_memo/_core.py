@@ -429,7 +429,9 @@ def _lead(spec: Spec, place: Place, token: bytes, rest: float) -> Flow:
             # good until the open must not outlive it.
             left = outcome.ttl - ((yield Clock()) - now)
             try:
-                if not (yield Fill(place, token, outcome.envelope, left, outcome.tokens, outcome.key)):
+                if (yield Fill(place, token, outcome.envelope, left, outcome.tokens, outcome.key)):
+                    spec.stored(outcome)
+                else:
                     spec.refused()
                 lease_stands = False
             except StoreError as error:

@@ -152,6 +152,7 @@ def store(spec: Spec, place: Place, value: object) -> Flow:
         if sealed is None or sealed.ttl <= 0:
             return False
         yield Put(place, sealed.envelope, sealed.ttl - ((yield Clock()) - now), sealed.tokens, sealed.key)
+        spec.stored(sealed)
     except StoreError as error:
         spec.failed(error)
         return False

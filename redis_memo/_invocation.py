@@ -199,6 +199,11 @@ class Invocation:
         """Count a miss."""
         self.memo.stats.add("misses")
 
+    def stored(self, sealed: ops.Sealed) -> None:
+        """Count a result that is in the store now."""
+        self.memo.stats.add("bytes_stored", len(sealed.envelope))
+        self.memo.stats.add("bytes_saved", sealed.saved)
+
     def refused(self) -> None:
         """Count a result that was not stored, and say so where no invalidation need have been the reason."""
         self.memo.stats.add("refused")
@@ -259,10 +264,7 @@ class Invocation:
             self._not_stored("bounds", None, f"{said}; it is returned, not stored")
             return ops.Sealed(envelope, 0.0)
         self.sealing = clock.now() - now
-        if ttl > 0:
-            memo.stats.add("bytes_stored", len(envelope))
-            memo.stats.add("bytes_saved", saved)
-        return ops.Sealed(envelope, ttl, tokens, key)
+        return ops.Sealed(envelope, ttl, tokens, key, saved)
 
     def _terms(self, place: ops.Place, computed: ops.Computed, now: float) -> tuple[float, bytes]:
         """Seconds for which the result is fresh, 0 for not to be stored; and all tokens by which it is found.

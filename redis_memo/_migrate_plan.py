@@ -113,7 +113,7 @@ def prepare(item: Item, target: Target, rules: Rules, now: float, *, trust: bool
     if sealed is None or sealed.ttl <= 0:
         return Outcome(item.name, *_why_not(call, value, created), key=call.entry, created=created)
     if isinstance(sealed.envelope, Large):
-        sealed = ops.Sealed(sealed.envelope.settle(), sealed.ttl, sealed.tokens)
+        sealed = sealed._replace(envelope=sealed.envelope.settle())
     memo = target.memo
     until = created + sealed.ttl
     fresh_until = until - max(memo.stale, memo.stale_if_error)

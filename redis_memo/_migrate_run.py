@@ -329,6 +329,7 @@ def _store(step: _Step, run: _Run) -> Outcome:
         if stored is not True:
             why = "its call is being computed, or was stored or invalidated meanwhile: run it once more"
             return ready.outcome("failed", why)
+        ready.call.stored(ready.sealed)
         if not _equal(ready, run):
             _take_back(ready, run)
             return ready.outcome("failed", "what was read back from Redis is not equal to it")

@@ -431,12 +431,16 @@ class Raised(NamedTuple):
 
 
 class Sealed(NamedTuple):
-    """An encoded value; not to be stored, but shared with who waits for it, when ``ttl`` is 0."""
+    """An encoded value; not to be stored, but shared with who waits for it, when ``ttl`` is 0.
+
+    ``saved`` is how many bytes compression took away.
+    """
 
     envelope: Envelope
     ttl: float
     tokens: bytes = b""
     key: bytes = b""
+    saved: int = 0
 
 
 class Ahead(NamedTuple):

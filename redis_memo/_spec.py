@@ -116,6 +116,9 @@ class Spec(Protocol):
     def unreadable(self, error: UnreadableEntry) -> None:
         """Count and report an entry that could not be read."""
 
+    def stored(self, sealed: Sealed) -> None:
+        """Count a result that was stored."""
+
     def refused(self) -> None:
         """Count a result that was not stored."""
 

@@ -169,6 +169,15 @@ def test_a_full_server(server: Server) -> None:
     fetch, calls = decorated(connect(server.url, secret=SECRET))
     assert [fetch(1)["x"], fetch(1)["x"]] == [1, 1]
     assert len(calls) == 2
+    assert fetch.store({"x": 1}, 1) is False
+    assert (fetch.cache_info().bytes_stored, fetch.cache_info().bytes_saved) == (0, 0)
+    with server.client() as client:
+        client.config_set("maxmemory", "0")
+    until(lambda: fetch.store({"x": "1" * 1000}, 2))
+    info = fetch.cache_info()
+    assert 0 < info.bytes_stored < info.bytes_saved
+    with server.client() as client:
+        client.config_set("maxmemory", "1")
     raising, _ = decorated(connect(server.url, secret=SECRET), on_error="raise")
     with pytest.raises(StoreRefused, match="maxmemory"):
         raising(1)
