@@ -241,8 +241,8 @@ class Decoder:
     """Reads one value. Any exception at all that it raises means that the entry is unreadable."""
 
     __slots__ = (
-        "_buffers", "_taken", "classes", "columns", "data", "end", "filled", "memo", "pos", "spare", "tables",
-        "trusted",
+        "_buffers", "_room", "_taken", "classes", "columns", "data", "end", "filled", "memo", "pos", "spare",
+        "tables", "trusted",
     )  # fmt: skip
 
     def __init__(
@@ -259,8 +259,9 @@ class Decoder:
         self.tables = 0  # that are being read, each within another one
         self.columns = columns  # of the outermost value, a frame, only these are read
         self.filled: list[memoryview] | None = None  # what buffers were read into, for who asks
+        self._room = self.end + sum(map(len, buffers))
         # How many objects may still be looked at to hash keys and elements of sets, each as often as it is reached.
-        self.spare = _HASHES + _HASHES_PER_BYTE * (self.end + sum(map(len, buffers)))
+        self.spare = _HASHES + _HASHES_PER_BYTE * self._room
 
     def get(self) -> Any:
         """Read one node."""
@@ -370,7 +371,7 @@ class Decoder:
 
     def room(self) -> int:
         """Bytes of all that there is to read: what takes a byte each cannot be more."""
-        return self.end + sum(map(len, self._buffers))
+        return self._room
 
     def measure_buffers(self, count: int) -> list[int]:
         """How long the next buffers are."""

@@ -690,6 +690,28 @@ def test_files_in_memory_are_values() -> None:
     assert by_pickle(Holder(held)).array.read() == b"bc"
 
 
+def test_what_is_read_for_each_frame_does_not_grow_with_the_others() -> None:
+    """P5: a reader that asks each buffer of a list of frames for its length at each frame is slow at some thousand."""
+    asked = 0
+
+    class Buffer(bytes):
+        def __len__(self) -> int:
+            nonlocal asked
+            asked += 1
+            return super().__len__()
+
+    def lengths_asked(count: int) -> int:
+        nonlocal asked
+        payload = dumps([pd.DataFrame({"close": np.arange(520) / (n + 3)}) for n in range(count)], allow_pickle=False)
+        buffers = list(map(Buffer, payload.buffers))
+        assert super(Buffer, buffers[-1]).__len__() == 520 * 8
+        asked = 0
+        loads(payload.meta, buffers, trusted=False)
+        return asked
+
+    assert lengths_asked(80) <= 2 * lengths_asked(40)
+
+
 SCRIPT = """
 import dataclasses, enum, pathlib, sys
 from redis_memo._codecs import dumps, loads
