@@ -18,17 +18,20 @@ import importlib
 import sys
 import weakref
 from types import MemberDescriptorType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from redis_memo._codecs_items import get_items, put_items
 from redis_memo._codecs_rules import CLASSIFIERS, NotTyped, Rule, register
 from redis_memo.errors import UnreadableEntry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from redis_memo._codecs_stream import Decoder, Encoder
 
 __all__ = ["by_name", "fillable", "is_plain", "load_class"]
 
+T = TypeVar("T")
 _HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, not by a C extension's static type
 _HOOKS: Final = (
     "__reduce__",
@@ -76,15 +79,23 @@ def is_plain(cls: type) -> bool:
     return True
 
 
-def load_class(dec: Decoder) -> tuple[Any, tuple[Any, ...]]:
-    """Read which class comes next; return it, if it is loaded, with what was stored about it."""
-    module, qualname, parts = dec.get_class()
+def load_class(dec: Decoder, check: Callable[[Any, tuple[Any, ...]], T]) -> tuple[Any, T]:
+    """Read which class comes next; return it, if it is loaded, and what ``check`` finds out about it.
+
+    ``check`` is given the class and what was stored about it, and raises where an instance cannot be made. It is asked
+    once for all of a value's instances: the next value's class may be another one of that name.
+    """
+    number, (module, qualname, parts) = dec.get_class()
+    found = dec.loaded.get((number, check))
+    if found is not None:
+        return found
     if dec.trusted and module not in sys.modules:
         importlib.import_module(module)
     cls = by_name(module, qualname)
     if not isinstance(cls, type):
         raise UnreadableEntry("a class is not there any more")
-    return cls, parts
+    found = dec.loaded[number, check] = cls, check(cls, parts)
+    return found
 
 
 def fillable(cls: type) -> bool:
@@ -168,14 +179,19 @@ def _put_dataclass(enc: Encoder, value: Any) -> None:
     put_items(enc, list(extra.values()))
 
 
-def _get_dataclass(dec: Decoder, slot: int) -> Any:
-    cls, stored = load_class(dec)
+def _check_dataclass(cls: Any, stored: tuple[Any, ...]) -> tuple[tuple[str, ...], set[str]]:
+    """Its fields, and which of them are slots."""
     fields = _fields(cls)
     if fields is None or fields != stored:
         raise UnreadableEntry("a dataclass has changed")
+    return fields, _slots(cls)
+
+
+def _get_dataclass(dec: Decoder, slot: int) -> Any:
+    cls, (fields, slots) = load_class(dec, _check_dataclass)
     value = object.__new__(cls)
     dec.remember(slot, value)
-    own, slots = _own(value), _slots(cls)
+    own = _own(value)
     for otherwise in (fields, ()):
         for name, item in zip(_names(dec, otherwise), get_items(dec), strict=True):
             if name in slots:
@@ -218,12 +234,17 @@ def _put_named_tuple(enc: Encoder, value: Any) -> None:
     enc.put(extra)
 
 
-def _get_named_tuple(dec: Decoder) -> Any:
-    cls, stored = load_class(dec)
+def _check_named_tuple(cls: Any, stored: tuple[Any, ...]) -> int:
+    """How many fields it has."""
     if not _is_named_tuple(cls) or cls._fields != stored:
         raise UnreadableEntry("a named tuple has changed")
+    return len(stored)
+
+
+def _get_named_tuple(dec: Decoder) -> Any:
+    cls, length = load_class(dec, _check_named_tuple)
     items = get_items(dec)
-    if len(items) != len(stored):
+    if len(items) != length:
         raise UnreadableEntry("a named tuple has changed")
     value = tuple.__new__(cls, items)
     extra = dec.exact(dict, type(None))
@@ -262,11 +283,14 @@ def _put_enum(enc: Encoder, value: Any) -> None:
     enc.put(value._value_)
 
 
-def _get_enum(dec: Decoder) -> Any:
-    cls, _ = load_class(dec)
-    name, number = dec.exact(str, type(None)), dec.get()
+def _check_enum(cls: Any, _stored: tuple[Any, ...]) -> None:
     if not issubclass(cls, enum.Enum):
         raise UnreadableEntry("an enum is not there any more")
+
+
+def _get_enum(dec: Decoder) -> Any:
+    cls, _ = load_class(dec, _check_enum)
+    name, number = dec.exact(str, type(None)), dec.get()
     if name is not None:
         return cls._member_map_[name]
     if not issubclass(cls, enum.Flag) or type(number) is not int:

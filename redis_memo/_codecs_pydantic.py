@@ -53,13 +53,17 @@ def _put_model(enc: Encoder, value: Any) -> None:
         enc.put(state[name])
 
 
-def _get_model(dec: Decoder, slot: int) -> Any:
-    cls, stored = load_class(dec)
+def _check_model(cls: Any, stored: tuple[Any, ...]) -> tuple[str, ...]:
     if _fields(cls) != stored:
         raise UnreadableEntry("a model has changed")
+    return _parts(cls)
+
+
+def _get_model(dec: Decoder, slot: int) -> Any:
+    cls, parts = load_class(dec, _check_model)
     value = object.__new__(cls)
     dec.remember(slot, value)
-    for name, kind in zip(_parts(cls), (dict, set, dict, dict), strict=False):
+    for name, kind in zip(parts, (dict, set, dict, dict), strict=False):
         state = dec.get()
         optional = name in _STATE[2:]
         if not isinstance(state, (kind, NoneType) if optional else kind):

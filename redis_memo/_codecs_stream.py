@@ -241,7 +241,7 @@ class Decoder:
     """Reads one value. Any exception at all that it raises means that the entry is unreadable."""
 
     __slots__ = (
-        "_buffers", "_room", "_taken", "classes", "columns", "data", "end", "filled", "memo", "pos", "spare",
+        "_buffers", "_room", "_taken", "classes", "columns", "data", "end", "filled", "loaded", "memo", "pos", "spare",
         "tables", "trusted",
     )  # fmt: skip
 
@@ -255,6 +255,7 @@ class Decoder:
         self._taken = 0
         self.memo: list[Any] = []
         self.classes: list[tuple[Any, ...]] = []
+        self.loaded: dict[tuple[int, object], tuple[Any, Any]] = {}  # by number and by what was asked of the class
         self.trusted = trusted
         self.tables = 0  # that are being read, each within another one
         self.columns = columns  # of the outermost value, a frame, only these are read
@@ -418,18 +419,18 @@ class Decoder:
         """Let what follows refer to an object."""
         self.memo[slot] = value
 
-    def get_class(self) -> tuple[Any, ...]:
-        """Read which class an object belongs to, as ``(module, qualified name, parts, ...)``."""
+    def get_class(self) -> tuple[int, tuple[Any, ...]]:
+        """Read which class an object belongs to: its number, and ``(module, qualified name, parts)``."""
         number = self.size()
         if number:
-            return self.classes[number - 1]
+            return number - 1, self.classes[number - 1]
         slot = len(self.classes)
         self.classes.append(())
         found = (self.text(), self.text(), self.exact(tuple))
         if not set(map(type, found[2])) <= {str}:
             raise UnreadableEntry("a class is damaged")
         self.classes[slot] = found
-        return found
+        return slot, found
 
     def finish(self) -> None:
         """Check that nothing is left over."""

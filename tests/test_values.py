@@ -38,6 +38,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from redis_memo import (
+    _codecs_classes,
     _codecs_forms,
     _codecs_items,
     _codecs_pandas,
@@ -688,6 +689,25 @@ def test_files_in_memory_are_values() -> None:
     held = io.BytesIO(b"abc")
     held.seek(1)
     assert by_pickle(Holder(held)).array.read() == b"bc"
+
+
+def test_classes_are_looked_up_once_for_all_of_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one of a thousand instances, a class is what it was a moment ago; for the next value it is looked up again."""
+    values = [[Tick(n, 1.5), Quote(n, 2.5), Fill(n, 1), Side.BUY] for n in range(200)]
+    payload = dumps(values, allow_pickle=False)
+    asked: list[str] = []
+
+    def by_name(module: str, qualname: str) -> object:
+        asked.append(qualname)
+        return found(module, qualname)
+
+    found = _codecs_classes.by_name
+    monkeypatch.setattr(_codecs_classes, "by_name", by_name)
+    for _ in range(2):
+        asked.clear()
+        assert same(values, loads(payload.meta, payload.buffers, trusted=False)) is True
+        assert {"Tick", "Quote", "Fill", "Side"} == set(asked)
+        assert len(asked) < 10
 
 
 def test_what_is_read_for_each_frame_does_not_grow_with_the_others() -> None:
