@@ -8,6 +8,7 @@
     _codecs_classes    dataclasses, named tuples, enums
     _codecs_items      sequences of like elements, as columns
     _codecs_records    dicts with the same keys, lists and tuples, as columns
+    _codecs_shared     the same, if some are there twice
     _codecs_tables     what the columns of large ones have in common
     _codecs_phrases    columns of names, by the words that they share
     _codecs_forms      small values that are alike, read at once

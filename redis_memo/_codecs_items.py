@@ -34,8 +34,10 @@ __all__ = [
     "ROWS_FROM",
     "SINGLETONS",
     "get_items",
+    "get_numbers",
     "hashable",
     "put_items",
+    "put_numbers",
     "put_repeated",
 ]
 
@@ -44,6 +46,7 @@ ROWS_FROM: Final = 8
 _MOST_KINDS: Final = 6
 MANY: Final = 4096
 SOME: Final = 512  # of fewer, reading would take a tenth longer
+_WIDTHS: Final = ((1 << 8, "B", ""), (1 << 16, "H", "u2"), (1 << 32, "I", "u4"), (1 << 64, "Q", "u8"))
 _LONGEST_NUMERAL: Final = 18  # digits
 _WHOLE: Final = 2**53  # integers up to here are floats without rounding
 _FEW: Final = 16  # distinct numbers among the first, where numbers of those are shorter than differences
@@ -193,6 +196,21 @@ def _little(column: array[Any]) -> memoryview:
 def _kind(kind: str, items: Sequence[Any]) -> str:
     """What numbers a column holds, where that is worth loading numpy for; of fewer, where it is loaded anyway."""
     return kind if len(items) >= MANY or (len(items) >= SOME and "numpy" in sys.modules) else ""
+
+
+def put_numbers(enc: Encoder, numbers: Sequence[int], most: int) -> None:
+    """Write numbers from 0 to ``most``, each in as few bytes as the largest takes."""
+    width, kind = next(found for limit, *found in _WIDTHS if most < limit)
+    enc.out += width.encode()
+    enc.blob(_little(array(width, numbers)), _kind(kind, numbers))
+
+
+def get_numbers(dec: Decoder) -> array[Any]:
+    """Read what :func:`put_numbers` wrote."""
+    width = chr(dec.byte())
+    if width not in "BHIQ":
+        raise UnreadableEntry("a column of numbers is damaged")
+    return _column(dec, width)
 
 
 def _column(dec: Decoder, typecode: str) -> array[Any]:

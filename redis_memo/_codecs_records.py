@@ -29,12 +29,12 @@ from redis_memo._codecs_items import (
     MANY,
     MODES,
     PACK_FROM,
-    PACKERS,
     ROWS,
     get_items,
     put_items,
     put_repeated,
 )
+from redis_memo._codecs_shared import pack_rows
 from redis_memo._codecs_stream import DEEPEST
 from redis_memo.errors import UnreadableEntry
 
@@ -64,27 +64,26 @@ def _tables() -> Any:
 # Writing
 
 
-def _begin(enc: Encoder, rows: Sequence[Any]) -> list[int] | None:
-    """Begin a table; None where it would be too deep, or somebody has one of the rows already."""
-    ids = list(map(id, rows))
-    if not enc.records or enc.tables >= DEEPEST or len(set(ids)) != len(ids) or not enc.memo.keys().isdisjoint(ids):
-        return None
+def _begin(enc: Encoder, ids: Sequence[int]) -> bool:
+    """Begin a table; False where it would be too deep."""
+    if not enc.records or enc.tables >= DEEPEST:
+        return False
     enc.enter()
     enc.tables += 1
     # A cell may not refer to a row: the reader makes the rows when it has all columns. dumps() then tries again
     # without columns.
     enc.memo.update(dict.fromkeys(ids, -enc.depth))
-    return ids
+    return True
 
 
-def _end(enc: Encoder, rows: Sequence[Any], ids: list[int]) -> None:
+def _end(enc: Encoder, rows: Sequence[Any], ids: Sequence[int]) -> None:
     enc.memo.update(zip(ids, itertools.count(len(enc.keep)), strict=False))
     enc.keep += rows
     enc.depth -= 1
     enc.tables -= 1
 
 
-def _put_dicts(enc: Encoder, rows: Sequence[dict[Any, Any]]) -> bool:
+def _put_dicts(enc: Encoder, rows: Sequence[dict[Any, Any]], ids: Sequence[int]) -> bool:
     keys = tuple(rows[0])
     if (
         not keys
@@ -92,8 +91,7 @@ def _put_dicts(enc: Encoder, rows: Sequence[dict[Any, Any]]) -> bool:
         or set(map(type, itertools.chain.from_iterable(rows))) != {str}  # a str subclass can equal a str
     ):
         return False
-    ids = _begin(enc, rows)
-    if ids is None:
+    if not _begin(enc, ids):
         return False
     columns = [list(map(itemgetter(key), rows)) for key in keys]
     if len(rows) < _FEW_ROWS:
@@ -107,15 +105,14 @@ def _put_dicts(enc: Encoder, rows: Sequence[dict[Any, Any]]) -> bool:
     return True
 
 
-def _put_tuples(enc: Encoder, rows: Sequence[tuple[Any, ...]]) -> bool:
+def _put_tuples(enc: Encoder, rows: Sequence[tuple[Any, ...]], ids: Sequence[int]) -> bool:
     width = len(rows[0])
-    return width > 0 and set(map(len, rows)) == {width} and _put_rows(enc, rows, rows)
+    return width > 0 and set(map(len, rows)) == {width} and _put_rows(enc, rows, ids, rows)
 
 
-def _put_rows(enc: Encoder, rows: Sequence[Any], parts: Sequence[tuple[Any, ...]]) -> bool:
+def _put_rows(enc: Encoder, rows: Sequence[Any], ids: Sequence[int], parts: Sequence[tuple[Any, ...]]) -> bool:
     """Write tuples, or lists, of one length; ``parts`` are what is in them."""
-    ids = _begin(enc, rows)
-    if ids is None:
+    if not _begin(enc, ids):
         return False
     enc.out += b"t"
     enc.size(len(rows))
@@ -125,18 +122,17 @@ def _put_rows(enc: Encoder, rows: Sequence[Any], parts: Sequence[tuple[Any, ...]
     return True
 
 
-def _put_lists(enc: Encoder, lists: Sequence[list[Any]]) -> bool:
+def _put_lists(enc: Encoder, lists: Sequence[list[Any]], ids: Sequence[int]) -> bool:
     parts = list(map(tuple, lists))  # what is written must add up even if another thread appends
     lengths = list(map(len, parts))
     alike = lengths[0] if len(set(lengths)) == 1 else 0
     if alike and len(set(map(type, parts[0]))) > 1:
-        return _put_rows(enc, lists, parts)
+        return _put_rows(enc, lists, ids, parts)
     cells = list(itertools.chain.from_iterable(parts))
     # How long each is would take more than is won on what they hold.
     if not cells or (not alike and len(cells) < PACK_FROM and type(cells[0]) not in ROWS):
         return False
-    ids = _begin(enc, lists)
-    if ids is None:
+    if not _begin(enc, ids):
         return False
     enc.out += b"l"
     enc.size(len(lists))
@@ -148,7 +144,9 @@ def _put_lists(enc: Encoder, lists: Sequence[list[Any]]) -> bool:
     return True
 
 
-PACKERS.update({dict: _put_dicts, tuple: _put_tuples, list: _put_lists})
+pack_rows(dict, _put_dicts)
+pack_rows(tuple, _put_tuples)
+pack_rows(list, _put_lists)
 
 
 def _put_groups(enc: Encoder, columns: Sequence[Sequence[Any]]) -> None:

@@ -419,6 +419,13 @@ class Decoder:
         """Let what follows refer to an object."""
         self.memo[slot] = value
 
+    def known(self, indexes: Sequence[int]) -> list[Any]:
+        """Objects that came before, by indexes that are not negative."""
+        values = list(map(self.memo.__getitem__, indexes))
+        if id(_PENDING) in set(map(id, values)):
+            raise UnreadableEntry("an object refers to itself before it exists")
+        return values
+
     def get_class(self) -> tuple[int, tuple[Any, ...]]:
         """Read which class an object belongs to: its number, and ``(module, qualified name, parts)``."""
         number = self.size()

@@ -28,7 +28,7 @@ LAYERS = [
     "_address",
     "_keys_code, _codecs_forms, _codecs_stream > _codecs_rules, _codecs_stream > _codecs_buffers",
     "_keys_stdlib, _codecs_items, _codecs_zoneinfo",
-    "_codecs_records, _codecs_tables > _codecs_phrases",
+    "_codecs_records > _codecs_shared, _codecs_tables > _codecs_phrases",
     "_keys, _codecs_builtin, _codecs_classes, _codecs_pytz, _codecs_dateutil, _codecs_numpy",
     "_keys_numpy, _codecs_stdlib, _codecs_pandas_arrays, _codecs_pydantic, _codecs_arrow, _codecs_polars",
     "_keys_pillow, _codecs_pandas_forms, _codecs_scipy, _codecs_torch, _codecs_pillow",

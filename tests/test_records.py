@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redis_memo import _codecs_records
+from redis_memo import _codecs_records, _codecs_shared
 from redis_memo._codecs import dumps, loads
 from redis_memo._codecs_stream import Encoder
 from redis_memo.errors import UnreadableEntry
@@ -69,13 +69,15 @@ def alike(draw: st.DrawFn) -> Any:
     """Many values of one shape, or nearly so; some of them twice, some within each other."""
     shape = draw(shapes)
     items = [of_shape(draw, shape) for _ in range(draw(st.integers(6, 20)))]
-    way = draw(st.sampled_from(["", "", "", "one unlike", "one twice", "a part twice", "around itself"]))
+    way = draw(st.sampled_from(["", "", "", "one unlike", "one twice", "a part twice", "around itself", "all twice"]))
     place = draw(st.integers(0, len(items) - 1))
     parts = [part for part in inner_containers(items) if isinstance(part, (list, dict))]
     if way == "one unlike":
         items[place] = of_shape(draw, draw(shapes))
     elif way == "one twice":
         items[place] = items[0]
+    elif way == "all twice":
+        items += items[place:] + items
     elif way == "a part twice":
         items[place] = draw(st.sampled_from(parts))
     elif way == "around itself":
@@ -99,6 +101,7 @@ def test_what_is_alike_comes_back_as_it_is(few: int, value: Any) -> None:
     """P2: order of keys, types, who is whose part and which are one object."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_codecs_records, "_FEW_ROWS", few)
+        patch.setattr(_codecs_shared, "PACK_FROM", min(few, 16))
         try:
             payload = dumps(value, allow_pickle=True)
         except RecursionError:
@@ -133,6 +136,60 @@ def test_quotes_take_a_part_of_what_their_pickle_does() -> None:
     assert size < 1.3 * len(pickle.dumps(quotes, 5)) and payload.meta.count(b"orders") == 1  # noqa: PT018
     assert b"instrument_token" in payload.meta
     assert there_and_back(named) == named
+
+
+def stored_size(value: Any) -> int:
+    payload = dumps(value, allow_pickle=False)
+    return len(payload.meta) + sum(map(len, payload.buffers))
+
+
+WAYS_TO_SHARE = {
+    "first again": lambda rows: [*rows, rows[0]],
+    "thrice": lambda rows: rows * 3,
+    "two indexes": lambda rows: {"token": dict(enumerate(rows)), "symbol": {f"N{n}": row for n, row in enumerate(rows)}},
+    "backwards": lambda rows: [rows, rows[::-1]],
+    "some beside": lambda rows: [rows[100:], rows[:200], rows[5]],
+    "one for all": lambda rows: [rows, [{"n": number, "row": rows[7]} for number in range(300)]],
+    "for some": lambda rows: [{"n": number, "row": rows[number] if number % 3 else rows[7]} for number in range(300)],
+    "with others": lambda rows: [[*rows, rows[0], None, 1.5, None]],
+}
+
+
+@pytest.mark.parametrize("way", WAYS_TO_SHARE)
+@pytest.mark.parametrize("kind", [dict, tuple, list])
+def test_a_row_that_is_there_twice_leaves_the_rows_in_columns(way: str, kind: type) -> None:
+    """P2: it comes back as one object, and takes a few bytes for each place that it has."""
+    made = [dict(quote(number), depth=None) for number in range(300)]
+    rows = made if kind is dict else [kind(row.values()) for row in made]
+    value = WAYS_TO_SHARE[way](rows)
+    back = there_and_back(value)
+    assert same(value, back) is True
+    assert stored_size(value) < stored_size(rows) + 13 * 600
+
+
+def test_rows_that_are_there_twice_are_their_callers_own() -> None:
+    """P2: who changes one changes it in both of its places, and for nobody else."""
+    rows = [{"n": number} for number in range(40)]
+    payload = dumps([*rows, *rows], allow_pickle=False)
+    mine, yours = (loads(payload.meta, payload.buffers, trusted=False) for _ in range(2))
+    mine[3]["n"] = "changed"
+    assert mine[43]["n"] == "changed"
+    assert yours == rows * 2
+
+
+def test_rows_that_a_value_has_elsewhere_are_not_written_again() -> None:
+    tags = ["a", "b"]
+    rows = [{"n": number, "tags": tags} for number in range(400)]
+    assert stored_size([rows, rows[:200], dict(enumerate(rows))]) < 3.5 * stored_size(rows)
+    assert same([tags, rows], there_and_back([tags, rows])) is True
+
+
+def test_what_contains_itself_many_times_comes_back() -> None:
+    around: list[Any] = []
+    around += [around] * 20
+    back = there_and_back(around)
+    assert len(back) == 20
+    assert all(each is back for each in back)
 
 
 def test_rows_of_a_database_are_columns() -> None:
@@ -191,6 +248,19 @@ def test_objects_that_are_claimed_to_be_passed_over_are_not_believed() -> None:
     planted = payload.meta[: node + 2] + b"\xff" + (10 * length).to_bytes(8, "little") + payload.meta[node + 3 :]
     with pytest.raises(UnreadableEntry, match="in parts"):
         loads(planted, payload.buffers, trusted=False, columns=["close"])
+
+
+def test_a_column_that_shares_its_cells_with_one_that_was_passed_over_is_not_read_alone() -> None:
+    """P2: then the frame is read as a whole."""
+    cells = np.empty(600, object)
+    cells[:] = [{"n": number} for number in range(600)]
+    frame = pd.DataFrame({"legs": cells, "again": cells, "close": 2.5})
+    payload = dumps(frame, allow_pickle=False)
+    with pytest.raises(UnreadableEntry, match="before it exists"):
+        loads(payload.meta, payload.buffers, trusted=False, columns=["again"])
+    found = loads(payload.meta, payload.buffers, trusted=False, columns=["close"])
+    assert same(found, frame[["close"]]) is True
+    assert same(frame, loads(payload.meta, payload.buffers, trusted=False)) is True
 
 
 def test_p7_what_is_remembered_of_tables_is_little() -> None:
@@ -261,6 +331,12 @@ def test_few_bytes_do_not_become_many_objects() -> None:
         b"Ll\x02\x00g\x02TTg\x02NN",
         b"Ll\x01\x00g\x02i" + bytes(8) + b"i" + bytes(8) + b"g\x00",
         b"Ll\x00\x00g\x00g\x00",
+        b"L@g\x01m\x00\x01\x01\x00B\x02\x00\x01",  # there is none of that index
+        b"L@g\x01m\x00\x01\x00\x01B\x02\x00\x00",
+        b"L@g\x01m\x00\x01\x01\x00b\x02\x00\x00",
+        b"L@g\x01m\x00\xff" + b"\xff" * 8 + b"\x01\x00B\x02\x01\x01",
+        b"L" + b"@" * 3000,
+        b"L@@g\x01m\x00\x01\x01\x00B\x02\x00\x00\x01\x01\x00B\x02\x00\x00",
     ],
 )
 def test_a_table_that_does_not_add_up_is_unreadable(meta: bytes) -> None:
@@ -276,11 +352,12 @@ SAMPLES = [
         [(number, f"N{number}", number / 7) for number in range(9)],
         [["x"] * (number % 3) for number in range(9)],
         [[f"{number}", number] for number in range(9)],
+        [{"n": number} for number in range(20)] * 2,
     )
 ]
 
 
-@pytest.mark.parametrize("sample", SAMPLES, ids=["quotes", "tuples", "lists", "rows"])
+@pytest.mark.parametrize("sample", SAMPLES, ids=["quotes", "tuples", "lists", "rows", "shared"])
 @quick(200)
 @given(st.data())
 def test_a_damaged_table_is_unreadable_or_a_value_and_nothing_else(sample: Any, data: st.DataObject) -> None:

@@ -1362,6 +1362,7 @@ def _golden_values() -> dict[str, Any]:
         "long dict": {str(n): n for n in range(20)},
         "set": frozenset([3]),
         "records": [{"date": dt.datetime(2024, 1, 1, 9, n, tzinfo=KOLKATA), "close": n / 4} for n in range(16)],
+        "records twice": [[{"n": n} for n in range(20)] * 2, [(n, 1.5) for n in (0, 1)] * 20, [[()] * 300]],
         "dates": [
             dt.date(2024, 1, 1),
             dt.time(9, 15),
