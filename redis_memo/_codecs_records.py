@@ -49,6 +49,7 @@ _FEW_ROWS: Final = 256
 _MOST_GROUPS: Final = 256
 _CELLS_FROM: Final = 4  # that are a column; in a table they are read together in any case
 _SPREAD_KEYS: Final = 64
+_LENGTH_BITS: Final = 64
 _NAMES: Final = ord("w")
 _SHIFTS: Final = (0, 8)
 _DRAFT: Final = 3  # the part of a row's cells from which on a copy and the rest take less time than all of them
@@ -250,7 +251,8 @@ def _get_lists(dec: Decoder) -> list[Any]:
     if alike:
         ends: Sequence[int] = range(0, len(cells) + 1, alike)
     else:
-        if set(map(type, lengths)) != {int} or min(lengths) < 0:
+        # Longer numbers, each there many times, would take for ever to add up.
+        if set(map(type, lengths)) != {int} or max(map(int.bit_length, lengths)) > _LENGTH_BITS or min(lengths) < 0:
             raise UnreadableEntry("a column of lists is damaged")
         ends = list(itertools.accumulate(lengths, initial=0))
     if len(ends) != count + 1 or ends[-1] != len(cells):

@@ -345,6 +345,18 @@ def test_a_table_that_does_not_add_up_is_unreadable(meta: bytes) -> None:
         loads(meta, (), trusted=False)
 
 
+def test_lengths_that_would_take_for_ever_to_add_up_are_not_added_up() -> None:
+    """P5, P6: a number of 80 KB, 80,000 times, is 240 KB, and kept the reader busy for ten seconds."""
+    enc = Encoder(allow_pickle=False)
+    enc.out += b"Ll\x80\x00vBg\x02"
+    for low in (0, 1):
+        enc.put((1 << 1000) + low)
+    enc.blob(bytes((0, 1)) * 64)
+    enc.out += b"g\x00"
+    with pytest.raises(UnreadableEntry, match="damaged"):
+        loads(bytes(enc.out), (), trusted=False)
+
+
 SAMPLES = [
     dumps(value, allow_pickle=False)
     for value in (
