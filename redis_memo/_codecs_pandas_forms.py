@@ -40,6 +40,7 @@ CAN_BUILD: Final = _of_manager is not None
 SHORT: Final = 32 * 1024  # bytes of a column below which it has no buffer of its own
 _WHOLE: Final = 1.5 * 2**52  # what is added to this loses its decimals
 _LOOKS: Final = 4
+_SINGLE: Final = 1e-7  # how far a float of 32 bits may be off; what a feed sends as one may be here as a double
 _BY_NUMPY: Final = 16  # rows
 _MOST_BYTES: Final = 1 << 20  # of more, writing the stream is the least
 _MOST_FORMS: Final = 256
@@ -53,18 +54,18 @@ def alike(matrix: Any) -> list[Any]:
     """The rows of a matrix in groups that are smaller by themselves: floats that look like prices, and the others."""
     if matrix.dtype.char not in "df" or len(matrix) == 1:
         return [slice(None)]
-    slack = 1e-7 if matrix.itemsize == 4 else 0.0
     few = matrix[:, :: max(1, matrix.shape[1] // _LOOKS)]
     if len(few) > _BY_NUMPY:
         with np.errstate(all="ignore"):
             few = few.astype("f8")  # in which a sum with so much keeps the whole number
-            near = np.abs((few * 100.0 + _WHOLE - _WHOLE) / 100.0 - few) <= slack * np.abs(few)
-            prices = (near | (few - few != 0.0)).all(axis=1).tolist()
+            near = np.abs((few * 100.0 + _WHOLE - _WHOLE) / 100.0 - few) <= _SINGLE * np.abs(few)
+            prices = (2 * (near | (few - few != 0.0)).sum(axis=1) > few.shape[1]).tolist()
     else:
         # In Python, which has looked at a few before numpy begins; most rows are prices to the last bit.
         prices = [
             [(n * 100.0 + _WHOLE - _WHOLE) / 100.0 for n in row] == row
-            or all(abs((n * 100.0 + _WHOLE - _WHOLE) / 100.0 - n) <= slack * abs(n) or n - n != 0.0 for n in row)
+            or 2 * sum(abs((n * 100.0 + _WHOLE - _WHOLE) / 100.0 - n) <= _SINGLE * abs(n) or n - n != 0.0 for n in row)
+            > len(row)
             for row in few.tolist()
         ]
     found = np.array(prices)

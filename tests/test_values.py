@@ -38,6 +38,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from redis_memo import (
+    _codecs,
     _codecs_forms,
     _codecs_items,
     _codecs_pandas,
@@ -126,6 +127,7 @@ def lower_limits(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "COLUMN", 8)
     for module in (_codecs_pandas, _codecs_pandas_forms):
         monkeypatch.setattr(module, "SHORT", 64)
+    monkeypatch.setattr(_codecs, "_LONGEST", 64)
     monkeypatch.setattr(_codecs_items, "MANY", 1)
     monkeypatch.setattr(_codecs_records, "MANY", _codecs_items.PACK_FROM)
     monkeypatch.setattr(_codecs_records, "_FEW_ROWS", 12)
