@@ -47,7 +47,7 @@ def put_dtype(enc: Encoder, dtype: Any) -> None:
         enc.text(_NAMES[dtype.num])
         return
     metadata = dtype.metadata
-    if metadata:
+    if metadata is not None:
         enc.out += b"@"
         enc.put(dict(metadata))
     if _STRING_DTYPE is not None and isinstance(dtype, _STRING_DTYPE):

@@ -136,8 +136,9 @@ def _put_columns(enc: Encoder, frame: Any) -> None:
     for block in frame._mgr.blocks:
         values, places = as_numpy(block.values), block.mgr_locs.as_array
         if isinstance(values, np.ndarray) and fixed(values.dtype):
-            # By its text: equal dtypes can differ in what they are called.
-            into = groups.setdefault((values.dtype.str, values.dtype.char), ([], []))
+            # By its text: equal dtypes can differ in what they are called, and in their metadata.
+            dtype = values.dtype
+            into = groups.setdefault((dtype.str, dtype.char, None if dtype.metadata is None else id(dtype)), ([], []))
             into[0].append(places)
             into[1].append(values)
         elif values.ndim > 1:
@@ -258,11 +259,16 @@ def some_columns(frame: Any, wanted: Sequence[object]) -> Any:
 def _build(blocks: list[tuple[Any, Any]], index: Any, columns: Any) -> Any:
     if not CAN_BUILD:
         return _build_by_column(blocks, index, columns)
-    objects = [block for block in blocks if isinstance(block[0], np.ndarray) and block[0].dtype == object]
+    objects = [block for block in blocks if _can_be_joined(block[0])]
     if len(objects) > 1:
         joined = (np.concatenate([values for values, _ in objects]), np.concatenate([at for _, at in objects]))
         blocks = [block for block in blocks if not any(block is other for other in objects)] + [joined]
     return put_together([(as_block(values), where(at)) for values, at in blocks if len(at)], index, columns)
+
+
+def _can_be_joined(values: Any) -> bool:
+    """Whether they are Python objects and no more: metadata of a dtype does not outlive that it is joined to others."""
+    return isinstance(values, np.ndarray) and values.dtype.char == "O" and values.dtype.metadata is None
 
 
 def _build_by_column(blocks: list[tuple[Any, Any]], index: Any, columns: Any) -> Any:

@@ -244,6 +244,14 @@ NASTY = {
     "strided frame": pd.DataFrame(np.arange(24000.0).reshape(3000, 8))[[6, 0, 2]],
     "long text column": pd.DataFrame({"s": ["ä" * 50, None] * 3000}),
     "wide frame": pd.DataFrame(np.arange(4000).reshape(2, 2000)),
+    "columns of one dtype, some with metadata": pd.DataFrame(
+        {
+            f"{dtype} {place}": pd.Series(np.zeros(9, dtype))
+            for kind in ("f8", "O", "M8[ns]")
+            for place, dtype in enumerate([np.dtype(kind), *(np.dtype(kind, metadata=each) for each in ({}, {"unit": "INR"}, {"unit": "USD"}))])
+        },
+        copy=False,
+    ),
     "unused levels": pd.MultiIndex.from_product([["a", "b"], [1, 2]])[:1],
     "sliced strings": pd.Series(["a", "bb", None, "cccc"])[1:3],
     "series of dtypes": pd.DataFrame({"a": [1], "b": ["x"], "c": [dt.datetime(2024, 1, 1)]}).dtypes,
