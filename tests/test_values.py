@@ -532,6 +532,47 @@ def test_missing_strings_of_pandas_are_read_whichever_version_wrote_them() -> No
     assert same(loads(written_by_pandas_2, (), trusted=False), array) is True
 
 
+class Asked(bytes):
+    """Counts how often a buffer is asked for its length."""
+
+    times = 0
+
+    def __len__(self) -> int:
+        Asked.times += 1
+        return super().__len__()
+
+
+def calls(do: Any) -> int:
+    """How many calls of functions and steps of generators it takes."""
+    counted = itertools.count()
+    sys.setprofile(lambda *_: next(counted) and None)
+    try:
+        do()
+    finally:
+        sys.setprofile(None)
+    return next(counted)
+
+
+def test_p5_what_a_column_costs_does_not_depend_on_how_many_there_are() -> None:
+    def steps(columns: int, asked: list[int] | None) -> int:
+        payload = dumps(pd.DataFrame([[None] * columns], dtype=object), allow_pickle=False)
+        return calls(lambda: loads(payload.meta, payload.buffers, trusted=False, columns=asked))
+
+    for asked in (None, [0, 1]):
+        steps(9, asked)
+        assert steps(800, asked) < 3 * steps(400, asked)
+
+
+def test_p5_what_a_frame_costs_does_not_depend_on_how_many_there_are() -> None:
+    def asked(frames: int) -> int:
+        payload = dumps([pd.DataFrame({"a": np.arange(900.0)}) for _ in range(frames)], allow_pickle=False)
+        Asked.times = 0
+        loads(payload.meta, [Asked(buffer) for buffer in payload.buffers], trusted=False)
+        return Asked.times
+
+    assert asked(80) < 3 * asked(40)
+
+
 def test_register_type() -> None:
     """A type of one's own, stored by what encode returns; names are taken once."""
 
