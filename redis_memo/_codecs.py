@@ -225,6 +225,7 @@ def registered_types() -> frozenset[str]:
 
 
 def _get_user_type(dec: Decoder) -> Any:
+    dec.filled = None  # no mould: what is made here is made anew each time
     value = _user_names[dec.take(dec.byte())].get(dec)
     dec.memo.append(value)
     return value
@@ -393,6 +394,7 @@ def _demand_trust(dec: Decoder) -> None:
 
 def _get_pickle(dec: Decoder) -> Any:
     _demand_trust(dec)
+    dec.filled = None  # no mould: it would make this for those who do not trust it, and one object for all
     data = bytes(dec.blob())
     # Whatever the entry was read into, the object gets memory of its own to write to.
     buffers = [dec.owned() for _ in range(dec.size())]
