@@ -62,6 +62,8 @@ __all__ = ["Payload", "dumps", "loads", "register_type", "registered_types"]
 
 T = TypeVar("T")
 _FRAME: Final = b"x\x0cpd.DataFrame"  # how the stream of a frame begins
+_LONG: Final = b"~"  # in the place of a stream that is the first buffer
+_LONGEST: Final = 1 << 20  # bytes of a stream: an envelope has that in one piece, and buffers in many
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,8 @@ class Payload:
     """A value, ready to be put into an envelope.
 
     Attributes:
-        meta: The stream that describes the value, with all small data in it.
+        meta: The stream that describes the value, with all small data in it; where it is long, a sign that it is the
+            first buffer.
         buffers: Large data, in the order in which the stream refers to it; contiguous bytes, and where they could
             be had without a copy the value's own memory.
         pickled: A part of the value is a pickle, so that reading it back takes trust.
@@ -119,6 +122,8 @@ def _dumps(value: object, *, allow_pickle: bool) -> Payload:
         raise
     except Exception as error:
         raise _unsupported(value, error) from error
+    if len(enc.out) > _LONGEST:
+        return Payload(_LONG, (bytes(enc.out), *enc.buffers), enc.pickled, ("", *enc.kinds))
     return Payload(bytes(enc.out), tuple(enc.buffers), enc.pickled, tuple(enc.kinds))
 
 
@@ -138,10 +143,8 @@ def loads(
         NoSuchColumn: The frame has no column of such a name, or it is no frame.
         Needs: A buffer has to be fetched first.
     """
-    if columns is not None and bytes(meta[: len(_FRAME)]) != _FRAME:
-        raise NoSuchColumn("what is stored is no frame of pandas' own class, and has no columns to be read alone")
     try:
-        data = bytes(meta)
+        data, buffers = _stream(meta, buffers, columns)
         if buffers:
             make = MOULDS.get(data) if columns is None else None
             if make is not None:
@@ -165,6 +168,18 @@ def loads(
             raise
         raise UnreadableEntry("the entry cannot be read (PanicException)") from None
     return value
+
+
+def _stream(
+    meta: Buffer, buffers: Sequence[Buffer | Source], columns: Sequence[object] | None
+) -> tuple[bytes, Sequence[Buffer | Source]]:
+    data = bytes(meta)
+    if data == _LONG:
+        first, *buffers = buffers
+        data = bytes(first if isinstance(first, (bytes, bytearray, memoryview)) else first.read_stream())
+    if columns is not None and not data.startswith(_FRAME):
+        raise NoSuchColumn("what is stored is no frame of pandas' own class, and has no columns to be read alone")
+    return data, buffers
 
 
 def register_type(cls: type[T], *, name: str, encode: Callable[[T], object], decode: Callable[[Any], T]) -> None:
@@ -211,6 +226,7 @@ def registered_types() -> frozenset[str]:
 
 
 def _get_user_type(dec: Decoder) -> Any:
+    dec.filled = None  # no mould: what is made here is made anew each time
     value = _user_names[dec.take(dec.byte())].get(dec)
     dec.memo.append(value)
     return value
@@ -379,6 +395,7 @@ def _demand_trust(dec: Decoder) -> None:
 
 def _get_pickle(dec: Decoder) -> Any:
     _demand_trust(dec)
+    dec.filled = None  # no mould: it would make this for those who do not trust it, and one object for all
     data = bytes(dec.blob())
     # Whatever the entry was read into, the object gets memory of its own to write to.
     buffers = [dec.owned() for _ in range(dec.size())]

@@ -38,6 +38,8 @@ class Awaited:
         """Ask for it; so does the next."""
         raise Needs((self._number,))
 
+    read_stream = read
+
     def read_into(self, target: memoryview) -> None:  # noqa: ARG002
         """As `read`."""
         raise Needs((self._number,))
@@ -51,6 +53,9 @@ class Source(Protocol):
 
     def read(self) -> Buffer:
         """Its bytes, which are not to be written to; once."""
+
+    def read_stream(self) -> Buffer:
+        """As `read`, of what is no column."""
 
     def read_into(self, target: memoryview) -> None:
         """Fill ``target``, which is as long as it; once."""

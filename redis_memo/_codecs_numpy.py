@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -46,7 +47,7 @@ def put_dtype(enc: Encoder, dtype: Any) -> None:
         enc.text(_NAMES[dtype.num])
         return
     metadata = dtype.metadata
-    if metadata:
+    if metadata is not None:
         enc.out += b"@"
         enc.put(dict(metadata))
     if _STRING_DTYPE is not None and isinstance(dtype, _STRING_DTYPE):
@@ -81,8 +82,10 @@ _NAMES: Final = {dtype.num: _name(dtype) for dtype in map(np.dtype, np.typecodes
 
 def _is_plain_na(na: object) -> bool:
     """Whether numpy's questions to what stands for a missing string (is it NaN? is it a string?) run nobody's code."""
-    cls = type(na)
-    if cls in (type(None), str) or (cls.__module__, cls.__name__) == ("pandas._libs.missing", "NAType"):
+    if type(na) in (type(None), str):
+        return True
+    pandas = sys.modules.get("pandas")
+    if pandas is not None and na is getattr(pandas, "NA", pandas):  # its class has no name that lasts
         return True
     return isinstance(na, float) and math.isnan(na)
 

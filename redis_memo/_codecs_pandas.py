@@ -34,7 +34,7 @@ from redis_memo._codecs_stream import COLUMN, OUT_OF_BAND, Decoder, Encoder
 from redis_memo.errors import NoSuchColumn, UnreadableEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
 __all__ = ["some_columns"]
 
@@ -108,7 +108,7 @@ def _places(places: list[Any]) -> Any:
     return joined.astype("<u1" if highest < 1 << 8 else "<u2" if highest < 1 << 16 else "<u4")
 
 
-def _get_group(dec: Decoder, chosen: Any) -> tuple[Any, Any]:
+def _get_group(dec: Decoder, chosen: Collection[int] | None) -> tuple[Any, Any]:
     dtype, places, rows = get_dtype(dec), get_array(dec), dec.size()
     length = rows * dtype.itemsize
     if not fixed(dtype) or not dtype.itemsize or places.ndim != 1:
@@ -117,7 +117,7 @@ def _get_group(dec: Decoder, chosen: Any) -> tuple[Any, Any]:
     measured = [dec.measure()] if together else dec.measure_buffers(len(places))
     if measured != ([length * len(places)] if together else [length] * len(places)):
         raise UnreadableEntry("a column is not as long as it should be")
-    wanted = np.ones(len(places), bool) if together or chosen is None else np.isin(places, chosen)
+    wanted = np.ones(len(places), bool) if together or chosen is None else _are_in(places, chosen)
     if not wanted.all():
         dec.require(0, np.flatnonzero(wanted).tolist())
     matrix = np.empty((int(wanted.sum()), rows), dtype)
@@ -136,8 +136,9 @@ def _put_columns(enc: Encoder, frame: Any) -> None:
     for block in frame._mgr.blocks:
         values, places = as_numpy(block.values), block.mgr_locs.as_array
         if isinstance(values, np.ndarray) and fixed(values.dtype):
-            # By its text: equal dtypes can differ in what they are called.
-            into = groups.setdefault((values.dtype.str, values.dtype.char), ([], []))
+            # By its text: equal dtypes can differ in what they are called, and in their metadata.
+            dtype = values.dtype
+            into = groups.setdefault((dtype.str, dtype.char, None if dtype.metadata is None else id(dtype)), ([], []))
             into[0].append(places)
             into[1].append(values)
         elif values.ndim > 1:
@@ -164,7 +165,12 @@ def _put_columns(enc: Encoder, frame: Any) -> None:
         enc.put_apart(values)
 
 
-def _get_columns(dec: Decoder, rows: int, width: int, chosen: Any) -> list[tuple[Any, Any]]:
+def _are_in(places: Any, chosen: Collection[int]) -> Any:
+    """Which of the places are chosen: there may be as many groups of them as there are columns."""
+    return np.array([place in chosen for place in places.tolist()], bool)
+
+
+def _get_columns(dec: Decoder, rows: int, width: int, chosen: Collection[int] | None) -> list[tuple[Any, Any]]:
     blocks: list[tuple[Any, Any]] = []
     for _ in range(dec.count()):
         how = dec.byte()
@@ -173,15 +179,15 @@ def _get_columns(dec: Decoder, rows: int, width: int, chosen: Any) -> list[tuple
         elif how == ord("m"):
             blocks.append(_get_short(dec))
         else:
-            places = np.array([dec.size()])
+            place = dec.size()
             if how == ord("C"):
-                wanted = chosen is None or places[0] in chosen
+                wanted = chosen is None or place in chosen
                 values = dec.get_apart(wanted=wanted)
                 if not wanted:
                     continue
             else:
                 values = dec.get()
-            blocks.append((values.reshape(1, -1) if isinstance(values, np.ndarray) else values, places))
+            blocks.append((values.reshape(1, -1) if isinstance(values, np.ndarray) else values, np.array([place])))
     # Nothing below this looks again: a length or a place that is wrong would be memory that is not ours.
     for values, places in blocks:
         is_array = isinstance(values, np.ndarray | pd.api.extensions.ExtensionArray)
@@ -189,11 +195,11 @@ def _get_columns(dec: Decoder, rows: int, width: int, chosen: Any) -> list[tuple
             raise UnreadableEntry("a frame does not add up")
     if chosen is not None:
         blocks = [(values[keep] if values.ndim > 1 or len(keep) != 1 else values, places[keep])
-                  for values, places in blocks if (keep := np.isin(places, chosen)).any()]  # fmt: skip
+                  for values, places in blocks if (keep := _are_in(places, chosen)).any()]  # fmt: skip
     found = sorted(place for _, places in blocks for place in places.tolist())
     # A range of labels is any length for a few bytes: it is not to be spelled out before it is as long as what is here.
     if len(found) != (width if chosen is None else len(chosen)) or found != (
-        list(range(width)) if chosen is None else sorted(chosen.tolist())
+        list(range(width)) if chosen is None else sorted(chosen)
     ):
         raise UnreadableEntry("a frame does not add up")
     return blocks
@@ -220,7 +226,7 @@ def _get_frame(dec: Decoder) -> Any:
     if begin == AT_ONCE:
         dec.filled = []
     columns, index = dec.some(pd.Index), dec.some(pd.Index)
-    if len(columns) > dec.room():  # labels that are a range would be spelled out to find one
+    if len(columns) > dec.end and len(columns) > dec.room():  # labels that are a range would be spelled out to find one
         raise UnreadableEntry("a frame does not add up")
     if wanted is None:
         blocks = _get_columns(dec, len(index), len(columns), None)
@@ -230,7 +236,7 @@ def _get_frame(dec: Decoder) -> Any:
         return frame
     asked = _chosen(columns, wanted)
     chosen = np.array(list(dict.fromkeys(asked.tolist())), np.intp)  # a column asked for twice is read once
-    blocks = _get_columns(dec, len(index), len(columns), chosen)
+    blocks = _get_columns(dec, len(index), len(columns), set(chosen.tolist()))
     order = np.argsort(chosen)
     placed = [(values, order[np.searchsorted(chosen[order], places)]) for values, places in blocks]
     frame = _build(placed, index, columns.take(chosen))
@@ -258,11 +264,19 @@ def some_columns(frame: Any, wanted: Sequence[object]) -> Any:
 def _build(blocks: list[tuple[Any, Any]], index: Any, columns: Any) -> Any:
     if not CAN_BUILD:
         return _build_by_column(blocks, index, columns)
-    objects = [block for block in blocks if isinstance(block[0], np.ndarray) and block[0].dtype == object]
+    objects: list[tuple[Any, Any]] = []
+    others: list[tuple[Any, Any]] = []
+    for block in blocks:
+        (objects if _can_be_joined(block[0]) else others).append(block)
     if len(objects) > 1:
         joined = (np.concatenate([values for values, _ in objects]), np.concatenate([at for _, at in objects]))
-        blocks = [block for block in blocks if not any(block is other for other in objects)] + [joined]
+        blocks = [*others, joined]
     return put_together([(as_block(values), where(at)) for values, at in blocks if len(at)], index, columns)
+
+
+def _can_be_joined(values: Any) -> bool:
+    """Whether they are Python objects and no more: metadata of a dtype does not outlive that it is joined to others."""
+    return isinstance(values, np.ndarray) and values.dtype.char == "O" and values.dtype.metadata is None
 
 
 def _build_by_column(blocks: list[tuple[Any, Any]], index: Any, columns: Any) -> Any:

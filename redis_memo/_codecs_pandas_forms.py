@@ -17,10 +17,11 @@ import pandas as pd
 from redis_memo._codecs_buffers import fill
 from redis_memo._codecs_numpy import raw
 from redis_memo._codecs_pandas_arrays import label_parts, set_freq
+from redis_memo._codecs_rules import USER_TYPES, find_rule
 from redis_memo._codecs_stream import COLUMN, Decoder, Encoder, mould
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from redis_memo._codecs_buffers import Buffer
 
@@ -40,10 +41,25 @@ CAN_BUILD: Final = _of_manager is not None
 SHORT: Final = 32 * 1024  # bytes of a column below which it has no buffer of its own
 _WHOLE: Final = 1.5 * 2**52  # what is added to this loses its decimals
 _LOOKS: Final = 4
+_SINGLE: Final = 1e-7  # how far a float of 32 bits may be off; what a feed sends as one may be here as a double
 _BY_NUMPY: Final = 16  # rows
 _MOST_BYTES: Final = 1 << 20  # of more, writing the stream is the least
 _MOST_FORMS: Final = 256
 _LONGEST: Final = 4096  # bytes of a stream
+# Zones that stay as they are, by their rules. What the system's own zone is can be set.
+_ZONES: Final = (
+    "timezone", "zoneinfo.ZoneInfo", "pytz.utc", "pytz.FixedOffset", "pytz.timezone",
+    "dateutil.tzutc", "dateutil.tzoffset", "dateutil.tzfile", "dateutil.tzstr",
+)  # fmt: skip
+_FREQUENCIES: Final = ("pd.DateOffset",)
+
+
+def _lasts(part: object, rules: Collection[str]) -> bool:
+    """Whether a part of an index is none, or of a library that never changes it: it may be remembered, and shared."""
+    if part is None:
+        return True
+    rule = find_rule(type(part))
+    return rule is not None and rule.name in rules and type(part) not in USER_TYPES
 
 
 # Written
@@ -53,18 +69,18 @@ def alike(matrix: Any) -> list[Any]:
     """The rows of a matrix in groups that are smaller by themselves: floats that look like prices, and the others."""
     if matrix.dtype.char not in "df" or len(matrix) == 1:
         return [slice(None)]
-    slack = 1e-7 if matrix.itemsize == 4 else 0.0
     few = matrix[:, :: max(1, matrix.shape[1] // _LOOKS)]
     if len(few) > _BY_NUMPY:
         with np.errstate(all="ignore"):
             few = few.astype("f8")  # in which a sum with so much keeps the whole number
-            near = np.abs((few * 100.0 + _WHOLE - _WHOLE) / 100.0 - few) <= slack * np.abs(few)
-            prices = (near | (few - few != 0.0)).all(axis=1).tolist()
+            near = np.abs((few * 100.0 + _WHOLE - _WHOLE) / 100.0 - few) <= _SINGLE * np.abs(few)
+            prices = (2 * (near | (few - few != 0.0)).sum(axis=1) > few.shape[1]).tolist()
     else:
         # In Python, which has looked at a few before numpy begins; most rows are prices to the last bit.
         prices = [
             [(n * 100.0 + _WHOLE - _WHOLE) / 100.0 for n in row] == row
-            or all(abs((n * 100.0 + _WHOLE - _WHOLE) / 100.0 - n) <= slack * abs(n) or n - n != 0.0 for n in row)
+            or 2 * sum(abs((n * 100.0 + _WHOLE - _WHOLE) / 100.0 - n) <= _SINGLE * abs(n) or n - n != 0.0 for n in row)
+            > len(row)
             for row in few.tolist()
         ]
     found = np.array(prices)
@@ -113,6 +129,8 @@ class Form(NamedTuple):
             _forms[self.key] = None
             return
         stream = bytes(enc.out[AT_ONCE:])
+        if enc.classes or not USER_TYPES.keys().isdisjoint(map(type, enc.keep)):
+            return  # the user's own can be written otherwise the next time
         if len(stream) > _LONGEST or enc.pickled or list(map(bytes, enc.buffers)) != list(map(bytes, self.buffers())):
             return
         _forms[self.key] = stream, enc.kinds[:], self.zone
@@ -124,7 +142,8 @@ def form_of(frame: Any) -> Form | None:
     if type(index) is not pd.DatetimeIndex or columns is None or type(index.name) not in (str, type(None)):
         return None
     moments = index._data._ndarray  # type: ignore[attr-defined]
-    if index.freq is not None or frame.attrs or not frame.flags.allows_duplicate_labels:
+    zone = index.tz
+    if index.freq is not None or frame.attrs or not frame.flags.allows_duplicate_labels or not _lasts(zone, _ZONES):
         return None
     if not moments.flags.c_contiguous or moments.nbytes < COLUMN:
         return None
@@ -151,7 +170,6 @@ def form_of(frame: Any) -> Form | None:
         groups += [(matrix, which) for which in parts]
     if len({block[0] for block in blocks}) < len(blocks):
         return None  # those of one dtype are joined
-    zone = index.tz
     key = (name, how, tuple(labels), index.name, index.unit, id(zone), len(index), *blocks)
     return Form(key, moments, groups, zone)
 
@@ -164,6 +182,8 @@ def _moments_like(index: Any) -> Callable[[Any], Any] | None:
     if type(index) is not pd.DatetimeIndex or type(index.name) not in (str, type(None)):
         return None
     dtype, name, freq = index.dtype, index.name, index.freq
+    if not _lasts(index.tz, _ZONES) or not _lasts(freq, _FREQUENCIES):
+        return None
 
     def make(values: Any) -> Any:
         array = pd.arrays.DatetimeArray._simple_new(values, dtype=dtype)  # type: ignore[attr-defined]
@@ -186,18 +206,25 @@ def _labels_like(index: Any) -> Callable[[], Any] | None:
 
 
 def keep_mould(dec: Decoder, frame: Any, blocks: list[tuple[Any, Any]]) -> None:
-    """Remember how a frame is made of its buffers, if they are the numbers of its index and of its blocks."""
+    """Remember how a frame is made of its buffers, if they are the numbers of its index and of its blocks.
+
+    Nothing else may be in its stream that would be shared by all who read it, or that not all of them may read.
+    """
+    if dec.filled is None or dec.classes:
+        return
     make_index, make_labels = _moments_like(frame.index), _labels_like(frame.columns)
     if not CAN_BUILD or make_index is None or make_labels is None or frame.attrs:
         return
     arrays = [frame.index.asi8.view(f"M8[{frame.index.unit}]"), *(values for values, _ in blocks)]
-    plain = all(isinstance(values, np.ndarray) and values.dtype.kind in "fiubM" for values in arrays)
+    plain = all(
+        isinstance(values, np.ndarray) and values.dtype.kind in "fiubM" and values.dtype.metadata is None
+        for values in arrays
+    )
     if not (plain and frame.flags.allows_duplicate_labels and dec.lengths() == [values.nbytes for values in arrays]):
         return
     # A buffer that is as long as one of them can be something else (the holidays of a frequency), and the array lie in
     # the stream.
-    filled = dec.filled or ()
-    if len(filled) != len(arrays) or not all(map(np.may_share_memory, arrays, filled)):
+    if len(dec.filled) != len(arrays) or not all(map(np.may_share_memory, arrays, dec.filled)):
         return
     forms = [(values.nbytes, values.shape, values.dtype) for values in arrays]
     places = [where(each) for _, each in blocks]

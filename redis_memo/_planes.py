@@ -12,34 +12,49 @@ nothing in the others, which zstd takes at a gigabyte a second. (Planes of bytes
              rows (2), if there are several;  zstd frame: which are NaN or NaT, a bit each
              the lowest planes, if they are noise;  zstd frame: the other planes, a block each
     order    1 where differences are stored, 2 where what comes of the planes needs words of 64 bits, 4 where there are
-             several rows, and 8 times how many planes are noise
+             several rows, 8 times how many planes are noise, and 128 where a last plane has what is off a coarser grid
     number   (base + step * n) / 10 ** exponent       n: from the planes; of differences their running sum less bias,
              of several rows in the first one; in the others by how much they are more than the first
+             ((base + step * n) * 100 + off) / 10 ** exponent, where few prices have more than two decimals
 
-Floats on no grid go through pcodec (https://github.com/pcodec/pcodec) where a sample says that it pays.
+Floats on no grid go through pcodec (https://github.com/pcodec/pcodec) where a sample says that it pays. Floats of 64
+bits that are all some of 32, as what Yahoo sends is, are encoded as those, with a kind of their own; and so are those
+which are some of 32 written with six decimals, as they are in its files.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from ._zstd import Bytes, compress, compress_apart, decompress
 from .errors import UnreadableEntry
 
-__all__ = ["OFF_GRID", "as_array", "decode_grid", "decode_pco", "encode_grid", "encode_pco", "plan"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-DIFFERENCES, WIDE, SEVERAL, NOISE = 1, 2, 4, 8
+__all__ = [
+    "OFF_GRID", "as_array", "decode_grid", "decode_pco", "encode_grid", "encode_pco", "finer", "magnitudes", "narrowed",
+    "pays", "plan", "some", "widened",
+]  # fmt: skip
+
+DIFFERENCES, WIDE, SEVERAL, NOISE, OFF = 1, 2, 4, 8, 128
 HEAD: Final = struct.Struct("<BBBBqQqI")
 ROWS: Final = struct.Struct("<H")
-BYTE, INT, LONG, DOUBLE = map(np.dtype, ("u1", "<i4", "<i8", "<f8"))
+BYTE, INT, LONG, SINGLE, DOUBLE = map(np.dtype, ("u1", "<i4", "<i8", "<f4", "<f8"))
 UNSIGNED: Final = {size: np.dtype(f"<u{size}") for size in (2, 4, 8)}
 DTYPES: Final = tuple(np.dtype(f"<{kind}") for kind in ("f8", "f4", "i8", "i4", "i2", "u8", "u4", "u2"))
 CODES: Final = {dtype: code for code, dtype in enumerate(DTYPES)}
+WIDENED: Final = len(DTYPES)  # doubles, each of which is one of 32 bits
+ROUNDED: Final = WIDENED + 1  # to six decimals
+MILLIONTHS: Final = 1e6
 EXPONENTS: Final = (2, 4, 8)  # what is on a coarser grid is on one of these too, and divided by its step
+FINE: Final = 4  # of the exponents
+COARSER: Final = 100
+RARE: Final = 6  # one of so many may be off the coarser grid
 NAT: Final = -(2**63)
 WIDEST: Final = 2**61
 LOW: Final = 2**30  # half of what a word of 32 bits could hold: differences have a sign, and something is added to them
@@ -48,6 +63,9 @@ OFF_GRID: Final = -1
 FEW: Final = 32  # numbers that Python looks at sooner than numpy begins
 PIECES, PIECE = 7, 18  # how many pieces of a plane are looked at, and their bytes: columns are seldom seven
 MANY: Final = 88  # that differ among them: of noise these are 100, give or take 4
+LOOKS: Final = 5
+FAR: Final = 4  # times as large: volumes beside prices
+ENDS: Final = 4  # numbers at either end
 SAMPLE: Final = 1024
 SHORT: Final = 16 * SAMPLE  # numbers that are sooner encoded than asked whether that pays
 LEAST: Final = 4096  # bytes of numbers on no grid: of fewer pcodec takes longer than all the rest
@@ -63,22 +81,38 @@ def as_array(data: Bytes, kind: str) -> Any:
 
 def plan(column: Any, level: int) -> int | None:
     """Look at a sample of a column: the exponent of its grid, `OFF_GRID` where pcodec pays, None where nothing does."""
-    middle = max(0, (len(column) - SAMPLE) // 2)
-    sample = column[middle : middle + SAMPLE]
     exponent = _exponent(column) if column.dtype.kind == "f" else 0
     if exponent is None:
-        return OFF_GRID if column.nbytes >= LEAST and len(encode_pco(sample, 2)) < PAYS * sample.nbytes else None
+        return OFF_GRID if pays(column) else None
     if len(column) > SHORT:
+        sample = _middle(column)
         packed = encode_grid(sample, exponent, level)
         if packed is not None and len(packed) > GAIN * sample.nbytes:
             return None
     return exponent
 
 
+def pays(column: Any) -> bool:
+    """Whether pcodec does, by a sample."""
+    sample = _middle(column)
+    return bool(column.nbytes >= LEAST and len(encode_pco(sample, 2)) < PAYS * sample.nbytes)
+
+
+def some(column: Any) -> Any:
+    """The first numbers of a column, some from the middle, and the last ones."""
+    return np.concatenate((column[:ENDS], _middle(column), column[-ENDS:]))
+
+
+def _middle(column: Any) -> Any:
+    at = max(0, (len(column) - SAMPLE) // 2)
+    return column[at : at + SAMPLE]
+
+
 def _exponent(column: Any) -> int | None:
     """Decimals of the grid on which a few of the floats are, in Python's own arithmetic; the rest is verified later."""
-    few = [number for number in (*column[:4].tolist(), *column[-4:].tolist()) if number == number]  # noqa: PLR0124
-    for exponent in EXPONENTS:
+    few = [number for number in (*column[:ENDS].tolist(), *column[-ENDS:].tolist()) if number == number]  # noqa: PLR0124
+    # Any float of 32 bits is on the finest grid.
+    for exponent in EXPONENTS if column.itemsize == 8 else EXPONENTS[:-1]:
         scale = 10.0**exponent
         if max(map(abs, few), default=0.0) * scale < LARGEST:
             back = [round(number * scale) / scale for number in few]
@@ -87,12 +121,62 @@ def _exponent(column: Any) -> int | None:
     return None
 
 
+def finer(exponent: int) -> int | None:
+    """The next finer grid, if there is one."""
+    return next((each for each in EXPONENTS if 0 < exponent < each), None)
+
+
+def narrowed(column: Any) -> tuple[int, Any] | None:
+    """Doubles as floats of 32 bits, and how to come back; None where something would be lost."""
+    with np.errstate(all="ignore"):
+        narrow = column.astype(SINGLE)
+        wide = narrow.astype(DOUBLE)
+        for kind in (WIDENED, ROUNDED):
+            if kind == ROUNDED:
+                _round(wide)
+            if _same(wide.view(LONG), column.view(LONG)):
+                return kind, narrow
+    return None
+
+
+def _round(wide: Any) -> None:
+    wide *= MILLIONTHS
+    np.rint(wide, out=wide)
+    wide /= MILLIONTHS
+
+
+def widened(kind: int, packed: bytes) -> bytes:
+    """What was encoded as floats of 32 bits, to be read as doubles."""
+    return bytes((kind,)) + packed[1:]
+
+
+def magnitudes(matrix: Any) -> list[int]:
+    """How many rows in turn are of about one magnitude: prices are, and volumes beside them are another one."""
+    few = list(map(abs, matrix[:, matrix.shape[1] // 2].tolist()))
+    if few[0] / FAR <= min(few) <= max(few) <= few[0] * FAR:
+        return [len(few)]
+    found: list[int] = []
+    first = 0.0
+    for row in matrix[:, :: max(1, matrix.shape[1] // LOOKS)].tolist():
+        few = sorted([abs(number) for number in row if number == number])  # noqa: PLR0124
+        middle = few[len(few) // 2] if few else first
+        if found and first / FAR <= middle <= first * FAR:
+            found[-1] += 1
+        else:
+            found.append(1)
+            first = middle
+    return found
+
+
 def encode_grid(column: Any, exponent: int, level: int, rows: int = 1) -> bytes | None:
     """Encode a column, or several of one length, one after another; None where they are on no such grid."""
     found = _whole_floats(column, exponent) if column.dtype.kind == "f" else _whole(column)
     if found is None:
         return None
     numbers, low, span, missing = found
+    off = b""
+    if exponent == FINE and span:
+        numbers, low, span, off = _coarser(numbers, low, span)
     far = -(-len(numbers) // FEW) | 1  # what has a rhythm has hardly this one
     order, differences, few = _differences(numbers, rows, far)
     lowest = int(_lowest(differences))
@@ -121,10 +205,27 @@ def encode_grid(column: Any, exponent: int, level: int, rows: int = 1) -> bytes 
     while noise < width and _is_noise(planes[noise]):
         noise += 1
     order |= NOISE * noise
+    packed = planes[noise:]
+    if off:
+        packed.append(off)
+        order |= OFF
     head = HEAD.pack(CODES[column.dtype], exponent, order, width, base, step, bias, len(missing))
     if order & SEVERAL:
         head += ROWS.pack(rows)
-    return b"".join((head, missing, *planes[:noise], *(compress_apart(planes[noise:], level) if noise < width else ())))
+    return b"".join((head, missing, *planes[:noise], *(compress_apart(packed, level) if packed else ())))
+
+
+def _coarser(numbers: Any, low: int, span: int) -> tuple[Any, int, int, bytes]:
+    """Numbers on a coarser grid, the lowest, how far above it the highest is, and by how much each is off; if few are.
+
+    One price in thirty has half a cent, and the others have none.
+    """
+    coarse = (numbers + COARSER // 2) // COARSER
+    off = numbers - coarse * COARSER
+    if RARE * np.count_nonzero(off) > len(off):
+        return numbers, low, span, b""
+    low = int(_lowest(coarse))
+    return coarse, low, int(_highest(coarse)) - low, off.astype(np.int8).tobytes()
 
 
 def _differences(numbers: Any, rows: int, far: int) -> tuple[int, Any, list[int]]:
@@ -256,6 +357,9 @@ def _whole_floats(column: Any, exponent: int) -> tuple[Any, int, int, bytes] | N
 def decode_grid(body: memoryview, target: memoryview) -> None:
     """Fill ``target`` with the numbers that :func:`encode_grid` encoded."""
     code, exponent, order, width, base, step, bias, missing = HEAD.unpack_from(body)
+    if code in (WIDENED, ROUNDED):
+        _widen(decode_grid, body, target)
+        return
     if code >= len(DTYPES) or exponent not in (0, *EXPONENTS) or width > (8 if order & WIDE else 4):
         raise UnreadableEntry("a column is damaged")
     column = np.frombuffer(target, DTYPES[code])
@@ -266,10 +370,12 @@ def decode_grid(body: memoryview, target: memoryview) -> None:
         if not rows or count % rows or not order & DIFFERENCES:
             raise UnreadableEntry("a column is damaged")
     at = start + missing
+    planes = _planes(body[at:], count, width, order)
+    off = planes.pop().view(np.int8) if order & OFF else None
     if not width:
         numbers = np.zeros(count, INT)
     else:
-        numbers = _of_planes(body[at:], count, width, order // NOISE)
+        numbers = _of_planes(planes)
         # What is added up may be wider than its parts.
         numbers = numbers.astype(LONG, copy=False) if order & WIDE else numbers.view(INT)
         if order & DIFFERENCES:
@@ -293,6 +399,9 @@ def decode_grid(body: memoryview, target: memoryview) -> None:
         wide *= step
     if base:
         wide += base
+    if off is not None:
+        wide *= COARSER
+        wide += off
     if exponent:
         wide /= 10.0**exponent
     if wide is not column:
@@ -304,20 +413,37 @@ def decode_grid(body: memoryview, target: memoryview) -> None:
         column[gone] = np.nan if column.dtype.kind == "f" else NAT
 
 
-def _of_planes(body: memoryview, count: int, width: int, noise: int) -> Any:
-    """Words of 32 or 64 bits, of their planes: the lowest as they are, the others in a frame."""
+def _planes(body: memoryview, count: int, width: int, order: int) -> list[Any]:
+    """The lowest planes as they are, the others in a frame; the last one may be what is off the grid."""
+    noise, packed = (order & ~OFF) // NOISE, width + bool(order & OFF)
     if noise > width:
         raise UnreadableEntry("a column is damaged")
     planes = [np.frombuffer(body, BYTE, count, plane * count) for plane in range(noise)]
-    if noise < width:
-        packed = decompress(body[noise * count :], (width - noise) * count)
-        planes += [np.frombuffer(packed, BYTE, count, plane * count) for plane in range(width - noise)]
-    word = UNSIGNED[4 if width <= 4 else 8]
+    if noise < packed:
+        data = decompress(body[noise * count :], (packed - noise) * count)
+        planes += [np.frombuffer(data, BYTE, count, plane * count) for plane in range(packed - noise)]
+    return planes
+
+
+def _of_planes(planes: list[Any]) -> Any:
+    """Words of 32 or 64 bits, of their planes."""
+    word = UNSIGNED[4 if len(planes) <= 4 else 8]
     numbers = planes.pop().astype(word)
     for plane in reversed(planes):
         numbers <<= 8
         numbers |= plane.astype(word)
     return numbers
+
+
+def _widen(decode: Callable[[memoryview, memoryview], None], body: memoryview, target: memoryview) -> None:
+    """Fill ``target`` with doubles, which were encoded as floats of 32 bits."""
+    wide = np.frombuffer(target, DOUBLE)
+    narrow = np.empty(len(wide), SINGLE)
+    decode(memoryview(bytes((CODES[SINGLE],)) + body[1:]), narrow.view(BYTE).data)
+    with np.errstate(all="ignore"):
+        np.copyto(wide, narrow)
+        if body[0] == ROUNDED:
+            _round(wide)
 
 
 def encode_pco(column: Any, level: int) -> bytes:
@@ -332,6 +458,9 @@ def decode_pco(body: memoryview, target: memoryview) -> None:
     """Fill ``target`` with the numbers that :func:`encode_pco` encoded."""
     from pcodec import standalone  # noqa: PLC0415
 
+    if body[0] in (WIDENED, ROUNDED):
+        _widen(decode_pco, body, target)
+        return
     if body[0] >= len(DTYPES):
         raise UnreadableEntry("a column is damaged")
     column = np.frombuffer(target, DTYPES[body[0]])

@@ -35,6 +35,7 @@ REMEMBERED: Final = 1 << 16  # bytes of a buffer
 REGULAR: Final = 512  # stored bytes
 MOST_REMEMBERED: Final = 64
 GAIN: Final = 0.92
+MOST_APART: Final = 16  # columns in one buffer; what is said of each apart takes some 40 bytes
 HALF: Final = 0.5  # what more than this is left of, zstd may make smaller
 LONG: Final = 64 * 1024  # bytes of a piece: of shorter ones threads would wait for each other between them
 AT_ONCE: Final = 8 * SEGMENT  # what is read ahead, for as long as it takes memory of its own
@@ -81,6 +82,10 @@ def pack(buffers: Sequence[tuple[Bytes, str]], compression: Compression) -> list
         if kind == MOMENTS and compression is not None and MIN_COMPRESSED <= len(data) <= REMEMBERED:
             found += _moments(data, compression)
             continue
+        if compression is not None and len(several := _apart(data, kind)) > 1:
+            packed = [pack([one], compression) for one in several]
+            found += [each._replace(more=True) for one in packed[:-1] for each in one] + packed[-1]
+            continue
         store, takes_long = _choice(data, kind, compression)
         if len(data) <= SEGMENT and not (takes_long and len(data) >= LONG):
             found.append(_stored(data, store))
@@ -99,6 +104,22 @@ def pack(buffers: Sequence[tuple[Bytes, str]], compression: Compression) -> list
             found[at] = _stored(found[at].data, store, more=found[at].more)
 
         share(work, len(long), threads(len(long)) if much >= WORTH else 1)
+    return found
+
+
+def _apart(data: Bytes, kind: str) -> Sequence[tuple[Bytes, str]]:
+    """Columns in one buffer, if they are few, cut where they are of another magnitude: volumes behind prices."""
+    rows = int(kind[:-2] or 1) if kind else 1
+    if not 1 < rows <= MOST_APART or not MIN_COMPRESSED <= len(data) <= SEGMENT:
+        return [(data, kind)]
+    planes = _planes()
+    counts = planes.magnitudes(planes.as_array(data, kind[-2:]).reshape(rows, -1))
+    found: list[tuple[Bytes, str]] = []
+    at = 0
+    for count in counts:
+        end = at + len(data) // rows * count
+        found.append((memoryview(data)[at:end], f"{count}{kind[-2:]}"))
+        at = end
     return found
 
 
@@ -173,20 +194,41 @@ def _for_numbers(data: Bytes, kind: str, compression: Compression) -> tuple[Stor
     planes = _planes()
     level = PLANE_LEVELS[compression]
     rows, kind = int(kind[:-2] or 1) if len(data) <= SEGMENT else 1, kind[-2:]
-    exponent = planes.plan(planes.as_array(data, kind), level)
-    if exponent is None or (exponent == planes.OFF_GRID and compression == "fast"):
+    slow = compression != "fast"
+
+    def planned(column: Any) -> int | None:
+        found: int | None = planes.plan(column, level)
+        return found if slow or found != planes.OFF_GRID else None
+
+    column = planes.as_array(data, kind)
+    exponent = planned(column)
+    single = None  # the same, of the doubles as floats of 32 bits, if they may be that
+    if kind == "f8" and exponent in (None, planes.OFF_GRID, planes.EXPONENTS[-1]):
+        some = planes.narrowed(planes.some(column))
+        if some is not None:
+            single = planned(some[1])
+            single = planes.OFF_GRID if single is None and slow else single
+    if exponent is None and single is None:
         return _for_bytes(data, compression)
-    takes_long = exponent == planes.OFF_GRID or compression == "small"
+    takes_long = compression == "small" or (exponent if single is None else single) == planes.OFF_GRID
 
     def store(piece: Bytes) -> tuple[int, Bytes]:
-        column = planes.as_array(piece, kind)
+        column, grid = planes.as_array(piece, kind), exponent
+        narrow = planes.narrowed(column) if single is not None else None
+        if narrow is not None:
+            (way, column), grid = narrow, single
+        off_grid = grid == planes.OFF_GRID
         tried: list[tuple[int, Bytes]] = []
-        if exponent != planes.OFF_GRID:
-            on_grid = planes.encode_grid(column, exponent, level, rows)
-            if on_grid is not None:
-                tried.append((GRID, on_grid))
-        if takes_long:
+        on_grid = None
+        while not off_grid and grid is not None and on_grid is None:
+            on_grid = planes.encode_grid(column, grid, level, rows)
+            grid = planes.finer(grid)
+        if on_grid is not None:
+            tried.append((GRID, on_grid))
+        if off_grid or compression == "small" or (on_grid is None and slow and planes.pays(column)):
             tried.append((PCO, planes.encode_pco(column, PCO_LEVELS[compression])))
+        if narrow is not None:
+            tried = [(how, planes.widened(way, data)) for how, data in tried]
         best = min(tried, key=lambda one: len(one[1]), default=None)
         # Of few numbers that come again and again pcodec may keep nothing of what its sample promised.
         if best is None or len(best[1]) >= (HALF if best[0] == PCO else GAIN) * len(piece):

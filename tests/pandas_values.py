@@ -173,6 +173,7 @@ def values() -> dict[str, Any]:
         "nothing": pd.DataFrame(index=pd.RangeIndex(0), columns=pd.RangeIndex(0)),
         "large": labelled(pd.DataFrame(np.arange(40_000.0).reshape(10_000, 4)), "abcd"),
         "scalars": scalars(),
+        "strings, one missing": np.array(["a", pd.NA], np.dtypes.StringDType(na_object=pd.NA)),
         "dtypes": [array.dtype for array in cells.values()],
         "dict": {"frame": frame, "again": frame, "rows": [{"a": stamps("s")[0]}] * 3},
     }

@@ -18,6 +18,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
+import pandas as pd
 import pytz
 from dateutil import tz as dateutil_tz
 from hypothesis import strategies as st
@@ -407,7 +408,7 @@ def _views(made: Any) -> Any:
 _string_arrays = st.builds(
     lambda items, na: np.array([*items, na], dtype=np.dtypes.StringDType(na_object=na)),
     st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=9), max_size=20),
-    st.sampled_from([np.nan, None]),
+    st.sampled_from([np.nan, None, pd.NA]),
 )
 _np_scalars = (
     _arrays(_dtypes.filter(lambda dtype: dtype.char != "O"))
@@ -421,7 +422,9 @@ _np_scalars |= st.sampled_from(
 )
 
 STRATEGIES |= {
-    "np.dtype": _dtypes | _structures() | st.just(np.dtypes.StringDType(na_object=None, coerce=False)),
+    "np.dtype": _dtypes
+    | _structures()
+    | st.sampled_from([None, np.nan, pd.NA, "none"]).map(lambda na: np.dtypes.StringDType(na_object=na, coerce=False)),
     "np.ndarray": _arrays() | _arrays(_structures()) | _string_arrays | _arrays().flatmap(lambda made: st.sampled_from(_views(made))),
     "np.ma.MaskedArray": _masked(),
     "np.ma.masked": st.just(np.ma.masked),

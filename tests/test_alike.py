@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 import zoneinfo
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,9 @@ import pytz
 from dateutil import tz as dateutil_tz
 
 from redis_memo import _codecs_pandas, _codecs_pandas_forms
-from redis_memo._codecs import Payload, dumps, loads
-from redis_memo._codecs_stream import MOULDS
+from redis_memo._codecs import Payload, dumps, loads, register_type
+from redis_memo._codecs_rules import USER_TYPES
+from redis_memo._codecs_stream import MOULDS, PUT_PICKLE, Encoder
 from redis_memo._envelope import Sealer, Stamp
 from redis_memo.errors import UnreadableEntry
 
@@ -184,11 +187,28 @@ class Text(str):
 class Zone(dt.tzinfo):
     """One that only pickle can bring back."""
 
+    def __init__(self, hours: int = 5) -> None:
+        self.hours = hours
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.hours,)
+
     def utcoffset(self, _: dt.datetime | None) -> dt.timedelta:
-        return dt.timedelta(hours=5)
+        return dt.timedelta(hours=self.hours)
 
     def dst(self, _: dt.datetime | None) -> dt.timedelta:
         return dt.timedelta(0)
+
+
+class Registered(Zone):
+    """One that ``register_type`` is told how to store."""
+
+
+@pytest.fixture
+def registered() -> Iterator[None]:
+    register_type(Registered, name="test.zone", encode=lambda zone: zone.hours, decode=Registered)
+    yield
+    del USER_TYPES[Registered]
 
 
 def variants(seed: int) -> list[pd.DataFrame]:
@@ -277,6 +297,68 @@ def test_what_takes_a_pickle_takes_it_each_time() -> None:
     """P6: whoever reads it is told that a part is a pickle."""
     frame = prices(9, Zone())
     assert [shown(frame)[-1] for _ in range(3)] == [True] * 3
+
+
+@pytest.mark.parametrize("kind", [Zone, Registered])
+@pytest.mark.usefixtures("registered")
+def test_a_zone_of_ones_own_is_made_anew_each_time(kind: type[Zone]) -> None:
+    """P2: whoever changes his own changes no later hit."""
+    payload = dumps(prices(9, kind()), allow_pickle=True)
+    for _ in range(3):
+        found = loads(payload.meta, payload.buffers, trusted=True)
+        assert found.index.tz.hours == 5
+        found.index.tz.hours = 9
+
+
+@pytest.mark.parametrize("kind", [Zone, Registered])
+@pytest.mark.usefixtures("registered")
+def test_a_zone_of_ones_own_is_written_as_it_is(kind: type[Zone]) -> None:
+    """P2: the same object can be another zone when it is written again."""
+    zone = kind()
+    for hours in (5, 5, 5, 9):
+        zone.hours = hours
+        payload = dumps(prices(9, zone), allow_pickle=True)
+        assert loads(payload.meta, payload.buffers, trusted=True).index.tz.hours == hours
+    assert not _codecs_pandas_forms._forms
+
+
+def test_p6_what_a_pickle_made_is_not_there_for_who_does_not_trust_it() -> None:
+    """Nor where nothing of it can be told from what is typed."""
+    frame = prices(9)
+    enc = Encoder(allow_pickle=True)
+    enc.out += b"x\x0cpd.DataFrame"
+    PUT_PICKLE[0](enc, frame.columns)
+    enc.put(frame.index)
+    _codecs_pandas._put_columns(enc, frame)
+    _codecs_pandas._put_extras(enc, frame)
+    payload = dumps(prices(9, Zone()), allow_pickle=True)
+    for meta, buffers in ((bytes(enc.out), enc.buffers), (payload.meta, payload.buffers)):
+        assert isinstance(loads(meta, buffers, trusted=True), pd.DataFrame)
+        with pytest.raises(UnreadableEntry, match="pickled"):
+            loads(meta, buffers, trusted=False)
+
+
+def test_metadata_of_a_dtype_are_the_callers_own() -> None:
+    """P2: they can be changed, and numpy hands out what they hold."""
+    frame = pd.DataFrame({"open": np.ones(ROWS, np.dtype("f8", metadata={"units": ["INR"]}))}, prices(9).index)
+    envelope = stored(frame)
+    for _ in range(3):
+        metadata = read(envelope)["open"].to_numpy().dtype.metadata
+        assert metadata == {"units": ["INR"]}
+        metadata["units"].append("USD")
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the zone of the system cannot be set here")
+def test_the_systems_own_zone_is_what_it_is_when_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P2: an entry says no more of it than that it is the system's."""
+    payload = dumps(prices(9, dateutil_tz.tzlocal()), allow_pickle=False)
+    for hours in (1, 2):
+        with monkeypatch.context() as patch:
+            patch.setenv("TZ", f"XYZ-{hours}")
+            time.tzset()
+            found = loads(payload.meta, payload.buffers, trusted=False)
+            assert found.index.tz.utcoffset(dt.datetime(2026, 2, 2)) == dt.timedelta(hours=hours)
+    time.tzset()
 
 
 def test_what_a_zone_is_kept_for_is_that_zone() -> None:

@@ -95,7 +95,21 @@ def columns(kind: str) -> st.SearchStrategy[Any]:
         st.lists(st.integers(-3, 3) | st.integers(-(1 << 31), 1 << 31), min_size=1, max_size=50),
         st.sampled_from([1, 100]),
     )
-    return st.one_of(anything, grid, walk, edge)
+    found = st.one_of(anything, grid, walk, edge)
+    return st.builds(_as_sent, found, st.sampled_from(["", "", "single", "rounded", "off"])) if kind == "f8" else found
+
+
+def _as_sent(column: Any, how: str) -> Any:
+    """As feeds send prices: floats of 32 bits, those in six decimals, or some with half a cent."""
+    with np.errstate(all="ignore"):
+        if how in ("single", "rounded"):
+            column = column.astype("<f4").astype("<f8")
+        if how == "rounded":
+            column = np.round(column, 6)
+        if how == "off":
+            column = np.round(column, 2)
+            column[::13] = np.round(column[::13] + 0.005, 3)
+    return column
 
 
 @given(st.sampled_from(KINDS).flatmap(columns), st.sampled_from(["auto", "fast", "small"]), st.booleans())
@@ -355,6 +369,10 @@ GOLDEN_COLUMNS = {
     "text": (np.frombuffer(b"INFY " * 1120, "<u8"), "ZSTD"),
     "rows": ((np.arange(700) % 37 * 5 + np.array([[10_000], [10_010], [9_995]])) / 100, "GRID"),
     "noise": (np.arange(700) * 48271 % 65521, "GRID"),
+    "half cents": ((np.arange(700) % 37 * 50 + 100_000 + (np.arange(700) % 50 == 7) * 5) / 1000, "GRID"),
+    "single": ((np.arange(700) % 37 / 20 + 100).astype("<f4").astype("<f8"), "GRID"),
+    "single roots": (np.sqrt(np.arange(700) + 1000.0).astype("<f4").astype("<f8"), "PCO"),
+    "six decimals": (np.round((np.arange(700) % 37 / 20 + 100).astype("<f4").astype("<f8"), 6), "GRID"),
 }
 
 
@@ -376,6 +394,52 @@ def _write_golden_segments() -> None:
         assert segment.how == HOW[how], name
         kept.setdefault(name, bytes(segment.data).hex())
     GOLDEN.write_text(json.dumps(kept, indent=1) + "\n")
+
+
+def _walk(rows: int, seed: int = 5) -> Any:
+    """Open, high, low and close in cents."""
+    rng = np.random.default_rng(seed)
+    close = 15_000 + np.cumsum(rng.integers(-90, 91, rows))
+    spread = np.abs(rng.normal(0, 60, (2, rows))).astype(int)
+    opened = close - rng.integers(-40, 41, rows)
+    return np.stack([opened, np.maximum(opened, close) + spread[0], np.minimum(opened, close) - spread[1], close])
+
+
+def _stored(frame: Any) -> int:
+    payload = dumps(frame, allow_pickle=False)
+    envelope, _ = Sealer(()).seal(
+        "k", payload.meta, payload.buffers, pickled=False, stamp=Stamp(0, 0, 0, 0), kinds=payload.kinds
+    )
+    assert isinstance(envelope, bytes)
+    return len(envelope)
+
+
+@pytest.mark.parametrize("rows", [250, 2_500, 6_000])
+@pytest.mark.parametrize(
+    "sent", ["half cents", "single", "six decimals", "adjusted beside", "volume as floats", "dates as floats"]
+)
+def test_prices_as_feeds_send_them_take_little_more_than_in_cents(sent: str, rows: int) -> None:
+    """P2 is held by the others; here that what feeds do to prices does not make them many times as large."""
+    rng = np.random.default_rng(7)
+    plain = pd.DataFrame(_walk(rows).T / 100, columns=list("ohlc")).assign(v=rng.lognormal(14, 0.5, rows).astype(int))
+    frame, more = plain.copy(), 1.03
+    if sent == "half cents":
+        prices = plain[list("ohlc")].to_numpy()
+        frame[list("ohlc")] = np.where(rng.random(prices.shape) < 0.03, np.round(prices + 0.005, 3), prices)
+        more = 1.12
+    elif sent in ("single", "six decimals"):
+        frame[list("ohlc")] = plain[list("ohlc")].astype("f4").astype("f8")
+        if sent == "six decimals":
+            frame = frame.round(6)
+    elif sent == "adjusted beside":
+        frame.insert(4, "a", np.round((plain["c"] * 0.8712345).astype("f4").astype("f8"), 6))
+        plain, more = frame.assign(a=0), 1 + 5.0 * rows / _stored(plain)
+    elif sent == "volume as floats":
+        frame["v"] = frame["v"].astype(float)
+    else:
+        frame["d"] = plain["d"] = np.arange(rows) * 86_400 + 1_700_000_000
+        frame["d"] = frame["d"].astype(float)
+    assert _stored(frame) <= more * _stored(plain) + 120
 
 
 if __name__ == "__main__":
