@@ -370,7 +370,7 @@ def decode_grid(body: memoryview, target: memoryview) -> None:
         if not rows or count % rows or not order & DIFFERENCES:
             raise UnreadableEntry("a column is damaged")
     at = start + missing
-    planes = _planes(body[at:], count, width, order)
+    planes = _stored_planes(body[at:], count, width, order)
     off = planes.pop().view(np.int8) if order & OFF else None
     if not width:
         numbers = np.zeros(count, INT)
@@ -413,7 +413,7 @@ def decode_grid(body: memoryview, target: memoryview) -> None:
         column[gone] = np.nan if column.dtype.kind == "f" else NAT
 
 
-def _planes(body: memoryview, count: int, width: int, order: int) -> list[Any]:
+def _stored_planes(body: memoryview, count: int, width: int, order: int) -> list[Any]:
     """The lowest planes as they are, the others in a frame; the last one may be what is off the grid."""
     noise, packed = (order & ~OFF) // NOISE, width + bool(order & OFF)
     if noise > width:

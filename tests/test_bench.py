@@ -21,7 +21,7 @@ from bench.servers import paced
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a quick run of everything writes."""
     folder = tmp_path_factory.mktemp("bench")

@@ -346,10 +346,14 @@ def test_what_a_batch_does_not_answer_fails_alone(quotes: Quotes) -> None:
 
 
 def test_the_batch_function_of_an_async_def_is_one(quotes: Quotes) -> None:
+    def plain(calls: list[str]) -> list[Any]:
+        return [made(call) for call in calls]
+
     if quotes.kind == "sync":
-        pytest.skip("there it is a plain function")
+        assert quotes.function.map(["A", "B"], batch=plain) == plain(["A", "B"])
+        return
     with pytest.raises(BatchError, match="has to be an async def"):
-        quotes.call(quotes.function.map(["A", "B"], batch=lambda calls: [made(call) for call in calls]))
+        quotes.call(quotes.function.map(["A", "B"], batch=plain))
     assert quotes.leases() == []
     assert quotes.runs == []
 
