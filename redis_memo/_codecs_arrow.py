@@ -76,6 +76,8 @@ def get_table(dec: Decoder) -> Any:
     buffer = pa.py_buffer(bytes(dec.blob()))
     _inspect(buffer)
     table = _read(buffer)
+    if any(map(_nests_dictionaries, table.schema.types)):
+        raise UnreadableEntry("an Arrow dictionary is made of dictionaries")
     table.validate(full=True)
     if not _is_sound(table):
         raise UnreadableEntry("an Arrow list is damaged")
@@ -150,7 +152,15 @@ def _bits(array: Any) -> bytes:
 def _is_changed(schema: Any) -> bool:
     """Whether what is read would be of another schema, or of an extension's class."""
     serialized = memoryview(schema.serialize()).cast("B")
-    return _names_extension(serialized) or any(_has_named_map(field.type) for field in schema)
+    kinds = schema.types
+    return _names_extension(serialized) or any(map(_has_named_map, kinds)) or any(map(_nests_dictionaries, kinds))
+
+
+def _nests_dictionaries(kind: Any) -> bool:
+    """Whether the values of a dictionary are a dictionary's, of which Arrow's stream format makes others."""
+    if pa.types.is_dictionary(kind):
+        return pa.types.is_dictionary(kind.value_type) or _nests_dictionaries(kind.value_type)
+    return any(_nests_dictionaries(kind.field(at).type) for at in range(kind.num_fields))
 
 
 def _names_extension(message: Any) -> bool:

@@ -23,12 +23,16 @@ class Needs(Exception):  # noqa: N818 - a signal between reader and `_survey`, n
 
 
 class Awaited:
-    """Stands for a buffer that has not been fetched."""
+    """Stands for a buffer that has not been fetched.
 
-    __slots__ = ("_number", "_size")
+    Attributes:
+        number: Which of the entry's.
+    """
+
+    __slots__ = ("_size", "number")
 
     def __init__(self, number: int, size: int) -> None:
-        self._number = number
+        self.number = number
         self._size = size
 
     def __len__(self) -> int:
@@ -36,13 +40,13 @@ class Awaited:
 
     def read(self) -> Buffer:
         """Ask for it; so does the next."""
-        raise Needs((self._number,))
+        raise Needs((self.number,))
 
     read_stream = read
 
     def read_into(self, target: memoryview) -> None:  # noqa: ARG002
         """As `read`."""
-        raise Needs((self._number,))
+        raise Needs((self.number,))
 
 
 class Source(Protocol):

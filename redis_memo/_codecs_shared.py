@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["pack_rows"]
 
 _SHARED: Final = ord("@")
+_DEEPEST: Final = 8  # of what is within each other: to read this takes more of the stack than to read them one by one
 
 
 def pack_rows(kind: type, put: Callable[[Encoder, Sequence[Any], Sequence[int]], bool]) -> None:
@@ -40,7 +41,7 @@ def pack_rows(kind: type, put: Callable[[Encoder, Sequence[Any], Sequence[int]],
 
 def _put_shared(enc: Encoder, rows: Sequence[Any], ids: Sequence[int]) -> bool:
     # One that is still being written cannot be referred to: one by one is how that is found out.
-    if len(rows) < PACK_FROM or any(enc.memo.get(each, 0) < 0 for each in ids):
+    if len(rows) < PACK_FROM or enc.depth > _DEEPEST or any(enc.memo.get(each, 0) < 0 for each in ids):
         return False
     new = {each: row for each, row in zip(ids, rows, strict=True) if each not in enc.memo}
     enc.out.append(_SHARED)

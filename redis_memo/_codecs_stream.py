@@ -384,8 +384,8 @@ class Decoder:
 
     def require(self, first: int, wanted: Sequence[int]) -> None:
         """See to it that some of the buffers from the next one on are there, in one go."""
-        numbers = [self._taken + first + number for number in wanted]
-        missing = [number for number in numbers if isinstance(self._buffers[number], Awaited)]
+        buffers = [self._buffers[self._taken + first + number] for number in wanted]
+        missing = [buffer.number for buffer in buffers if isinstance(buffer, Awaited)]
         if missing:
             raise Needs(missing)
 

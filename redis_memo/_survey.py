@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ._codecs import loads
 from ._codecs_buffers import Awaited, Needs
 from ._envelope import CHUNKS
-from .errors import NoSuchColumn
+from .errors import NoSuchColumn, UnreadableEntry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,4 +91,6 @@ class Columns:
             self.needs = ()
         except Needs as needs:
             self._wanted = [number for at in needs.numbers for number in self._buffers[at][1]]
+            if self._fetched.keys() >= set(self._wanted):
+                raise UnreadableEntry("it asks again for what was read") from None
             self.needs = tuple(survey.spans[number] for number in self._wanted)

@@ -18,9 +18,12 @@ import redis
 from redis_memo import MISSING, _envelope, _segments, connect, redis_cached, testing
 from redis_memo import _ops as ops
 from redis_memo._cache import Cache
+from redis_memo._codecs import dumps
 from redis_memo._commands import STAGED, dialogue
+from redis_memo._envelope import Sealer, Stamp
 from redis_memo._invocation import Invocation
 from redis_memo._large import Large
+from redis_memo._survey import FIRST, Columns
 from redis_memo.errors import NoSuchColumn
 
 from .conftest import SECRET, Server, leaked, until
@@ -512,3 +515,22 @@ def test_frames_within_other_values_have_no_columns_to_be_read_alone(
     f()
     with pytest.raises(NoSuchColumn):
         f.peek_columns(["x"])
+
+
+def test_some_columns_of_a_frame_whose_stream_is_a_buffer() -> None:
+    """The stream is long where an object column holds many small values; what is asked for is asked for once."""
+    notes = [(number, "some text") if number % 2 else b"%06d" % number * 5 for number in range(60_000)]
+    numbers = np.random.default_rng(0).random((2, 60_000))
+    frame = pd.DataFrame({"note": pd.Series(notes, dtype=object), "open": numbers[0], "close": numbers[1]})
+    payload = dumps(frame, allow_pickle=False)
+    stamp = Stamp(0.0, 0.0, 0.0, 0.0)
+    sealed, _ = Sealer(()).seal("k", payload.meta, payload.buffers, kinds=payload.kinds, pickled=False, stamp=stamp)
+    assert isinstance(sealed, Large)
+    data = b"".join(sealed.pieces)
+    reading = Columns(Sealer(()), "k", data[:FIRST], ["close"])
+    asked: list[Any] = []
+    while reading.needs:
+        assert not set(reading.needs) & set(asked)
+        asked += reading.needs
+        reading.take([data[span.start : span.stop] for span in reading.needs])
+    pd.testing.assert_frame_equal(reading.value, frame[["close"]])

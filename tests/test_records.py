@@ -423,3 +423,17 @@ def test_some_hundred_candles_are_columns_of_numbers_where_numpy_is_loaded() -> 
     }
     assert [loaded for _, loaded in found.values()] == [b"True", b"False"]
     assert int(found["loaded"][0]) < 0.7 * int(found["not loaded"][0])
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_what_is_shared_at_every_depth_is_read_as_deep_as_it_was_written(kind: type) -> None:
+    """P2: to read places takes more of the stack than to read one by one."""
+    value: Any = [1]
+    for _ in range(150):
+        value = kind([value] * 40)
+    payload = dumps(value, allow_pickle=False)
+    back = loads(payload.meta, payload.buffers, trusted=False)
+    for _ in range(150):
+        assert len({id(item) for item in back}) == 1
+        back = back[0]
+    assert back == [1]

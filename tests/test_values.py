@@ -1331,6 +1331,16 @@ def test_pieces_keep_dictionaries_that_arrow_holds_to_be_equal(around: str) -> N
         assert [math.copysign(1, number) for number in back[:4]] == [1, 1, -1, -1]
 
 
+def test_dictionaries_of_dictionaries_are_not_left_to_arrows_stream() -> None:
+    """P2: it gives such an index the values of the inner one."""
+    inner = pa.DictionaryArray.from_arrays(pa.array([1, 0]), pa.array([1, 2]))
+    table = pa.table({"c": pa.DictionaryArray.from_arrays(pa.array([0, 1, 1]), inner)})
+    for value in (table, table.schema, table.schema.field(0).type):
+        payload = dumps(value, allow_pickle=True)
+        assert payload.pickled
+        assert loads(payload.meta, payload.buffers, trusted=True).equals(value)
+
+
 def test_an_empty_array_of_arrow_keeps_its_dictionary() -> None:
     """P2: of a table without rows Arrow writes no batch, and so nothing of what is in one."""
     array = pa.array(["a", "b"]).dictionary_encode().slice(0, 0)
