@@ -299,7 +299,7 @@ def _put_numerals(enc: Encoder, items: Sequence[Any]) -> bool:
     if list(map(str, numbers)) != list(items):
         return False
     enc.out += b"n"
-    put_items(enc, numbers)
+    put_items(enc, numbers, least=1)
     return True
 
 
