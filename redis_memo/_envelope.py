@@ -257,7 +257,7 @@ class Sealer:
         A large one shares the memory of those buffers that are stored as they are.
         """
         segments = pack([(meta, "")], compress)
-        if len(segments) > 1:
+        if len(segments) > 1:  # it has to be in one; what the codecs write is never that long
             segments = [Segment(0, more=False, raw=len(meta), data=meta)]
         segments += pack(list(zip(buffers, kinds or [""] * len(buffers), strict=True)), compress)
         size = sum([len(segment.data) for segment in segments])
