@@ -77,14 +77,18 @@ def alike(matrix: Any) -> list[Any]:
             prices = (2 * (near | (few - few != 0.0)).sum(axis=1) > few.shape[1]).tolist()
     else:
         # In Python, which has looked at a few before numpy begins; most rows are prices to the last bit.
+        rows = few.tolist()
+        grid = [[(n * 100.0 + _WHOLE - _WHOLE) / 100.0 for n in row] for row in rows]
+        if grid == rows:
+            return [slice(None)]
         prices = [
-            [(n * 100.0 + _WHOLE - _WHOLE) / 100.0 for n in row] == row
-            or 2 * sum(abs((n * 100.0 + _WHOLE - _WHOLE) / 100.0 - n) <= _SINGLE * abs(n) or n - n != 0.0 for n in row)
-            > len(row)
-            for row in few.tolist()
+            2 * sum(abs(at - n) <= _SINGLE * abs(n) or n - n != 0.0 for at, n in zip(near, row, strict=True)) > len(row)
+            for near, row in zip(grid, rows, strict=True)
         ]
+    if all(prices) or not any(prices):
+        return [slice(None)]
     found = np.array(prices)
-    return [found, ~found] if any(prices) and not all(prices) else [slice(None)]
+    return [found, ~found]
 
 
 # Streams from where a frame's parts begin, and the kinds of its buffers, by all that they depend on; None where one was

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
-    "OFF_GRID", "as_array", "decode_grid", "decode_pco", "encode_grid", "encode_pco", "finer", "magnitudes", "narrowed",
+    "GRIDS", "OFF_GRID", "as_array", "decode_grid", "decode_pco", "encode_grid", "encode_pco", "magnitudes", "narrowed",
     "pays", "plan", "some", "widened",
 ]  # fmt: skip
 
@@ -60,9 +60,14 @@ WIDEST: Final = 2**61
 LOW: Final = 2**30  # half of what a word of 32 bits could hold: differences have a sign, and something is added to them
 LARGEST: Final = 2**52  # whole numbers up to here add and multiply as floats without rounding
 OFF_GRID: Final = -1
+# By what `plan` says: its exponent, and the finer ones where not all numbers are on the grid that a few are on.
+GRIDS: Final[dict[int | None, tuple[int, ...]]] = {
+    None: (), OFF_GRID: (), 0: (0,), **{each: EXPONENTS[at:] for at, each in enumerate(EXPONENTS)}
+}  # fmt: skip
 FEW: Final = 32  # numbers that Python looks at sooner than numpy begins
 PIECES, PIECE = 7, 18  # how many pieces of a plane are looked at, and their bytes: columns are seldom seven
 MANY: Final = 88  # that differ among them: of noise these are 100, give or take 4
+EVERY: Final = bytes(range(256))
 LOOKS: Final = 5  # how many numbers of each row are looked at, or one more
 FAR: Final = 4  # times as large: volumes beside prices
 ENDS: Final = 4  # numbers at either end
@@ -119,11 +124,6 @@ def _exponent(column: Any) -> int | None:
             if (back if column.itemsize == 8 else np.array(back, column.dtype).tolist()) == few:
                 return exponent
     return None
-
-
-def finer(exponent: int) -> int | None:
-    """The next finer grid, if there is one."""
-    return next((each for each in EXPONENTS if 0 < exponent < each), None)
 
 
 def narrowed(column: Any) -> tuple[int, Any] | None:
@@ -204,6 +204,8 @@ def encode_grid(column: Any, exponent: int, level: int, rows: int = 1) -> bytes 
     noise = 0
     while noise < width and _is_noise(planes[noise]):
         noise += 1
+    if noise and _repeats(planes[0]):
+        noise = 0
     order |= NOISE * noise
     packed = planes[noise:]
     if off:
@@ -251,17 +253,24 @@ def _differences(numbers: Any, rows: int, far: int) -> tuple[int, Any, list[int]
     return DIFFERENCES, differences, differences[::far].tolist()
 
 
+def _distinct(data: bytes) -> int:
+    """How many bytes differ; a set of them takes ten times as long."""
+    return len(EVERY) - len(EVERY.translate(None, data))
+
+
 def _is_noise(plane: bytes) -> bool:
-    """Whether zstd would hardly make this smaller: about as many of a few bytes differ as can, and nothing repeats."""
+    """Whether zstd would hardly make this smaller if nothing repeats: about as many of a few bytes differ as can."""
     far = len(plane) // PIECES
-    if far < 2 * PIECE or 2 * len(set(plane[far : far + PIECE])) < PIECE:
+    if far < 2 * PIECE or 2 * _distinct(plane[far : far + PIECE]) < PIECE:
         return False
     # Side by side, as what changes every fifth time is all changes to who looks at every fifth.
-    if len(set(b"".join([plane[at : at + PIECE] for at in range(far // 3, PIECES * far, far)]))) < MANY:
-        return False
-    # Of columns that are each other's past, what lies across two is in no third, and the last one is in those before.
-    few = [(plane[at : at + 2 * PIECE], at) for at in (far, 3 * far)]
-    return all(plane.find(piece) == at and plane.find(piece, at + 1) < 0 for piece, at in few)
+    return _distinct(b"".join([plane[at : at + PIECE] for at in range(far // 3, PIECES * far, far)])) >= MANY
+
+
+def _repeats(plane: bytes) -> bool:
+    """Whether what is near the end was there before: of columns that are each other's past, the last one was."""
+    at = len(plane) - len(plane) // (2 * PIECES)
+    return plane.find(plane[at : at + 2 * PIECE]) < at
 
 
 def _move_little(few: list[int], moves: list[int]) -> bool:

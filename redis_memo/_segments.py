@@ -220,11 +220,11 @@ def _for_numbers(data: Bytes, kind: str, compression: Compression) -> tuple[Stor
         off_grid = grid == planes.OFF_GRID
         tried: list[tuple[int, Bytes]] = []
         on_grid = None
-        while not off_grid and grid is not None and on_grid is None:
-            on_grid = planes.encode_grid(column, grid, level, rows)
-            grid = planes.finer(grid)
-        if on_grid is not None:
-            tried.append((GRID, on_grid))
+        for each in planes.GRIDS[grid]:
+            on_grid = planes.encode_grid(column, each, level, rows)
+            if on_grid is not None:
+                tried.append((GRID, on_grid))
+                break
         if off_grid or compression == "small" or (on_grid is None and slow and planes.pays(column)):
             tried.append((PCO, planes.encode_pco(column, PCO_LEVELS[compression])))
         if narrow is not None:

@@ -563,3 +563,10 @@ def test_columns_that_are_each_others_past_are_not_noise(shape: tuple[int, int])
     volumes = np.random.default_rng(5).integers(0, 10**6, rows + columns)
     frame = pd.DataFrame({f"lag {back}": volumes[columns - back : columns - back + rows] for back in range(columns)})
     assert sealed_size(frame) <= 0.2 * columns * rows * 3
+
+
+def test_a_price_given_twice_is_stored_once() -> None:
+    """Where nothing was paid out or split, feeds send the close and the adjusted close, which is the same."""
+    close = np.round(200 + np.cumsum(np.random.default_rng(6).normal(0, 4, 2_000)), 2)
+    frame = pd.DataFrame({name: np.round(close + by, 2) for name, by in zip("ohlc", RNG.normal(0, 3, (4, 2_000)))})
+    assert sealed_size(frame.assign(adjusted=frame["c"])) <= 1.02 * sealed_size(frame)
