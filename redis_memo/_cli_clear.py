@@ -7,7 +7,7 @@ import itertools
 
 from . import _entries as entries
 from . import _ops as ops
-from ._cli_target import add_server, cache_of, find_function
+from ._cli_target import add_server, engine_of, find_function
 from ._console import Exit, confirmed, counted, say, say_json, shown
 from ._listing import asking, count_matching, of_one_function, place_of, prefixes, unlisted
 
@@ -41,23 +41,23 @@ def run(args: argparse.Namespace) -> Exit:
     """Count, ask, delete."""
     if ":" in args.what:
         target = find_function(args, args.what)
-        cache, memo = target.cache, target.memo
-        with asking(cache) as look:
+        engine, memo = target.engine, target.memo
+        with asking(engine) as look:
             # Also what was stored while it stated another number of shards: nothing else would ever look for that.
             others = of_one_function(memo.prefix, prefixes(look, memo.namespace, scan=args.scan))
         listed = {*memo.prefixes, *others}
     else:
-        cache = cache_of(args)
-        with asking(cache) as look:
+        engine = engine_of(args)
+        with asking(engine) as look:
             listed = {*prefixes(look, args.what, scan=args.scan)}
     found = sorted(listed, key=lambda prefix: (prefix.rpartition("#")[0], place_of(prefix)))
-    with asking(cache) as look:
+    with asking(engine) as look:
         counts = {prefix: count_matching(look, prefix, ()) for prefix in found}
         lost = unlisted(look, found) if args.scan else {prefix: set() for prefix in found}
     count = sum(counts.values()) + sum(map(len, lost.values()))
     said = counted(count, "entry", "entries")
     functions = [list(own) for _, own in itertools.groupby(found, lambda prefix: prefix.rpartition("#")[0])]
-    facts = {"what": args.what, "server": cache.backend.where, "functions": len(functions)}
+    facts = {"what": args.what, "server": engine.backend.where, "functions": len(functions)}
     if args.dry_run:
         rows = [(own, sum(counts[each] for each in own), sum(len(lost[each]) for each in own)) for own in functions]
         if args.json:
@@ -69,11 +69,11 @@ def run(args: argparse.Namespace) -> Exit:
         else:
             for own, known, strays in rows:
                 say(f"  {known + strays:>10,}  {shown(own[0])}" + (f" and {len(own) - 1:,} more" if own[1:] else ""))
-            say(f"would remove {said} in {cache.backend.where}")
+            say(f"would remove {said} in {engine.backend.where}")
         return Exit.OK
-    if count and not confirmed(f"Remove {said} of {args.what} in {cache.backend.where}?", yes=args.yes):
+    if count and not confirmed(f"Remove {said} of {args.what} in {engine.backend.where}?", yes=args.yes):
         return Exit.FAILED
-    gone = int(cache.run(_clearing(found, lost)))
+    gone = int(engine.run(_clearing(found, lost)))
     if args.json:
         say_json({**facts, "removed": gone})
     else:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from . import _cli_doctor, _doctor
-from ._cache import Cache
 from ._config import Settings, redacted
 from ._console import Exit, confirmed, note, say, say_json, shown, usage
 from ._dotenv import assignments, with_value
 from ._edits import settings_by_name, with_cache_section, with_dependency, with_requirement
+from ._engine import Engine
 from ._findings import Severity
 from ._masking import difference
 from ._rewrite import Change, applied, backups, rolled_back
@@ -247,18 +247,18 @@ def _verified(root: Path, args: argparse.Namespace, said: dict[str, Any]) -> Exi
     environ = dict(os.environ)
     if path.is_file():
         environ |= {each.name: each.value for each in assignments(path.read_text(encoding="utf-8")) if each.value}
-    cache = Cache(Settings.build(environ=environ))
-    findings = list(_doctor.examined(cache, environ))
-    cache.close()
+    engine = Engine(Settings.build(environ=environ))
+    findings = list(_doctor.examined(engine, environ))
+    engine.close()
     worst = max(finding.severity for finding in findings)
     if args.json:
         bad = [f._asdict() | {"severity": f.severity.name.lower()} for f in findings if f.severity >= Severity.WARNING]
-        say_json({**said, "server": redacted(cache.settings.url), "findings": bad})
+        say_json({**said, "server": redacted(engine.settings.url), "findings": bad})
     else:
         for finding in findings:
             if finding.severity >= Severity.WARNING:
                 say(f"{finding.severity.name} {finding.check}: {shown(finding.said)}\n  -> {finding.remedy}")
-        say(f"{cache.backend.where}: {'see above' if worst >= Severity.WARNING else 'nothing is wrong'}")
+        say(f"{engine.backend.where}: {'see above' if worst >= Severity.WARNING else 'nothing is wrong'}")
     return Exit.ATTENTION if worst >= Severity.WARNING else Exit.OK
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _doctor
-from ._cache import Cache
 from ._cli_target import add_server, find_function, read_environment
 from ._config import Settings
 from ._console import Exit, counted, say, say_json, shown
+from ._engine import Engine
 from ._findings import Finding, Severity
 from .errors import ConfigurationError
 
@@ -62,11 +62,11 @@ def diagnose(args: argparse.Namespace) -> Iterator[Finding]:
     environ = dict(os.environ)
     if args.function is not None:
         target = find_function(args, args.function)
-        cache = target.cache
-        yield Finding("settings", Severity.OK, f"of {args.function}: {cache.backend.where}")
-        secret = b",".join(cache.settings.secrets).decode("utf-8", "replace")
-        yield from _doctor.about_secret(secret, cache.settings.url, Path.cwd(), "")
-        yield from _doctor.examined(cache, environ, target.memo)
+        engine = target.engine
+        yield Finding("settings", Severity.OK, f"of {args.function}: {engine.backend.where}")
+        secret = b",".join(engine.settings.secrets).decode("utf-8", "replace")
+        yield from _doctor.about_secret(secret, engine.settings.url, Path.cwd(), "")
+        yield from _doctor.examined(engine, environ, target.memo)
         return
     secret = environ.pop("REDIS_MEMO_SECRET", "")
     try:
@@ -74,7 +74,7 @@ def diagnose(args: argparse.Namespace) -> Iterator[Finding]:
         yield from _doctor.about_secret(secret, settings.url, Path.cwd(), origins.get("REDIS_MEMO_SECRET", ""))
         with contextlib.suppress(ConfigurationError):  # of the secret, of which all is said
             settings = Settings.build(args.url, secret=secret or None, environ=environ)
-        cache = Cache(settings)
+        engine = Engine(settings)
     except ConfigurationError as error:
         remedy = "correct REDIS_MEMO_URL, or whichever setting it names"
         yield Finding("settings", Severity.ERROR, str(error), remedy)
@@ -82,15 +82,15 @@ def diagnose(args: argparse.Namespace) -> Iterator[Finding]:
     named = (
         "the command line" if args.url else origins.get("REDIS_MEMO_URL") or origins.get("REDIS_URL") or "the default"
     )
-    yield Finding("settings", Severity.OK, f"{cache.backend.where}, by {named}")
+    yield Finding("settings", Severity.OK, f"{engine.backend.where}, by {named}")
     calendar = environ.get("REDIS_MEMO_CALENDAR")
     if calendar and not Path(calendar).expanduser().exists():
         yield Finding(
             "calendar", Severity.ERROR, "REDIS_MEMO_CALENDAR names a file that is not here",
             "correct the path, or remove the setting",
         )  # fmt: skip
-    yield from _doctor.examined(cache, environ)
-    cache.close()
+    yield from _doctor.examined(engine, environ)
+    engine.close()
 
 
 def report(findings: list[Finding], args: argparse.Namespace) -> Exit:

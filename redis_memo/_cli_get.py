@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _ops as ops
-from ._cli_target import add_server, cache_of, find_function
+from ._cli_target import add_server, engine_of, find_function
 from ._codecs import loads
 from ._console import Exit, duration_text, note, say, say_json, shown, size_text, usage
 from ._explain import Explanation, explain
@@ -23,7 +23,7 @@ from .errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ._cache import Cache
+    from ._engine import Engine
 
 __all__ = ["NAME", "SUMMARY", "add_arguments", "run"]
 
@@ -62,10 +62,10 @@ def run(args: argparse.Namespace) -> Exit:
     if args.what.startswith("memo:{"):
         if args.arguments:
             usage("an entry's key takes no arguments")
-        return _by_key(cache_of(args), args)
+        return _by_key(engine_of(args), args)
     target = find_function(args, args.what)
     call = target.call(args.arguments)
-    standing: Explanation = target.cache.run(explain(call))
+    standing: Explanation = target.engine.run(explain(call))
     value = target.peek(call, MISSING)
     facts = {
         "function": standing.function, "key": standing.key, "server": standing.server, "state": standing.state,
@@ -86,22 +86,22 @@ def run(args: argparse.Namespace) -> Exit:
     return _give(value, facts, args)
 
 
-def _by_key(cache: Cache, args: argparse.Namespace) -> Exit:
+def _by_key(engine: Engine, args: argparse.Namespace) -> Exit:
     if split_key(args.what) is None:
         usage("an entry's key is memo:{namespace:function:version#shard}: and 40 hexadecimal digits")
 
     def read() -> ops.Flow:
         return (yield ops.Read(args.what))
 
-    envelope = cache.run(read())
-    facts: dict[str, Any] = {"key": args.what, "server": cache.backend.where, "state": "absent"}
+    envelope = engine.run(read())
+    facts: dict[str, Any] = {"key": args.what, "server": engine.backend.where, "state": "absent"}
     if envelope is None:
         if args.json:
             say_json(facts)
         else:
             note("Nothing is stored at this key.")
         return Exit.ATTENTION
-    opened = cache.sealer.open(args.what, envelope)
+    opened = engine.sealer.open(args.what, envelope)
     value = loads(opened.meta, opened.buffers, trusted=opened.trusted)
     stamp = opened.stamp
     facts |= {"state": "stored", "created": stamp.created, "expires": stamp.expires, "size": opened.stored}

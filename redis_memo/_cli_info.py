@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import _entries as entries
-from ._cli_target import add_server, cache_of, find_function, read_environment
+from ._cli_target import add_server, engine_of, find_function, read_environment
 from ._console import Exit, duration_text, say, say_json, shown, size_text
 from ._listing import Total, asking, entry_rows, namespaces, software, total
 
 if TYPE_CHECKING:
     import argparse
 
-    from ._cache import Cache
     from ._cli_target import Target
+    from ._engine import Engine
 
 __all__ = ["NAME", "SUMMARY", "add_arguments", "run"]
 
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Exit:
     """Show it."""
     if args.function is None:
-        said = _server(cache_of(args), read_environment(args))
+        said = _server(engine_of(args), read_environment(args))
     else:
         said = _function(find_function(args, args.function))
     if args.json:
@@ -58,8 +58,8 @@ def _said(name: str, value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else shown(str(value))
 
 
-def _server(cache: Cache, origins: dict[str, str]) -> dict[str, Any]:
-    with asking(cache) as look:
+def _server(engine: Engine, origins: dict[str, str]) -> dict[str, Any]:
+    with asking(engine) as look:
         infos = [client.info() for client in look.each().values()]
         found, cursor = namespaces(look, limit=_NAMESPACES)
         keys = sum(client.dbsize() for client in look.each().values())
@@ -69,10 +69,10 @@ def _server(cache: Cache, origins: dict[str, str]) -> dict[str, Any]:
 
     limits = [int(info.get("maxmemory", 0)) for info in infos]
     return {
-        "server": cache.backend.where,
+        "server": engine.backend.where,
         "named_by": origins.get("REDIS_MEMO_URL") or origins.get("REDIS_URL") or "the command line or the default",
         "software": ", ".join(dict.fromkeys(" ".join(software(info)) for info in infos)),
-        **({"masters": len(infos)} if cache.backend.spread else {}),
+        **({"masters": len(infos)} if engine.backend.spread else {}),
         "used_memory": all_of("used_memory"),
         "maxmemory": sum(limits) if all(limits) else 0,
         "policy": ", ".join(dict.fromkeys(str(info.get("maxmemory_policy", "?")) for info in infos)),
@@ -83,27 +83,27 @@ def _server(cache: Cache, origins: dict[str, str]) -> dict[str, Any]:
         "server_hits": all_of("keyspace_hits"),
         "server_misses": all_of("keyspace_misses"),
         "evicted": all_of("evicted_keys"),
-        "secret": bool(cache.settings.secrets or cache.backend.embedded_secret),
+        "secret": bool(engine.settings.secrets or engine.backend.embedded_secret),
     }
 
 
 def _function(target: Target) -> dict[str, Any]:
-    memo, cache = target.memo, target.cache
+    memo, engine = target.memo, target.engine
     totals: list[Total] = []
     firsts: list[float] = []
     lasts: list[float] = []
-    with asking(cache) as look:
+    with asking(engine) as look:
         for prefix in memo.prefixes:
             client = look.at(prefix)
             totals.append(total(look, prefix))
             firsts += [row.ttl for row in entry_rows(look, prefix, limit=1)[0]]
             last = client.zrevrange(f"{prefix}index", 0, 0)
             lasts += [client.pttl(prefix + each.decode()) / 1000 for each in last]
-    info = memo.info(*cache.run(entries.usage(memo.prefixes, cache.touches.telling)))
+    info = memo.info(*engine.run(entries.usage(memo.prefixes, engine.touches.telling)))
     parameters = target.handle.cache_parameters()
     return {
         "function": memo.shown,
-        "server": cache.backend.where,
+        "server": engine.backend.where,
         "prefix": memo.prefix,
         "namespace": memo.namespace,
         "version": memo.version or "",

@@ -44,25 +44,25 @@ def run(args: argparse.Namespace) -> Exit:
         match = target.memo.callkey.match(target.bound_arguments(given))
     except TypeError as error:
         usage(str(error))
-    with asking(target.cache) as look:
+    with asking(target.engine) as look:
         if match.digest is not None:
             key = target.memo.prefix_of(match.digest) + match.digest
             count = int(look.at(key).exists(key))
         else:
             count = sum(count_matching(look, prefix, match.tokens) for prefix in target.memo.prefixes)
-    facts = {"function": target.memo.shown, "server": target.cache.backend.where, "arguments": sorted(given)}
+    facts = {"function": target.memo.shown, "server": target.engine.backend.where, "arguments": sorted(given)}
     entries = counted(count, "entry", "entries")
     if args.dry_run:
         if args.json:
             say_json({**facts, "would_remove": count})
         else:
-            say(f"would remove {entries} of {args.function} in {target.cache.backend.where}")
+            say(f"would remove {entries} of {args.function} in {target.engine.backend.where}")
         return Exit.OK
     # With no entry there may be a computation to revoke, which destroys nothing.
-    question = f"Remove {entries} of {args.function} in {target.cache.backend.where}?"
+    question = f"Remove {entries} of {args.function} in {target.engine.backend.where}?"
     if count and not confirmed(question, yes=args.yes):
         return Exit.FAILED
-    gone = int(target.cache.run(flow))
+    gone = int(target.engine.run(flow))
     if args.json:
         say_json({**facts, "removed": gone})
     else:

@@ -6,13 +6,13 @@ import argparse
 import re
 from typing import TYPE_CHECKING, Any
 
-from ._cli_target import add_server, cache_of, find_function
+from ._cli_target import add_server, engine_of, find_function
 from ._clock import now
 from ._console import Exit, duration_text, note, say, say_json, shown, size_text, table, usage
 from ._listing import FunctionRow, Row, asking, entry_rows, functions, namespaces, place_of
 
 if TYPE_CHECKING:
-    from ._cache import Cache
+    from ._engine import Engine
 
 __all__ = ["NAME", "SUMMARY", "add_arguments", "run"]
 
@@ -46,18 +46,18 @@ def run(args: argparse.Namespace) -> Exit:
     if args.limit < 1:
         usage("--limit takes a number from 1 on")
     if args.what is None:
-        return _namespaces(cache_of(args), args)
+        return _namespaces(engine_of(args), args)
     if ":" in args.what:
         target = find_function(args, args.what)
-        return _entries(target.cache, target.memo.prefixes, args)
-    cache = cache_of(args)
+        return _entries(target.engine, target.memo.prefixes, args)
+    engine = engine_of(args)
     if args.function is None:
-        return _functions(cache, args)
-    return _entries(cache, _prefixes(cache, args), args)
+        return _functions(engine, args)
+    return _entries(engine, _prefixes(engine, args), args)
 
 
-def _prefixes(cache: Cache, args: argparse.Namespace) -> tuple[str, ...]:
-    with asking(cache) as look:
+def _prefixes(engine: Engine, args: argparse.Namespace) -> tuple[str, ...]:
+    with asking(engine) as look:
         rows = functions(look, args.what)
     found = [r for r in rows if r.name == args.function and args.version in (None, r.version)]
     versions = sorted({row.version for row in found})
@@ -70,22 +70,22 @@ def _prefixes(cache: Cache, args: argparse.Namespace) -> tuple[str, ...]:
     return usage(f"the namespace has no function of that name; it has {known or 'none'}")
 
 
-def _namespaces(cache: Cache, args: argparse.Namespace) -> Exit:
-    with asking(cache) as look:
+def _namespaces(engine: Engine, args: argparse.Namespace) -> Exit:
+    with asking(engine) as look:
         found, more = namespaces(look, args.cursor, args.limit)
     rows = sorted(found.items())
     if args.json:
         listed = [{"namespace": name, "functions": count} for name, count in rows]
-        say_json({"server": cache.backend.where, "namespaces": listed, "cursor": more})
+        say_json({"server": engine.backend.where, "namespaces": listed, "cursor": more})
         return Exit.OK
-    note(f"in {cache.backend.where}")
+    note(f"in {engine.backend.where}")
     table(("namespace", "functions"), [(shown(name), f"{count:,}") for name, count in rows])
     _more(args, more)
     return Exit.OK
 
 
-def _functions(cache: Cache, args: argparse.Namespace) -> Exit:
-    with asking(cache) as look:
+def _functions(engine: Engine, args: argparse.Namespace) -> Exit:
+    with asking(engine) as look:
         rows = sorted(functions(look, args.what), key=_name_of)
     after = [row for row in rows if _name_of(row) > args.cursor] if args.cursor else rows
     page = after[: args.limit]
@@ -98,9 +98,9 @@ def _functions(cache: Cache, args: argparse.Namespace) -> Exit:
             }
             for row in page
         ]  # fmt: skip
-        say_json({"server": cache.backend.where, "namespace": args.what, "functions": listed, "cursor": more})
+        say_json({"server": engine.backend.where, "namespace": args.what, "functions": listed, "cursor": more})
         return Exit.OK if rows else Exit.ATTENTION
-    note(f"in {cache.backend.where}, namespace {shown(args.what)}")
+    note(f"in {engine.backend.where}, namespace {shown(args.what)}")
     if not rows:
         note("it has no functions")
         return Exit.ATTENTION
@@ -124,7 +124,7 @@ def _ago(written: float | None) -> str:
     return "not in the registry" if written is None else f"{duration_text(max(0.0, now() - written))} ago"
 
 
-def _entries(cache: Cache, prefixes: tuple[str, ...], args: argparse.Namespace) -> Exit:
+def _entries(engine: Engine, prefixes: tuple[str, ...], args: argparse.Namespace) -> Exit:
     # Shard by shard, each by expiry; the cursor names the one that it is in.
     places = {place_of(prefix): prefix for prefix in prefixes}
     label, _, within = args.cursor.rpartition("/")
@@ -134,7 +134,7 @@ def _entries(cache: Cache, prefixes: tuple[str, ...], args: argparse.Namespace) 
         usage("the cursor is not one that this listing gave out")
     rows: list[Row] = []
     more = ""
-    with asking(cache) as look:
+    with asking(engine) as look:
         for each in sorted(each for each in places if not args.cursor or each >= place):
             more = "" if each == (1, 0) else f"{each[1]}.{each[0]}/"
             if len(rows) == args.limit:
@@ -147,9 +147,9 @@ def _entries(cache: Cache, prefixes: tuple[str, ...], args: argparse.Namespace) 
     prefix = prefixes[0]
     if args.json:
         listed: list[dict[str, Any]] = [row._asdict() for row in rows]
-        say_json({"server": cache.backend.where, "prefix": prefix, "entries": listed, "cursor": more})
+        say_json({"server": engine.backend.where, "prefix": prefix, "entries": listed, "cursor": more})
         return Exit.OK
-    note(f"in {cache.backend.where}, {shown(prefix)}")
+    note(f"in {engine.backend.where}, {shown(prefix)}")
     table(
         ("entry", "age", "expires in", "size", "took"),
         [

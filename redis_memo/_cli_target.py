@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+    from ._engine import Engine
     from ._function import Memo
     from ._handle import Handle
     from ._invocation import Invocation
 
-__all__ = ["Target", "add_server", "cache_of", "find_function", "read_environment"]
+__all__ = ["Target", "add_server", "engine_of", "find_function", "read_environment"]
 
 OURS = ("REDIS_MEMO_URL", "REDIS_URL", "REDIS_MEMO_SECRET", "REDIS_MEMO_EMBEDDED", "REDIS_MEMO_CALENDAR")
 
@@ -70,10 +71,10 @@ def read_environment(args: argparse.Namespace) -> dict[str, str]:
     return found
 
 
-def cache_of(args: argparse.Namespace) -> Cache:
-    """The cache that is meant where no function is named."""
+def engine_of(args: argparse.Namespace) -> Engine:
+    """Of the cache that is meant where no function is named."""
     read_environment(args)
-    return connect(args.url)
+    return connect(args.url).engine
 
 
 class Target(NamedTuple):
@@ -82,12 +83,15 @@ class Target(NamedTuple):
     Attributes:
         shown: As it was named.
         handle: Its handle, bound to a class or object where its name led through one.
-        cache: The cache that it uses, or the one that ``--url`` named instead.
     """
 
     shown: str
     handle: Handle
-    cache: Cache
+
+    @property
+    def engine(self) -> Engine:
+        """Of the cache that it uses, or of the one that ``--url`` named instead."""
+        return self.memo.engine
 
     @property
     def memo(self) -> Memo:
@@ -149,7 +153,7 @@ class Target(NamedTuple):
 
     def peek(self, call: Invocation, missing: object) -> Any:
         """What is stored for a call; of an ``async def``, too."""
-        return self.cache.run(entries.peek(call, call.entry, missing))
+        return self.engine.run(entries.peek(call, call.entry, missing))
 
 
 def find_function(args: argparse.Namespace, name: str) -> Target:
@@ -181,11 +185,11 @@ def find_function(args: argparse.Namespace, name: str) -> Target:
     if handle is None:
         raise ConfigurationError(f"{name} is not decorated with redis_cached; {_suggestions(found, module, trail[-1])}")
     memo = handle._memo  # noqa: SLF001
-    cache = memo.cache
-    if args.url is not None and cache.settings.url != args.url:
+    settings = memo.engine.settings
+    if args.url is not None and settings.url != args.url:
         # What the command line says counts, wherever the code configures its server; with the code's own secret.
-        cache = memo._cache = Cache(dataclasses.replace(cache.settings, url=Settings.build(args.url).url))  # noqa: SLF001
-    return Target(name, handle, cache)
+        memo.given_cache = Cache(dataclasses.replace(settings, url=Settings.build(args.url).url))
+    return Target(name, handle)
 
 
 def _handle_of(found: Any) -> Handle | None:

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 from . import _ops as ops
 from ._batch import in_order
-from ._cache import LOCAL
 from ._drive import adrive, drive
+from ._engine import LOCAL
 from ._inside import Queue, atimed, early, queueing, timed
 from ._many_ops import Begin, Fetch, Launch, Report, Rest, Withdraw, Work
-from .errors import BatchError, StoreError
+from .errors import BatchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from ._cache import Cache, Waited
+    from ._engine import Engine, Waited
     from ._many import Crowd
 
 __all__ = ["Tasks", "Threads"]
@@ -38,7 +38,7 @@ class _Crew:
     """What threads and tasks have in common.
 
     Args:
-        cache: Whose store, leases and flights they are.
+        engine: Whose store, leases and flights they are.
         namespace: Of the function.
         given: The calls as the user wrote them, for ``batch``.
         workers: How many runs of the function go on at once.
@@ -48,7 +48,7 @@ class _Crew:
 
     def __init__(
         self,
-        cache: Cache,
+        engine: Engine,
         namespace: str,
         given: Sequence[object],
         *,
@@ -56,7 +56,7 @@ class _Crew:
         batch: Callable[[list[Any]], Any] | None,
         report: Callable[[int], None],
     ) -> None:
-        self._cache = cache
+        self._engine = engine
         self._namespace = namespace
         self._given = given
         self._workers = workers
@@ -75,10 +75,10 @@ class _Crew:
     def _hold(self, work: Work) -> None:
         for op in work.computes:
             if op.place is not None:
-                renew = ops.Renew(op.place, op.token, self._cache.settings.lease)
+                renew = ops.Renew(op.place, op.token, self._engine.settings.lease)
                 # Noted before it begins: an interrupt in between must not leave one that nobody lets go of.
-                number = self._holds[op.token] = self._cache._leases.number()  # noqa: SLF001
-                self._cache._leases.hold(renew, number)  # noqa: SLF001
+                number = self._holds[op.token] = self._engine.leases.number()
+                self._engine.leases.hold(renew, number)
 
     def _asking(self, several: list[Any]) -> None:
         self._queued.update(op.token for op in several if type(op) is ops.Acquire)
@@ -90,10 +90,10 @@ class _Crew:
             elif type(op) in (ops.Fill, ops.Release):
                 number = self._holds.pop(op.token, None)
                 if number is not None:
-                    self._cache._leases.let_go((number,))  # noqa: SLF001
+                    self._engine.leases.let_go((number,))
 
     def _let_all_go(self) -> None:
-        self._cache._leases.let_go(self._holds.values())  # noqa: SLF001
+        self._engine.leases.let_go(self._holds.values())
 
     def _in_turn(self, work: Work) -> tuple[Work, Ended]:
         """What is left of it to run when its turn comes, and what was computed ahead of that."""
@@ -126,7 +126,7 @@ class _Crew:
     # Waiting on behalf of calls.
 
     def _begin(self, begin: Begin, heard: Callable[[int, int], None]) -> tuple[int, Any] | None:
-        waited = self._cache.waited(begin.op)
+        waited = self._engine.waited(begin.op)
         if waited is None:
             return begin.number, None
         serial = next(self._serial)
@@ -212,14 +212,14 @@ class Threads(_Crew):
     def _perform(self, op: Any) -> Any:
         kind = type(op)
         if kind is Fetch:
-            return self._cache.entries(op.entries)
+            return self._engine.entries(op.entries)
         if kind is ops.Together:
             self._asking(op.ops)
-            answers = self._cache.exchange(op.ops, self._namespace)
+            answers = self._engine.exchange(op.ops, self._namespace)
             self._answered(op.ops, answers)
             return answers
         if kind in LOCAL:
-            return self._cache.local(op)
+            return self._engine.local(op)
         if kind is Rest:
             return self._rest(op.seconds)
         if kind is Work:
@@ -230,7 +230,7 @@ class Threads(_Crew):
                 self._ended.append(answer)
             return None
         if kind is Launch:
-            return self._spawn(self._cache.spawn, op)
+            return self._spawn(self._engine.spawn, op)
         if kind is Report:
             self._report(op.done)
             return None
@@ -313,9 +313,7 @@ class Tasks(_Crew):
 
     async def run(self, crowd: Crowd) -> list[Any]:
         """Run it to its end."""
-        if self._cache._sealer is None:  # noqa: SLF001
-            with contextlib.suppress(StoreError):  # met again, and reported, by the flows' first operation
-                await asyncio.to_thread(lambda: self._cache.sealer)
+        await self._engine.begin()
         try:
             results = await adrive(crowd.run(), self._perform)
         finally:
@@ -327,9 +325,9 @@ class Tasks(_Crew):
     async def _perform(self, op: Any) -> Any:
         kind = type(op)
         if kind in LOCAL:
-            return self._cache.local(op)
+            return self._engine.local(op)
         if kind is Fetch:
-            return await self._cache.aentries(op.entries)
+            return await self._engine.aentries(op.entries)
         if kind is ops.Together:
             return await self._together(op.ops)
         if kind is Withdraw:
@@ -348,7 +346,7 @@ class Tasks(_Crew):
             if answer is not None:
                 self._ended.append(answer)
         elif kind is Launch:
-            return self._spawn(self._cache.aspawn, op)
+            return self._spawn(self._engine.aspawn, op)
         else:
             assert kind is Report
             self._report(op.done)
@@ -357,11 +355,11 @@ class Tasks(_Crew):
     async def _together(self, several: list[Any]) -> list[Any]:
         self._asking(several)
         if not any(type(op) in (ops.Fill, ops.Release) for op in several):
-            answers = await self._cache.aexchange(several, self._namespace)
+            answers = await self._engine.aexchange(several, self._namespace)
             self._answered(several, answers)
             return answers
         # A caller that is cancelled must not take with it what was computed, and cancelled once more not the release.
-        task = asyncio.ensure_future(self._cache.aexchange(several, self._namespace))
+        task = asyncio.ensure_future(self._engine.aexchange(several, self._namespace))
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError as error:
@@ -406,7 +404,7 @@ class Tasks(_Crew):
         work, ended = self._in_turn(work)
         if work.numbers:
             with queueing(self._queued):
-                answer = await atimed(self._compute(work), self._inside(work), self._cache.closed)
+                answer = await atimed(self._compute(work), self._inside(work), self._engine.closed)
             ended += self._unpacked(work, answer)
         self._ended += ended
         self._changed.set()

@@ -36,7 +36,7 @@ from .errors import ConfigurationError, RedisMemoError, StoreError, UnreadableEn
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ._cache import Cache
+    from ._engine import Engine
     from ._function import Memo
     from ._listing import FunctionRow
 
@@ -109,30 +109,30 @@ def _examples(folder: Path) -> set[str]:
     return found
 
 
-def examined(cache: Cache, environ: Mapping[str, str], memo: Memo | None = None) -> Iterator[Finding]:
+def examined(engine: Engine, environ: Mapping[str, str], memo: Memo | None = None) -> Iterator[Finding]:
     """Judge a cache's server, from this process's point of view.
 
     Args:
-        cache: Whose server.
+        engine: Whose server.
         environ: The environment; only REDIS_MEMO_URL and REDIS_URL are read.
         memo: A function, whose namespace is looked at first.
     """
-    url = cache.settings.url
+    url = engine.settings.url
     yield from _about_url(url, environ)
     try:
-        addresses = cache.backend.addresses()
+        addresses = engine.backend.addresses()
     except StoreError as error:
         yield Finding("server", Severity.ERROR, str(error), "name a server in REDIS_MEMO_URL, or mend the folder")
         return
     for address in addresses:
-        for finding in _one_server(cache, address):
-            if finding.check == "cluster" and cache.backend.spread:
+        for finding in _one_server(engine, address):
+            if finding.check == "cluster" and engine.backend.spread:
                 continue  # that is what the URL says
             yield finding if len(addresses) == 1 else finding._replace(said=f"{redacted(address)}: {finding.said}")
-    yield from _about_entries(cache, memo)
+    yield from _about_entries(engine, memo)
 
 
-def _one_server(cache: Cache, address: str) -> Iterator[Finding]:
+def _one_server(engine: Engine, address: str) -> Iterator[Finding]:
     try:
         client = redis.Redis.from_url(
             address, protocol=2, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=Retry(NoBackoff(), 0)
@@ -140,9 +140,9 @@ def _one_server(cache: Cache, address: str) -> Iterator[Finding]:
         with client:
             client.ping()
             took = _latency(client)
-            yield from _about_latency(took, cache.settings.timeout)
+            yield from _about_latency(took, engine.settings.timeout)
             yield from _about_clock(client)
-            yield from _about_rights(client, address, _scratch(cache, address))
+            yield from _about_rights(client, address, _scratch(engine, address))
             info, config = _facts(client)
             if info:
                 yield from judged(info, config)
@@ -152,15 +152,15 @@ def _one_server(cache: Cache, address: str) -> Iterator[Finding]:
                     "allow INFO to this user, as with ACL SETUSER name +info",
                 )  # fmt: skip
     except (redis.RedisError, OSError, ValueError) as error:
-        yield unreachable(error, address, cache.backend.where)
+        yield unreachable(error, address, engine.backend.where)
 
 
-def _scratch(cache: Cache, address: str) -> str:
+def _scratch(engine: Engine, address: str) -> str:
     """What keys to try things with begin with, so that this server has them."""
-    if not cache.backend.spread:
+    if not engine.backend.spread:
         return _SCRATCH
     names = (f"memo:{{redis-memo doctor {number}}}:" for number in itertools.count())
-    return next(name for name in names if cache.backend.address(name) == address)
+    return next(name for name in names if engine.backend.address(name) == address)
 
 
 def _about_url(url: str, environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -422,13 +422,13 @@ def _facts(client: Any) -> tuple[dict[str, Any], dict[str, str] | None]:
     return info, config
 
 
-def _about_entries(cache: Cache, memo: Memo | None) -> Iterator[Finding]:
+def _about_entries(engine: Engine, memo: Memo | None) -> Iterator[Finding]:
     """Whether this process can read what lies on the server, and whether functions are cut up in one way; a sample."""
     read = failed = 0
     why = ""
     found: list[FunctionRow] = []
     try:
-        with asking(cache) as look:
+        with asking(engine) as look:
             keys = []
             first = [] if memo is None else [memo.namespace]
             for namespace in dict.fromkeys([*first, *list(namespaces(look, limit=SAMPLED)[0])[:SAMPLED]]):
@@ -438,10 +438,10 @@ def _about_entries(cache: Cache, memo: Memo | None) -> Iterator[Finding]:
                     keys += [row.key for row in entry_rows(look, prefix, limit=1)[0]]
         for key in keys:
             try:
-                envelope = cache.backend.perform(ops.Read(key))
+                envelope = engine.backend.perform(ops.Read(key))
                 if envelope is not None:
                     read += 1
-                    cache.sealer.open(key, envelope)
+                    engine.sealer.open(key, envelope)
             except UnreadableEntry as error:
                 failed, why = failed + 1, str(error)
     except (RedisMemoError, ConfigurationError) as error:

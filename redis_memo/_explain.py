@@ -129,7 +129,7 @@ def explain(call: Invocation) -> ops.Flow:
         "function": call.memo.shown,
         "key": place.entry,
         "parts": _parts(call),
-        "server": call.memo.cache.backend.where,
+        "server": call.memo.engine.backend.where,
         "near": call.memo.near is not None and call.memo.near.holds(call.digest),
     }
     try:
@@ -138,7 +138,7 @@ def explain(call: Invocation) -> ops.Flow:
         if envelope is None:
             state = "absent" if standing.lease_ttl is None else "computing"
             return Explanation(**said, state=state, lease_seconds=standing.lease_ttl)
-        opened = call.memo.cache.sealer.open(place.entry, envelope)
+        opened = call.memo.engine.sealer.open(place.entry, envelope)
         stamp = opened.stamp
     except UnreadableEntry as error:
         return Explanation(**said, state="unreadable", detail=str(error), lease_seconds=standing.lease_ttl)

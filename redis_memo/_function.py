@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ._bounds import Eviction
     from ._cache import Cache
     from ._config import Compression, OnError
+    from ._engine import Engine
     from ._touches import Touches
 
 __all__ = ["COMPLAIN_EVERY", "Memo"]
@@ -111,7 +112,7 @@ class Memo:
         self.callkey = CallKey(function, key=key, ignore=ignore)
         self.ignore = tuple(ignore)
         self.bind = self.callkey.binder.bind
-        self._cache = cache
+        self.given_cache = cache
         self._found: dict[str, str] = {}
         self._private = False
         self._follows: Touches | None = None
@@ -140,7 +141,12 @@ class Memo:
     @property
     def cache(self) -> Cache:
         """The cache given to the decorator, else the process-wide one of this moment."""
-        return self._cache or default_cache()
+        return self.given_cache or default_cache()
+
+    @property
+    def engine(self) -> Engine:
+        """What drives that cache's flows."""
+        return (self.given_cache or default_cache()).engine
 
     @property
     def prefix(self) -> str:
@@ -192,7 +198,7 @@ class Memo:
         self.follow()
         return info_of(
             self.stats.counted() if everywhere is None else everywhere,
-            breaker=self.cache.backend.state,
+            breaker=self.engine.backend.state,
             maxsize=self.bounds.maxsize or None,
             maxbytes=self.bounds.maxbytes or None,
             currsize=None if used is None else used.current,
@@ -201,15 +207,15 @@ class Memo:
 
     def follow(self) -> None:
         """Have the cache tell the store of what is used and counted from now on."""
-        cache = self.cache
-        if self._follows is not cache.touches:
-            self.bounds = bounded(*self.given_bounds, cache.settings.limits.get(self.namespace))
+        engine = self.engine
+        if self._follows is not engine.touches:
+            self.bounds = bounded(*self.given_bounds, engine.settings.limits.get(self.namespace))
             if self.bounds.evict != "lru" and not self.bounds:
                 bounds = "maxsize=, maxbytes= or limits of its namespace"
                 self.complain("evict", f"evict={self.bounds.evict!r} does nothing without {bounds}", pause=math.inf)
             self.share = self.bounds.shared(self.shards)
-            self.notes = cache.touches.join(self.namespace, self.prefixes, self.share, self.stats)
-            self._follows = cache.touches
+            self.notes = engine.touches.join(self.namespace, self.prefixes, self.share, self.stats)
+            self._follows = engine.touches
 
     def note(self, digest: str, plain: str) -> None:
         """Note that an entry was used, by its digest and by its call's outside of any moment."""
@@ -233,11 +239,11 @@ class Memo:
         if self.policy is not None:
             return self.policy
         if self.ttl is None:
-            if self.namespace in self.cache.settings.limits:
+            if self.namespace in self.engine.settings.limits:
                 return as_policy(UNTIL_EVICTED)
             msg = "ttl=None needs maxsize= or maxbytes=, or limits of its namespace: else nothing removes an entry"
             raise ConfigurationError(f"{self.shown}: {msg}")
-        ttl = self.cache.settings.ttl
+        ttl = self.engine.settings.ttl
         if ttl is None:
             raise ConfigurationError(
                 f"{self.shown}: ttl= is left out and configure(ttl=...) was not called: every entry needs an expiry"

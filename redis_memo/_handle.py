@@ -215,7 +215,7 @@ class Handle:
     def _usage(self, everywhere: bool) -> ops.Flow:
         memo = self._memo
         memo.follow()
-        return entries.usage(memo.prefixes, memo.cache.touches.telling if everywhere else None)
+        return entries.usage(memo.prefixes, memo.engine.touches.telling if everywhere else None)
 
     def cache_key(self, /, *args: Any, **kwargs: Any) -> str:
         """The Redis key of a call's entry.

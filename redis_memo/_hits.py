@@ -65,7 +65,7 @@ class Hits:
         add = values.append
         hits, seconds = 0, 0.0
         try:
-            sealer = memo.cache.sealer
+            sealer = memo.engine.sealer
             for entry in entries:
                 envelope = found[entry]
                 if type(envelope) is not bytes:

@@ -86,7 +86,7 @@ class InOrder(Threads):
             return self._apart
 
     def _watch(self) -> None:
-        self._cache._leases.after(OVERDUE, self._look)  # noqa: SLF001
+        self._engine.leases.after(OVERDUE, self._look)
 
     def _look(self) -> None:
         """If the job that ran at the last look is still running, let a helper go on."""

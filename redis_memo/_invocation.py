@@ -38,7 +38,7 @@ class Invocation:
 
     first = FIRST
     __slots__ = (
-        "ages", "args", "cache", "digest", "kwargs", "lease", "limit", "max_wait", "memo", "moment", "patience",
+        "ages", "args", "digest", "engine", "kwargs", "lease", "limit", "max_wait", "memo", "moment", "patience",
         "plain", "policy", "sealing", "values",
     )  # fmt: skip
     sealing: float  # seconds that it took; not there before, so that hits need not set it
@@ -60,8 +60,8 @@ class Invocation:
         self.moment = clock.moment()
         if self.moment is not None:
             self.digest = moment_digest(self.plain, self.moment)
-        self.cache = memo.cache
-        settings = self.cache.settings
+        self.engine = memo.engine
+        settings = self.engine.settings
         self.lease = settings.lease
         self.max_wait = settings.max_wait
         self.ages = memo.ages or clock.is_set()  # a test's clock goes ahead of the server's expiry
@@ -117,7 +117,7 @@ class Invocation:
     def hit(self, entry: str, envelope: Envelope) -> Any:
         """The value in an envelope."""
         memo = self.memo
-        opened = self.cache.sealer.open(entry, envelope)
+        opened = self.engine.sealer.open(entry, envelope)
         value = loads(opened.meta, opened.buffers, trusted=opened.trusted)
         memo.stats.hit(opened.stamp.compute)
         if memo.notes:
@@ -127,7 +127,7 @@ class Invocation:
     def look(self, entry: str, envelope: Envelope, now: float, chance: float) -> Look:
         """An envelope opened, and what it is good for."""
         memo = self.memo
-        opened = memo.cache.sealer.open(entry, envelope)
+        opened = memo.engine.sealer.open(entry, envelope)
         stamp = opened.stamp
         standing = self.standing(stamp, now, chance)
         if standing is Standing.OVER:
@@ -154,7 +154,7 @@ class Invocation:
 
     def columns(self, entry: str, start: Bytes, names: Sequence[object]) -> Columns:
         """An entry that is read in parts, for some columns."""
-        return Columns(self.memo.cache.sealer, entry, start, names)
+        return Columns(self.memo.engine.sealer, entry, start, names)
 
     def whole(self, value: Any, names: Sequence[object]) -> Any:
         """Some columns of a frame that is here."""
@@ -189,11 +189,11 @@ class Invocation:
 
     def seal_failure(self, entry: str, error: Exception) -> bytes:
         """What the function raised, sealed like a value; empty where it cannot be carried."""
-        return seal_failure(self.memo.cache.sealer, entry, error)
+        return seal_failure(self.memo.engine.sealer, entry, error)
 
     def unseal_failure(self, entry: str, note: bytes) -> Exception | None:
         """What the function raised elsewhere, or None where that cannot be told."""
-        return unseal_failure(self.memo.cache.sealer, entry, note)
+        return unseal_failure(self.memo.engine.sealer, entry, note)
 
     def miss(self) -> None:
         """Count a miss."""
@@ -227,7 +227,7 @@ class Invocation:
         memo = self.memo
         soft, tokens = self._terms(place, computed, now)
         ttl = soft + max(memo.stale, memo.stale_if_error) if soft > 0 else 0.0
-        sealer = memo.cache.sealer
+        sealer = memo.engine.sealer
         try:
             payload = dumps(computed.value, allow_pickle=sealer.may_pickle)
             key = b"" if memo.key_in_mapping is None else memo.key_in_mapping(self, place.entry)

@@ -26,7 +26,7 @@ from .errors import ConfigurationError, StoreUnavailable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ._cache import Cache
+    from ._engine import Engine
 
 __all__ = [
     "FunctionRow", "Look", "Row", "Total", "asking", "count_matching", "entry_rows", "functions", "namespaces",
@@ -101,12 +101,12 @@ class Look:
     """Connections of redis-py to a store's servers, for what no operation asks; made by `asking`.
 
     Args:
-        cache: Whose servers.
+        engine: Whose servers.
         seconds: Time limit of one exchange.
     """
 
-    def __init__(self, cache: Cache, seconds: float) -> None:
-        self._backend = cache.backend
+    def __init__(self, engine: Engine, seconds: float) -> None:
+        self._backend = engine.backend
         self._seconds = seconds
         self._clients: dict[str, Any] = {}
 
@@ -146,22 +146,22 @@ class Look:
 
 
 @contextlib.contextmanager
-def asking(cache: Cache, *, seconds: float = 5.0) -> Iterator[Look]:
+def asking(engine: Engine, *, seconds: float = 5.0) -> Iterator[Look]:
     """Connections of redis-py to a cache's servers, for what no operation asks.
 
     Args:
-        cache: Whose servers.
+        engine: Whose servers.
         seconds: Time limit of one exchange.
 
     Raises:
         StoreError: A server could not be reached, or refused; or what is asked for is just moving to another.
     """
-    where = cache.backend.where
-    look = Look(cache, seconds)
+    where = engine.backend.where
+    look = Look(engine, seconds)
     try:
         yield look
     except (redis.RedisError, OSError) as error:
-        if cache.backend.spread and isinstance(error, (AskError, TryAgainError)):  # MovedError is an AskError
+        if engine.backend.spread and isinstance(error, (AskError, TryAgainError)):  # MovedError is an AskError
             raise StoreUnavailable(f"{where}: some keys are just moving to another node; repeat it") from error
         ours = translated(error, where)
         if ours is None:

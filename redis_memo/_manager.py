@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ._backend import Backend
     from ._cache import Cache
     from ._config import OnError
+    from ._engine import Engine
     from ._handle import Handle
     from ._summary import ManagerStats
     from .ttl import Call, TTLPolicy
@@ -192,7 +193,7 @@ class CacheManager:
             TypeError: The kind is bound to a function that has other parameters.
         """
         call = self._call(data_type, params)
-        return call.memo.cache.run(call.looking_up(default))
+        return call.memo.engine.run(call.looking_up(default))
 
     def set(self, data_type: str, value: Any, /, ttl: object = None, **params: Any) -> bool:
         """Store a value for these parameters.
@@ -207,7 +208,7 @@ class CacheManager:
             False if Redis did not take it, its type cannot be stored, or the expiry is zero.
         """
         call = self._call(data_type, params, ttl)
-        return bool(call.memo.cache.run(call.storing(value), namespace=call.memo.namespace))
+        return bool(call.memo.engine.run(call.storing(value), namespace=call.memo.namespace))
 
     def get_or_compute(self, data_type: str, function: Callable[[], R], /, ttl: object = None, **params: Any) -> R:
         """The value of these parameters, or what ``function()`` returns, which is stored.
@@ -221,7 +222,7 @@ class CacheManager:
             **params: What identifies the value.
         """
         call = self._call(data_type, params, ttl)
-        return cast("R", call.memo.cache.run(call.flow(), function, call.memo.namespace))
+        return cast("R", call.memo.engine.run(call.flow(), function, call.memo.namespace))
 
     def delete(self, data_type: str, /, **params: Any) -> int:
         """Delete every entry of the kind that has these parameters, and revoke what is being computed for one.
@@ -238,7 +239,7 @@ class CacheManager:
             TypeError: The kind is bound to a function that has no such parameter.
         """
         handle = self._kind(data_type)
-        return int(handle._memo.cache.run(handle._invalidation(params)))  # noqa: SLF001
+        return int(handle._memo.engine.run(handle._invalidation(params)))  # noqa: SLF001
 
     def clear(self, data_type: str | None = None) -> int:
         """Delete all entries of a kind, or of all kinds: what was bound, and all of the manager's namespace.
@@ -249,13 +250,14 @@ class CacheManager:
         Raises:
             StoreError: Redis could not be asked, and so entries still stand.
         """
-        return sum(cache.run(flow) for cache, flow in self._clearing(data_type))
+        return sum(engine.run(flow) for engine, flow in self._clearing(data_type))
 
-    def _clearing(self, data_type: str | None) -> list[tuple[Cache, ops.Flow]]:
+    def _clearing(self, data_type: str | None) -> list[tuple[Engine, ops.Flow]]:
         handles = [self._kind(kind) for kind in (self._bound if data_type is None else {data_type})]
-        flows = [(handle._memo.cache, handle._invalidation({})) for handle in handles]  # noqa: SLF001
+        flows = [(handle._memo.engine, handle._invalidation({})) for handle in handles]  # noqa: SLF001
         if data_type is None:
-            flows.append((self.cache, self.cache._clearing(self._namespace)))  # noqa: SLF001
+            engine = self.cache.engine
+            flows.append((engine, engine.clearing(self._namespace)))
         return flows
 
     # From a task.
@@ -263,37 +265,37 @@ class CacheManager:
     async def aget(self, data_type: str, /, default: Any = None, **params: Any) -> Any:
         """As `get`, from a task."""
         call = self._call(data_type, params)
-        return await call.memo.cache.arun(call.looking_up(default))
+        return await call.memo.engine.arun(call.looking_up(default))
 
     async def aset(self, data_type: str, value: Any, /, ttl: object = None, **params: Any) -> bool:
         """As `set`, from a task."""
         call = self._call(data_type, params, ttl)
-        return bool(await call.memo.cache.arun(call.storing(value), namespace=call.memo.namespace))
+        return bool(await call.memo.engine.arun(call.storing(value), namespace=call.memo.namespace))
 
     async def aget_or_compute(
         self, data_type: str, function: Callable[[], Awaitable[R]], /, ttl: object = None, **params: Any
     ) -> R:
         """As `get_or_compute`, with an ``async def``."""
         call = self._call(data_type, params, ttl)
-        return cast("R", await call.memo.cache.arun(call.flow(), function, call.memo.namespace))
+        return cast("R", await call.memo.engine.arun(call.flow(), function, call.memo.namespace))
 
     async def adelete(self, data_type: str, /, **params: Any) -> int:
         """As `delete`, from a task."""
         handle = self._kind(data_type)
-        return int(await handle._memo.cache.arun(handle._invalidation(params)))  # noqa: SLF001
+        return int(await handle._memo.engine.arun(handle._invalidation(params)))  # noqa: SLF001
 
     async def aclear(self, data_type: str | None = None) -> int:
         """As `clear`, from a task."""
-        return sum([await cache.arun(flow) for cache, flow in self._clearing(data_type)])
+        return sum([await engine.arun(flow) for engine, flow in self._clearing(data_type)])
 
     # What happened.
 
     def get_stats(self) -> ManagerStats:
         """Hits, misses and savings of this process, entries in Redis, the server's facts, and the market's status."""
         answers = []
-        for cache, flow in self._questions():
+        for engine, flow in self._questions():
             try:
-                answers.append(cache.run(flow))
+                answers.append(engine.run(flow))
             except StoreError:
                 answers.append(None)
         return self._stats(answers)
@@ -301,24 +303,24 @@ class CacheManager:
     async def aget_stats(self) -> ManagerStats:
         """As `get_stats`, from a task."""
         answers = []
-        for cache, flow in self._questions():
+        for engine, flow in self._questions():
             try:
-                answers.append(await cache.arun(flow))
+                answers.append(await engine.arun(flow))
             except StoreError:
                 answers.append(None)
         return self._stats(answers)
 
-    def _questions(self) -> list[tuple[Cache, ops.Flow]]:
+    def _questions(self) -> list[tuple[Engine, ops.Flow]]:
         memos = [handle._memo for handle in self._kinds.values()]  # noqa: SLF001
-        usages = [(memo.cache, entries.usage(memo.prefixes, None)) for memo in memos]
-        return [*usages, (self.cache, _facts(self.cache.backend))]
+        usages = [(memo.engine, entries.usage(memo.prefixes, None)) for memo in memos]
+        return [*usages, (self.cache.engine, _facts(self.cache.engine.backend))]
 
     def _stats(self, answers: list[Any]) -> ManagerStats:
         infos = {
             kind: handle._memo.info(*(found or ()))  # noqa: SLF001
             for (kind, handle), found in zip(self._kinds.items(), answers[:-1], strict=True)
         }
-        return summary(infos, self.cache.backend.where, answers[-1], self._exchange)
+        return summary(infos, self.cache.engine.backend.where, answers[-1], self._exchange)
 
     # The common shapes.
 
@@ -427,7 +429,7 @@ class CacheManager:
 def _at_once(flows: list[tuple[Invocation, ops.Flow]]) -> list[Any]:
     """What the flows of calls of one kind return, in few round trips."""
     memo = flows[0][0].memo if flows else None
-    return [] if memo is None else side_by_side(memo.cache, memo.namespace, [flow for _, flow in flows])
+    return [] if memo is None else side_by_side(memo.engine, memo.namespace, [flow for _, flow in flows])
 
 
 def _quoted(symbol: str, exchange: str) -> dict[str, str]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from . import _ops as ops
-    from ._cache import Cache
+    from ._engine import Engine
     from ._handle import Handle
     from ._invocation import Invocation
 
@@ -50,7 +50,7 @@ def mapped(handle: Handle, calls: Iterable[object], options: Options) -> list[An
     memo = handle._memo  # noqa: SLF001
     told = _Told(memo.shown, len(given), options.progress)
     kind = InOrder if options.workers is None else Threads
-    crew = kind(memo.cache, memo.namespace, given, workers=options.workers, batch=options.batch, report=told.done)
+    crew = kind(memo.engine, memo.namespace, given, workers=options.workers, batch=options.batch, report=told.done)
     try:
         results = crew.run(crowd)
     finally:
@@ -65,7 +65,7 @@ async def amapped(handle: Handle, calls: Iterable[object], options: Options) -> 
         return []
     memo = handle._memo  # noqa: SLF001
     told = _Told(memo.shown, len(given), options.progress)
-    crew = Tasks(memo.cache, memo.namespace, given, workers=options.workers, batch=options.batch, report=told.done)
+    crew = Tasks(memo.engine, memo.namespace, given, workers=options.workers, batch=options.batch, report=told.done)
     try:
         results = await crew.run(crowd)
     finally:
@@ -73,10 +73,10 @@ async def amapped(handle: Handle, calls: Iterable[object], options: Options) -> 
     return _returned(memo.shown, results, options)
 
 
-def side_by_side(cache: Cache, namespace: str, flows: Sequence[ops.Flow]) -> list[Any]:
+def side_by_side(engine: Engine, namespace: str, flows: Sequence[ops.Flow]) -> list[Any]:
     """What flows return that run no function, in few exchanges; raises what one of them raised."""
-    crowd = Crowd(lambda number, _: _Flow(flows[number]), len(flows), lease=cache.settings.lease)
-    crew = InOrder(cache, namespace, flows, workers=None, batch=None, report=lambda _: None)
+    crowd = Crowd(lambda number, _: _Flow(flows[number]), len(flows), lease=engine.settings.lease)
+    crew = InOrder(engine, namespace, flows, workers=None, batch=None, report=lambda _: None)
     results = crew.run(crowd)
     for result in results:
         if type(result) is Raised:
@@ -135,7 +135,7 @@ def _crowd(handle: Handle, calls: Iterable[object], options: Options) -> tuple[l
         hits=Hits.of(memo, arguments),
         workers=workers or 1,
         batch=0 if batch is None else options.batch_size,
-        lease=memo.cache.settings.lease,
+        lease=memo.engine.settings.lease,
     )
     return given, crowd
 

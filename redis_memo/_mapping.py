@@ -157,7 +157,7 @@ class CacheDict(MutableMapping[K, V]):
             ) from None
 
     def _run(self, flow: ops.Flow, compute: Callable[[], Any] | None = None) -> Any:
-        return self._memo.cache.run(flow, compute, self._memo.namespace)
+        return self._memo.engine.run(flow, compute, self._memo.namespace)
 
     def _read(self, key: object, default: Any) -> Any:
         call = self._call(key)
@@ -295,7 +295,7 @@ class CacheDict(MutableMapping[K, V]):
         while True:
             try:
                 after, last, rows = self._run(_answer(ops.Keys(memo.prefix, at_once, after, last, back)))
-                sealer = memo.cache.sealer
+                sealer = memo.engine.sealer
             except StoreError as error:
                 if not quiet:
                     raise
@@ -318,7 +318,7 @@ class CacheDict(MutableMapping[K, V]):
         keys = self._keys(quiet=True)
         while some := list(itertools.islice(keys, VALUES_AT_ONCE)):
             flows = [entries.peek(call, call.entry, MISSING) for call in map(self._call, some)]
-            found = side_by_side(self._memo.cache, self._memo.namespace, flows)
+            found = side_by_side(self._memo.engine, self._memo.namespace, flows)
             # What is missing was deleted, or expired, since the keys were read.
             yield from (item for item in zip(some, found, strict=True) if item[1] is not MISSING)
 
@@ -364,7 +364,7 @@ class CacheDict(MutableMapping[K, V]):
     def __eq__(self, other: object) -> bool:
         if isinstance(other, CacheDict):
             memo, others = self._memo, other._memo
-            if memo.prefix == others.prefix and memo.cache is others.cache:
+            if memo.prefix == others.prefix and memo.engine is others.engine:
                 return True
         if not isinstance(other, Mapping):
             return NotImplemented
@@ -424,7 +424,7 @@ class CacheDict(MutableMapping[K, V]):
     # From a task.
 
     async def _arun(self, flow: ops.Flow, compute: Callable[[], Awaitable[Any]] | None = None) -> Any:
-        return await self._memo.cache.arun(flow, compute, self._memo.namespace)
+        return await self._memo.engine.arun(flow, compute, self._memo.namespace)
 
     async def aget(self, key: K, default: Any = None, /) -> Any:
         """As `get`, from a task."""
@@ -481,7 +481,7 @@ def _answer(op: ops.Op) -> ops.Flow:
 def _sealed_key(call: Invocation, entry: str) -> bytes:
     """The key of a call in its mapping, sealed under the entry's name, so that it can be moved to no other."""
     values = tuple(call.memo.callkey.binder.arguments(call.values).values())
-    sealer = call.memo.cache.sealer
+    sealer = call.memo.engine.sealer
     payload = dumps(values[0] if len(values) == 1 else values, allow_pickle=sealer.may_pickle)
     sealed, _ = sealer.seal(f"{entry}:key", payload.meta, payload.buffers, pickled=payload.pickled, stamp=_ALWAYS)
     if not isinstance(sealed, bytes) or len(sealed) > LONGEST_KEY:

@@ -43,7 +43,7 @@ class Memoized(Handle, Generic[F]):
         if quick is not None:
             return quick(*self._bound, *args, **kwargs)  # type: ignore[no-any-return]
         call = self._call(args, kwargs)
-        return self._memo.cache.run(call.flow(), call.compute, self._memo.namespace)  # type: ignore[no-any-return]
+        return self._memo.engine.run(call.flow(), call.compute, self._memo.namespace)  # type: ignore[no-any-return]
 
     if TYPE_CHECKING:
         __wrapped__: F
@@ -76,7 +76,7 @@ class Memoized(Handle, Generic[F]):
         memo = self._memo
         found: tuple[Any, ...] = ()
         with contextlib.suppress(StoreError):
-            found = memo.cache.run(self._usage(everywhere))
+            found = memo.engine.run(self._usage(everywhere))
         return memo.info(*found)
 
     def cache_clear(self) -> int:
@@ -90,7 +90,7 @@ class Memoized(Handle, Generic[F]):
         Raises:
             StoreError: Redis could not be asked.
         """
-        gone = int(self._memo.cache.run(self._clearing()))
+        gone = int(self._memo.engine.run(self._clearing()))
         self._memo.stats.clear()
         return gone
 
@@ -110,7 +110,7 @@ class Memoized(Handle, Generic[F]):
             TypeError: The function has no parameter of such a name.
             StoreError: Redis could not be asked, and so the entries still stand.
         """
-        return int(self._memo.cache.run(self._invalidation(args)))
+        return int(self._memo.engine.run(self._invalidation(args)))
 
     def invalidate_tags(self, /, *tags: str) -> int:
         """Delete the entries that have any of these tags, and revoke what is being computed and may turn out to.
@@ -126,7 +126,7 @@ class Memoized(Handle, Generic[F]):
             TypeError: There is no tag.
             StoreError: Redis could not be asked, and so the entries still stand.
         """
-        return int(self._memo.cache.run(self._untagging(tags)))
+        return int(self._memo.engine.run(self._untagging(tags)))
 
     def peek(self: Memoized[Callable[P, R]], /, *args: P.args, **kwargs: P.kwargs) -> R | Missing:
         """What a call would be served from Redis, or `MISSING`; never computes, and counts nothing.
@@ -138,7 +138,7 @@ class Memoized(Handle, Generic[F]):
             StoreError: Redis could not be asked; only with ``on_error="raise"``, otherwise it is `MISSING`.
         """
         call = self._invocation(args, kwargs)
-        return self._memo.cache.run(entries.peek(call, call.entry, MISSING))  # type: ignore[no-any-return]
+        return self._memo.engine.run(entries.peek(call, call.entry, MISSING))  # type: ignore[no-any-return]
 
     def peek_columns(
         self: Memoized[Callable[P, R]], columns: Sequence[Hashable], /, *args: P.args, **kwargs: P.kwargs
@@ -159,7 +159,7 @@ class Memoized(Handle, Generic[F]):
             KeyingError: As for `peek`; and ``StoreError``.
         """
         call = self._invocation(args, kwargs)
-        return self._memo.cache.run(entries.peek_columns(call, call.entry, columns, MISSING))  # type: ignore[no-any-return]
+        return self._memo.engine.run(entries.peek_columns(call, call.entry, columns, MISSING))  # type: ignore[no-any-return]
 
     def store(self: Memoized[Callable[P, R]], value: R, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Store ``value`` as the result of a call; what is being computed for it is superseded.
@@ -179,7 +179,7 @@ class Memoized(Handle, Generic[F]):
             StoreError: Redis did not take it.
         """
         call = self._invocation(args, kwargs)
-        return bool(self._memo.cache.run(call.storing(value), namespace=self._memo.namespace))
+        return bool(self._memo.engine.run(call.storing(value), namespace=self._memo.namespace))
 
     def refresh(self: Memoized[Callable[P, R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function now and store what it returns in the place of what is stored.
@@ -193,7 +193,7 @@ class Memoized(Handle, Generic[F]):
             Exception: What the function raises.
         """
         call = self._invocation(args, kwargs)
-        return self._memo.cache.run(call.refreshing(), call.compute, self._memo.namespace)  # type: ignore[no-any-return]
+        return self._memo.engine.run(call.refreshing(), call.compute, self._memo.namespace)  # type: ignore[no-any-return]
 
     @overload
     def map(
@@ -269,7 +269,7 @@ class Memoized(Handle, Generic[F]):
         Raises:
             KeyingError: An argument cannot become part of a key.
         """
-        return self._memo.cache.run(explain(self._invocation(args, kwargs)))  # type: ignore[no-any-return]
+        return self._memo.engine.run(explain(self._invocation(args, kwargs)))  # type: ignore[no-any-return]
 
 
 class AsyncMemoized(Handle, Generic[F]):
@@ -286,7 +286,7 @@ class AsyncMemoized(Handle, Generic[F]):
         if self._quick is not None:
             return await self._quick(*self._bound, *args, **kwargs)  # type: ignore[no-any-return]
         call = self._call(args, kwargs)
-        return await self._memo.cache.arun(call.flow(), call.compute, self._memo.namespace)  # type: ignore[no-any-return]
+        return await self._memo.engine.arun(call.flow(), call.compute, self._memo.namespace)  # type: ignore[no-any-return]
 
     if TYPE_CHECKING:
         __wrapped__: F
@@ -317,27 +317,27 @@ class AsyncMemoized(Handle, Generic[F]):
         memo = self._memo
         found: tuple[Any, ...] = ()
         with contextlib.suppress(StoreError):
-            found = await memo.cache.arun(self._usage(everywhere))
+            found = await memo.engine.arun(self._usage(everywhere))
         return memo.info(*found)
 
     async def cache_clear(self) -> int:
         """As `Memoized.cache_clear`."""
-        gone = int(await self._memo.cache.arun(self._clearing()))
+        gone = int(await self._memo.engine.arun(self._clearing()))
         self._memo.stats.clear()
         return gone
 
     async def invalidate(self, /, **args: object) -> int:
         """As `Memoized.invalidate`."""
-        return int(await self._memo.cache.arun(self._invalidation(args)))
+        return int(await self._memo.engine.arun(self._invalidation(args)))
 
     async def invalidate_tags(self, /, *tags: str) -> int:
         """As `Memoized.invalidate_tags`."""
-        return int(await self._memo.cache.arun(self._untagging(tags)))
+        return int(await self._memo.engine.arun(self._untagging(tags)))
 
     async def peek(self: AsyncMemoized[Callable[P, Awaitable[R]]], /, *args: P.args, **kwargs: P.kwargs) -> R | Missing:
         """As `Memoized.peek`."""
         call = self._invocation(args, kwargs)
-        return await self._memo.cache.arun(entries.peek(call, call.entry, MISSING))  # type: ignore[no-any-return]
+        return await self._memo.engine.arun(entries.peek(call, call.entry, MISSING))  # type: ignore[no-any-return]
 
     async def peek_columns(
         self: AsyncMemoized[Callable[P, Awaitable[R]]],
@@ -348,19 +348,19 @@ class AsyncMemoized(Handle, Generic[F]):
     ) -> R | Missing:
         """As `Memoized.peek_columns`."""
         call = self._invocation(args, kwargs)
-        return await self._memo.cache.arun(entries.peek_columns(call, call.entry, columns, MISSING))  # type: ignore[no-any-return]
+        return await self._memo.engine.arun(entries.peek_columns(call, call.entry, columns, MISSING))  # type: ignore[no-any-return]
 
     async def store(
         self: AsyncMemoized[Callable[P, Awaitable[R]]], value: R, /, *args: P.args, **kwargs: P.kwargs
     ) -> bool:
         """As `Memoized.store`."""
         call = self._invocation(args, kwargs)
-        return bool(await self._memo.cache.arun(call.storing(value), namespace=self._memo.namespace))
+        return bool(await self._memo.engine.arun(call.storing(value), namespace=self._memo.namespace))
 
     async def refresh(self: AsyncMemoized[Callable[P, Awaitable[R]]], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """As `Memoized.refresh`."""
         call = self._invocation(args, kwargs)
-        return await self._memo.cache.arun(call.refreshing(), call.compute, self._memo.namespace)  # type: ignore[no-any-return]
+        return await self._memo.engine.arun(call.refreshing(), call.compute, self._memo.namespace)  # type: ignore[no-any-return]
 
     @overload
     async def map(
@@ -404,4 +404,4 @@ class AsyncMemoized(Handle, Generic[F]):
         self: AsyncMemoized[Callable[P, Awaitable[R]]], /, *args: P.args, **kwargs: P.kwargs
     ) -> Explanation:
         """As `Memoized.explain`."""
-        return await self._memo.cache.arun(explain(self._invocation(args, kwargs)))  # type: ignore[no-any-return]
+        return await self._memo.engine.arun(explain(self._invocation(args, kwargs)))  # type: ignore[no-any-return]

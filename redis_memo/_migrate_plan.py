@@ -181,9 +181,9 @@ def _why_not(call: Invocation, value: object, created: float) -> tuple[str, str]
             return "skipped", "the function's cache_if= keeps such a result out"
         if resolve(memo.lifetime(), call.finished(value, created, 0.0)) <= 0:
             return "stale", "the function's ttl= stores no such result of that moment"
-        dumps(value, allow_pickle=memo.cache.sealer.may_pickle)
+        dumps(value, allow_pickle=memo.engine.sealer.may_pickle)
     except UnsupportedType as error:
-        remedy = "" if memo.cache.sealer.may_pickle else " (REDIS_MEMO_SECRET or configure(secret=...) sets one)"
+        remedy = "" if memo.engine.sealer.may_pickle else " (REDIS_MEMO_SECRET or configure(secret=...) sets one)"
         return "failed", f"cannot be stored: {error}{remedy}"
     except RedisMemoError as error:
         return "failed", str(error)

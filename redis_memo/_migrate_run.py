@@ -28,7 +28,7 @@ from .errors import ConfigurationError, StoreError, UnreadableEntry
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from ._cache import Cache
+    from ._engine import Engine
     from ._large import Envelope
     from ._migrate_calls import Target
     from ._migrate_items import Item
@@ -111,12 +111,12 @@ def migrate(
         raise ConfigurationError("a migration within as_of() would store for that moment only: call it outside")
     target.checked(rules)
     target.memo.lifetime()
-    cache, memo = target.memo.cache, target.memo
-    listed = cache.run(_only(ops.Enrolled(registry(memo.namespace))))
+    engine, memo = target.memo.engine, target.memo
+    listed = engine.run(_only(ops.Enrolled(registry(memo.namespace))))
     if journal is not None:
         journal.begin({
             "function": target.shown, "source": str(source.folder or source.shown), "kind": source.kind,
-            "prefix": memo.prefix, "server": redacted(cache.settings.url), "registered": memo.prefix in listed,
+            "prefix": memo.prefix, "server": redacted(engine.settings.url), "registered": memo.prefix in listed,
             "unregistered": [prefix for prefix in memo.prefixes if prefix not in listed], "at": clock.now(),
         })  # fmt: skip
     report = Report([Outcome(name, "failed", why) for name, why in source.problems])
@@ -254,9 +254,9 @@ def _unchanged(item: Item, record: Mapping[str, Any]) -> bool:
 
 def _look(ready: Ready, run: _Run) -> _Step | Outcome:
     """What stands at an item's key: nothing, this very value, or something older that it may replace."""
-    cache = run.target.memo.cache
+    engine = run.target.memo.engine
     try:
-        there, left = read_entry(cache, ready.place)
+        there, left = read_entry(engine, ready.place)
         if there is None:
             return _Step(ready, None)
         written = None if run.journal is None else run.journal.past.written.get(ready.call.entry)
@@ -264,7 +264,7 @@ def _look(ready: Ready, run: _Run) -> _Step | Outcome:
         if _equal(ready, run):
             return _Step(ready, there, left, ours=ours, equal=True)
         try:
-            made = cache.sealer.open(ready.call.entry, there).stamp.created
+            made = engine.sealer.open(ready.call.entry, there).stamp.created
         except UnreadableEntry:
             made = None  # a miss to whoever reads it
     except StoreError as error:
@@ -274,13 +274,13 @@ def _look(ready: Ready, run: _Run) -> _Step | Outcome:
     return _Step(ready, there, left, ours=ours)
 
 
-def read_entry(cache: Cache, place: ops.Place) -> tuple[Envelope | None, float]:
+def read_entry(engine: Engine, place: ops.Place) -> tuple[Envelope | None, float]:
     """What stands at a key, and how many seconds it has left."""
-    there = cache.run(_only(ops.Read(place.entry)))
+    there = engine.run(_only(ops.Read(place.entry)))
     if there is None:
         return None, 0.0
     there = there.settle() if hasattr(there, "settle") else bytes(there)
-    inspected = cache.run(_only(ops.Inspect(place)))
+    inspected = engine.run(_only(ops.Inspect(place)))
     return there, inspected.entry_ttl or 0.0
 
 
@@ -290,7 +290,7 @@ def _only(op: ops.Op) -> ops.Flow:
 
 def _equal(ready: Ready, run: _Run) -> bool:
     """Whether the function is served the item's value."""
-    value: object = run.target.memo.cache.run(entries.peek(ready.call, ready.call.entry, MISSING))
+    value: object = run.target.memo.engine.run(entries.peek(ready.call, ready.call.entry, MISSING))
     return value is not MISSING and same(ready.value, value)
 
 
@@ -322,7 +322,7 @@ def _store(step: _Step, run: _Run) -> Outcome:
         return ready.outcome("failed", changed) if changed else ready.outcome("migrated" if step.ours else "present")
     try:
         stored = patiently(
-            memo.cache,
+            memo.engine,
             memo.namespace,
             lambda: entries.adopt(ready.place, ready.call.lease, ready.sealed, ready.until, step.there),
         )
@@ -353,18 +353,18 @@ def _changed(ready: Ready) -> str:
 
 def _take_back(ready: Ready, run: _Run) -> None:
     """Delete what was stored for an item that is not what it was."""
-    cache = run.target.memo.cache
-    there, _ = read_entry(cache, ready.place)
+    engine = run.target.memo.engine
+    there, _ = read_entry(engine, ready.place)
     if there is not None and tag_of(there) == tag_of(ready.sealed.envelope):
         flow = partial(entries.withdraw, ready.place, ready.call.lease, there)
-        patiently(cache, run.target.memo.namespace, flow)
+        patiently(engine, run.target.memo.namespace, flow)
 
 
-def patiently(cache: Cache, namespace: str, flow: Callable[[], ops.Flow]) -> Any:
+def patiently(engine: Engine, namespace: str, flow: Callable[[], ops.Flow]) -> Any:
     """What a flow returns; again and again while a lease stands, which a process that was killed may have left."""
-    end = time.monotonic() + cache.settings.lease + 1.0
+    end = time.monotonic() + engine.settings.lease + 1.0
     while True:
-        answer = cache.run(flow(), None, namespace)
+        answer = engine.run(flow(), None, namespace)
         if not isinstance(answer, ops.Busy) or time.monotonic() >= end:
             return answer
         time.sleep(min(max(answer.seconds, 0.01), 0.25))

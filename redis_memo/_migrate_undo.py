@@ -29,7 +29,7 @@ from .errors import StoreError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ._cache import Cache
+    from ._engine import Engine
     from ._migrate_calls import Target
     from ._migrate_journal import Journal, Written
 
@@ -134,17 +134,17 @@ def roll_back(journal: Journal, target: Target) -> Report:
     roots = set(past.roots)
     for path, to in list(past.moves.items()):
         report.outcomes.append(_bring_back(journal, Path(path), Path(to)))
-    cache, namespace = target.memo.cache, target.memo.namespace
+    engine, namespace = target.memo.engine, target.memo.namespace
     for key, written in past.written.items():
         try:
-            state, why = _revert(cache, namespace, key, written)
+            state, why = _revert(engine, namespace, key, written)
         except StoreError as error:
             state, why = "failed", f"Redis: {error}"
         report.outcomes.append(Outcome(key, state, why, key))
     if report.count("failed"):
         return report
     for prefix in _unregistered(past.began):
-        _strike(cache, namespace, prefix)
+        _strike(engine, namespace, prefix)
     _remove_empty(roots)
     journal.note([{"what": "rolled back", "at": clock.now()}])
     journal.remove()
@@ -177,9 +177,9 @@ def _remove_empty(roots: set[str]) -> None:
                 Path(folder).rmdir()
 
 
-def _revert(cache: Cache, namespace: str, key: str, written: Written) -> tuple[str, str]:
+def _revert(engine: Engine, namespace: str, key: str, written: Written) -> tuple[str, str]:
     place = ops.Place(key[: -ops.DIGEST], key[-ops.DIGEST :], bytes.fromhex(written.tokens))
-    there, _ = read_entry(cache, place)
+    there, _ = read_entry(engine, place)
     if there is None:
         return "left", "nothing stands there any more: it expired, was invalidated, or was never stored"
     if tag_of(there) not in written.tags:
@@ -187,12 +187,12 @@ def _revert(cache: Cache, namespace: str, key: str, written: Written) -> tuple[s
         return ("restored", "") if before else ("left", "was computed anew since, and is the function's own")
     if written.before is None or written.expires <= clock.now():
         return _said(
-            patiently(cache, namespace, lambda: entries.withdraw(place, cache.settings.lease, there)), "deleted"
+            patiently(engine, namespace, lambda: entries.withdraw(place, engine.settings.lease, there)), "deleted"
         )
     old = unpacked(written.before)
     sealed = ops.Sealed(old, 0.0, _tokens(old))
-    flow = partial(entries.adopt, place, cache.settings.lease, sealed, written.expires, there)
-    return _said(patiently(cache, namespace, flow), "restored")
+    flow = partial(entries.adopt, place, engine.settings.lease, sealed, written.expires, there)
+    return _said(patiently(engine, namespace, flow), "restored")
 
 
 def _said(answer: object, state: str) -> tuple[str, str]:
@@ -217,7 +217,7 @@ def _unregistered(began: Mapping[str, Any]) -> list[str]:
     return [began["prefix"]] if began and not began["registered"] else []
 
 
-def _strike(cache: Cache, namespace: str, prefix: str) -> None:
+def _strike(engine: Engine, namespace: str, prefix: str) -> None:
     """Take a function's shard out of its namespace's list, if it has nothing left."""
 
     def flow() -> ops.Flow:
@@ -226,4 +226,4 @@ def _strike(cache: Cache, namespace: str, prefix: str) -> None:
             moment, _ = yield ops.Enroll(registry, prefix)
             yield ops.Strike(registry, prefix, moment + 1)
 
-    cache.run(flow())
+    engine.run(flow())

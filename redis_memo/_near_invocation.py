@@ -31,7 +31,7 @@ class NearInvocation(Invocation):
 
     def _store(self) -> Near | None:
         memo = self.memo
-        near, tracker = memo.near, getattr(memo.cache.backend, "tracker", None)
+        near, tracker = memo.near, getattr(memo.engine.backend, "tracker", None)
         # By a test's clock nothing is kept: whether it is fresh is looked at with every call.
         if near is None or tracker is None or clock.is_set():
             return None
@@ -68,7 +68,7 @@ class NearInvocation(Invocation):
         memo, entry = self.memo, self.entry
 
         def decode(envelope: Bytes) -> Any:
-            opened = memo.cache.sealer.open(entry, envelope)
+            opened = memo.engine.sealer.open(entry, envelope)
             return loads(opened.meta, opened.buffers, trusted=opened.trusted)
 
         return decode
@@ -98,7 +98,7 @@ def _slow(memo: Memo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     value = call.near_value()
     if value is not ELSEWHERE:
         return value
-    return memo.cache.run(Invocation.flow(call), call.compute, memo.namespace)
+    return memo.engine.run(Invocation.flow(call), call.compute, memo.namespace)
 
 
 async def _aslow(memo: Memo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -106,7 +106,7 @@ async def _aslow(memo: Memo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     value = call.near_value()
     if value is not ELSEWHERE:
         return value
-    return await memo.cache.arun(Invocation.flow(call), call.compute, memo.namespace)
+    return await memo.engine.arun(Invocation.flow(call), call.compute, memo.namespace)
 
 
 def quick(memo: Memo, *, waits: bool) -> FunctionType | None:

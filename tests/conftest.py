@@ -213,8 +213,8 @@ def fake_server() -> Iterator[Server]:
 def embedded_server() -> Iterator[Server]:
     folder = tempfile.mkdtemp(prefix="rm")
     cache = connect(f"embedded://{folder}")
-    cache.backend.locate()
-    path = cache.backend.home.door.make(0).path
+    cache.engine.backend.locate()
+    path = cache.engine.backend.home.door.make(0).path
     yield Server(f"embedded://{folder}")
     cache.close()
     assert path

@@ -86,7 +86,7 @@ def _do_everything(url: str, namespace: str, kind: str) -> None:
         return x
 
     assert [few(each) for each in (*range(8), *range(8))] == [*range(8), *range(8)]
-    cache.touches.tell()
+    cache.engine.touches.tell()
     assert few.cache_info(everywhere=True).currsize <= 2
     until(lambda: few.__redis_memo__._memo.near.ticket("0" * 40))
     with contextlib.suppress(KeyError):
@@ -104,7 +104,7 @@ def _do_everything(url: str, namespace: str, kind: str) -> None:
     gate.set()
     for thread in threads:
         thread.join()
-    subscription = cache.backend.listener.subscribe("memo:{a}:b")
+    subscription = cache.engine.backend.listener.subscribe("memo:{a}:b")
     until(subscription.ready.done)
     subscription.close()
 

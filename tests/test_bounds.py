@@ -47,7 +47,7 @@ def kept(function: Any, numbers: range) -> list[int]:
 def told(function: Any) -> None:
     """Tell the server of what was used."""
     memo = function.__redis_memo__._memo
-    memo.cache.touches.tell()
+    memo.engine.touches.tell()
 
 
 def keys_of(client: redis.Redis, function: Any) -> list[str]:
@@ -79,7 +79,7 @@ def each_cache(request: pytest.FixtureRequest) -> Iterator[Cache]:
 
 
 def client_of(cache: Cache) -> redis.Redis:
-    return redis.Redis.from_url(cache.settings.url)
+    return redis.Redis.from_url(cache.engine.settings.url)
 
 
 # What goes.
@@ -310,7 +310,7 @@ def test_who_stores_tells_of_uses_sooner(
 
         told(f)
         client.zadd(place, {f.cache_key(0)[-40:]: 1.0, f.cache_key(1)[-40:]: 2.0})
-        cache.touches._functions[prefix_of(f)].young.clear()
+        cache.engine.touches._functions[prefix_of(f)].young.clear()
         assert first() == f.cache_key(0)[-40:]
         f(0)
         for number in range(2, 13):
@@ -328,7 +328,7 @@ def test_a_fork_tells_nothing_twice_and_loses_nothing(cache: Cache, namespace: s
         status = 1
         try:
             f(1)
-            cache.touches.tell()
+            cache.engine.touches.tell()
             status = 0
         finally:
             os._exit(status)
@@ -348,8 +348,8 @@ def test_the_server_is_asked_once_for_many_uses(
         f(number)
     told(f)
     asked: list[object] = []
-    perform = cache.backend.perform
-    monkeypatch.setattr(cache.backend, "perform", lambda op: (asked.append(op), perform(op))[1])
+    perform = cache.engine.backend.perform
+    monkeypatch.setattr(cache.engine.backend, "perform", lambda op: (asked.append(op), perform(op))[1])
     for number in [*range(20)] * 2:
         f(number)
     told(f)
@@ -453,8 +453,8 @@ def test_a_hit_brings_its_entry_back_into_a_lost_index(each_cache: Cache, namesp
         until(lambda: client.hget(f"{prefix}sizes", "#mend") == b"0")
         client.delete(f"{prefix}uses", f"{prefix}sizes", f"{prefix}index", f"{prefix}args")
         f(3)
-        flow = each_cache.touches.telling(prefix)
-        each_cache.backend.perform(next(flow))
+        flow = each_cache.engine.touches.telling(prefix)
+        each_cache.engine.backend.perform(next(flow))
         assert f.cache_key(3)[-40:].encode() in client.zrange(f"{prefix}uses", 0, -1)
         assert f.invalidate(number=3) == 1
 
@@ -609,7 +609,7 @@ def test_what_is_kept_of_a_function_without_entries_ends(cache: Cache, namespace
             if way == "noted after that":
                 f(1)
             f.cache_clear()
-        cache.touches.tell()
+        cache.engine.touches.tell()
         assert without_end() == set()
     for number in range(5):
         f(number)

@@ -308,7 +308,7 @@ def test_namespaces_are_found_among_other_applications_keys(service: ModuleType,
             assert code == 0
             assert namespace in out
             assert "\x1b" not in out  # others' names reach no terminal as they are
-            with asking(connect(valkey_server.url)) as ours:
+            with asking(connect(valkey_server.url).engine) as ours:
                 step, cursor = namespaces(ours, limit=1)
                 found = dict(step)
                 while cursor:
@@ -339,7 +339,7 @@ def test_chunks_count_in_an_entrys_size(valkey_server: Server, namespace: str) -
         return os.urandom(40 << 20)
 
     large()
-    with asking(cache) as client:
+    with asking(cache.engine) as client:
         rows, more = entry_rows(client, large.__redis_memo__._memo.prefix)
     assert more == ""
     assert rows[0].size >= 40 << 20
@@ -516,7 +516,7 @@ def test_the_embedded_servers_state_is_told_and_ended(capsys, tmp_path: Path) ->
     folder = tmp_path / "e"
     assert answer(capsys, "server", "status", str(folder))[0] == 1
     cache = connect(f"embedded://{folder}")
-    cache.backend.locate()
+    cache.engine.backend.locate()
     code, found = answer(capsys, "server", "status", f"embedded://{folder}")
     assert (code, found["running"]) == (0, True)
     assert answer(capsys, "server", "stop", str(folder))[1]["stopped"] is True

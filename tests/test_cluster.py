@@ -101,7 +101,7 @@ def test_functions_lie_where_their_slots_are(cluster_site, namespace):
         function(1)
         with cluster_site.node(port) as node:
             assert raw(node, "EXISTS", function.cache_key(1)) == 1
-        backend = function.cache_parameters()["cache"].backend
+        backend = function.cache_parameters()["cache"].engine.backend
         assert backend.node_for(ops.Read(function.cache_key(1))).door.address.port == port
         assert {node.door.address.port for node in backend.masters()} == {*cluster_site.masters()}
         wire = backend.masters()[0].connect(5)
@@ -192,9 +192,9 @@ def test_p3_an_invalidation_finds_its_entries_on_both_sides_of_a_move(moving_sit
         target = other(moving_site, source)
         # Somebody computes it at this moment, because its entry is past its soft expiry.
         holder = opened(moving_site)
-        envelope = holder.backend.perform(ops.Read(entry))
+        envelope = holder.engine.backend.perform(ops.Read(entry))
         place = ops.Place(prefix, entry.removeprefix(prefix), b"")
-        assert isinstance(holder.backend.perform(ops.Acquire(place, b"holder", 30.0, envelope)), ops.Leased)
+        assert isinstance(holder.engine.backend.perform(ops.Acquire(place, b"holder", 30.0, envelope)), ops.Leased)
         moving_site.begin_move(slot, target)
         names = (entry, f"{entry}:lease", f"{prefix}index", f"{prefix}args")
         gone = {name.encode() for name, goes in zip(names, ahead, strict=True) if goes}
@@ -202,7 +202,7 @@ def test_p3_an_invalidation_finds_its_entries_on_both_sides_of_a_move(moving_sit
         function.invalidate(**given)  # its count is not exact: what a script deleted before it gave up is not in it
         moving_site.end_move(slot, source, target)
         assert function.peek(1) is MISSING, ahead
-        assert holder.backend.perform(ops.Fill(place, b"holder", envelope, 60.0, b"")) is False, ahead
+        assert holder.engine.backend.perform(ops.Fill(place, b"holder", envelope, 60.0, b"")) is False, ahead
         assert function.peek(1) is MISSING, ahead
         assert (function.peek(2) is MISSING) == (not given)
         assert kept
@@ -216,7 +216,7 @@ def test_p3_a_sweep_on_one_side_of_a_move_unlists_nothing_that_lives_on_the_othe
         function(x)
     prefix, entry = place_of(function, 0)
     places = [ops.Place(prefix, function.cache_key(x).removeprefix(prefix), b"") for x in range(2)]
-    backend = function.cache_parameters()["cache"].backend
+    backend = function.cache_parameters()["cache"].engine.backend
     envelope = backend.perform(ops.Read(entry))
     source = moving_site.owner(slot)
     target = other(moving_site, source)
@@ -266,7 +266,7 @@ def test_resharding_under_load(which, moves, options, request, namespace):
             until(lambda hits=hits: traffic.hits() > hits, 30)
     traffic.check()
     assert traffic.refusals == []
-    assert {cache.backend.state for cache in caches} == {"closed"}
+    assert {cache.engine.backend.state for cache in caches} == {"closed"}
     caches[0].clear(namespace)
 
 
@@ -316,19 +316,19 @@ def test_a_dead_master_is_no_concern_of_the_others_and_its_replica_takes_over(fr
         redis_cached(namespace=namespace, ttl=60, cache=cache, name=name)(lambda x, y=0: "computed") for name in names
     ]
     assert [each(1) == "computed" for each in together] == [port == victim for port in functions]
-    assert cache.backend.state == "open"
+    assert cache.engine.backend.state == "open"
     with pytest.raises(StoreUnavailable):
         function.invalidate(x=1)
     # Nor do misses elsewhere wait for the list of the namespace's functions, wherever that lies.
     for port, (each, _, its_calls) in functions.items():
-        each.cache_parameters()["cache"].backend.generation += 1  # the list is to be written anew
+        each.cache_parameters()["cache"].engine.backend.generation += 1  # the list is to be written anew
         each(2)
         count = len(its_calls)
         each(2)
         assert (len(its_calls) == count) == (port != victim)
     frail_site.servers[replica].process.send_signal(signal.SIGCONT)
     until(lambda: "computed" not in [each(1) for each in together], 30)
-    until(lambda: cache.backend.state == "closed", 30)
+    until(lambda: cache.engine.backend.state == "closed", 30)
     assert function.invalidate(x=1) == 1
 
 
@@ -381,13 +381,13 @@ def test_p5_a_slot_that_no_node_serves_is_no_concern_of_the_others_of_its_node(
     owner = moving_site.abandon(slot)
     try:
         # Together, before anything was asked alone: one that is refused takes none of the others with it.
-        answers = asyncio.run(cache.backend.aperform_many(reads)) if asynchronous else cache.backend.perform_many(reads)
+        answers = asyncio.run(cache.engine.backend.aperform_many(reads)) if asynchronous else cache.engine.backend.perform_many(reads)
         assert [type(each) for each in answers[::2]] == [StoreUnavailable] * 2
         assert [bytes(each) for each in answers[1::2]] == [envelope] * 2
         for number in range(3):
             assert ask_lost(1) == [1, number + 2]
             assert ask_kept(1) == [1, 1]
-        assert (cache.backend.state, kept.cache_info().breaker) == ("closed", "closed")
+        assert (cache.engine.backend.state, kept.cache_info().breaker) == ("closed", "closed")
         with pytest.raises(StoreUnavailable, match="no node serves a part of the keys"):
             lost.invalidate(x=1)
         assert kept.map([1, 2]) == [[1, 1], [2, 2]]
@@ -401,8 +401,8 @@ def test_p5_a_slot_that_no_node_serves_is_no_concern_of_the_others_of_its_node(
 def test_p5_what_a_replica_knows_nobody_to_serve_is_asked_of_its_master(cluster_site, namespace):
     """A replica hears of a slot after its master does."""
     cache = opened(cluster_site)
-    cache.backend.locate()
-    cluster, slot = cache.backend.cluster, slot_of(namespace.encode())
+    cache.engine.backend.locate()
+    cluster, slot = cache.engine.backend.cluster, slot_of(namespace.encode())
     route = cluster.route(slot, [], lone=True, replica=True)
     assert next(route).node is not cluster.node(slot)
     unserved = reply_error("CLUSTERDOWN Hash slot not served")
@@ -413,7 +413,7 @@ def test_p5_what_a_replica_knows_nobody_to_serve_is_asked_of_its_master(cluster_
 
 def test_an_invalidation_in_pieces_of_a_slot_that_no_node_serves_raises_an_error_of_ours(cluster_site, namespace):
     """The slot was moving when it began, and is served by nobody then."""
-    backend = opened(cluster_site).backend
+    backend = opened(cluster_site).engine.backend
     steps = backend._steps(ops.Drop(ops.Place(f"memo:{{{namespace}:f:}}:", "digest", b"")))
     next(steps)
     steps.throw(reply_error("TRYAGAIN Multiple keys request during rehashing of slot"))
@@ -430,12 +430,12 @@ def test_p5_a_cluster_that_is_down_is_not_asked_until_it_is_not(moving_site, nam
     moving_site.configure(cluster_require_full_coverage="yes")
     owner = moving_site.abandon(slot)
     try:
-        until(lambda: ask(1) and cache.backend.state == "open", 10)
+        until(lambda: ask(1) and cache.engine.backend.state == "open", 10)
         assert ask(1) == [1, len(calls)]
     finally:
         moving_site.configure(cluster_require_full_coverage="no")
         moving_site.adopt(slot, owner)
-    until(lambda: cache.backend.state == "closed", 30)
+    until(lambda: cache.engine.backend.state == "closed", 30)
     until(lambda: ask(1) == ask(1), 30)
 
 
@@ -453,7 +453,7 @@ def test_p5_a_cluster_that_only_answers_reads_is_read(moving_site, namespace, mo
         assert kept(1) == [1, 1]
         with pytest.raises(StoreRefused):
             kept.invalidate(x=1)
-        assert cache.backend.state == "closed"
+        assert cache.engine.backend.state == "closed"
         assert kept(1) == [1, 1]
     finally:
         moving_site.configure(cluster_require_full_coverage="no", cluster_allow_reads_when_down="no")
@@ -466,10 +466,10 @@ def test_p5_a_breaker_closes_though_the_slot_of_the_key_that_probes_is_not_serve
     slot = slot_of(b"memo:probe")
     owner = cluster_site.abandon(slot)
     try:
-        for node in cache.backend.masters():
+        for node in cache.engine.backend.masters():
             assert node.breaker.failed(StoreUnavailable("it did not answer"), "there", node.breaker.epoch)
-        assert cache.backend.state == "open"
-        until(lambda: cache.backend.state == "closed", 10)
+        assert cache.engine.backend.state == "open"
+        until(lambda: cache.engine.backend.state == "closed", 10)
     finally:
         cluster_site.adopt(slot, owner)
 
@@ -570,7 +570,7 @@ def test_connections_to_a_node_that_is_no_master_any_more_are_closed(frail_site,
         with frail_site.node(frail_site.replicas(master)[0]) as node:
             raw(node, "CLUSTER", "FAILOVER")
         until(lambda: frail_site.owner(slot) != master, 30)
-        cache.backend.cluster.refresh(1)
+        cache.engine.backend.cluster.refresh(1)
         end = time.monotonic() + 10
         while ours & clients():
             assert time.monotonic() < end, "they are left open"
@@ -597,7 +597,7 @@ def test_p3_near_hits_after_a_failover(frail_site, namespace):
     os.kill(frail_site.servers[victim].process.pid, signal.SIGKILL)
     frail_site.servers[victim].process.wait()
     until(lambda: not source.fetch.explain(1).near)
-    assert cache.backend.tracker.until == 0
+    assert cache.engine.backend.tracker.until == 0
     until(lambda: frail_site.owner(slot) != victim, 30)
     until(lambda: (source.fetch(1), source.fetch.explain(1).near)[1], 30)
     with frail_site.node(frail_site.owner(slot)) as node:
@@ -609,7 +609,7 @@ def test_waiters_are_woken_when_the_node_dies_that_they_listen_to(frail_site, na
     """P4: what is published reaches every node, so one listener does, and another node takes its place."""
     function, slot, calls = memo(frail_site, namespace)
     cache = function.cache_parameters()["cache"]
-    subscription = cache.backend.listener.subscribe("memo:{a}:b")
+    subscription = cache.engine.backend.listener.subscribe("memo:{a}:b")
     until(subscription.ready.done)
 
     def listening() -> list[int]:

@@ -302,9 +302,9 @@ def test_clear_text_over_a_network_is_told_of_every_kind_of_server(kind: str) ->
     path = "mymaster/0" if kind == "redis+sentinel" else "" if kind == "redis+cluster" else "0"
     hosts = "10.0.0.1:6379" if kind == "redis" else "10.0.0.1:6379,10.0.0.2:6379"
     cache = connect(f"{kind}://{hosts}/{path}", secret=SECRET)
-    assert [finding.check for finding in itertools.islice(_doctor.examined(cache, {}), 2)] == ["tls", "auth"]
+    assert [finding.check for finding in itertools.islice(_doctor.examined(cache.engine, {}), 2)] == ["tls", "auth"]
     near = connect(f"{kind}://127.0.0.1:1/{path}", secret=SECRET, timeout=0.1)
-    assert {"tls", "auth"} & {finding.check for finding in _doctor.examined(near, {})} == set()
+    assert {"tls", "auth"} & {finding.check for finding in _doctor.examined(near.engine, {})} == set()
 
 
 @pytest.fixture(scope="module")

@@ -54,10 +54,10 @@ def test_it_was_like_that_when_the_first_call_came(proxy: Proxy, namespace: str,
     proxy.mode = mode
     with calls_through(proxy.url, namespace) as calls:
         getattr(calls, style)()
-        assert calls.cache.backend.breaker.state == "open"
+        assert calls.cache.engine.backend.breaker.state == "open"
         proxy.mode = "pass"
         until(calls.hits, 5)
-        assert calls.cache.backend.breaker.state == "closed"
+        assert calls.cache.engine.backend.breaker.state == "closed"
 
 
 @pytest.mark.parametrize("mode", SPOILING)
@@ -78,7 +78,7 @@ def test_an_invalidation_never_pretends(proxy: Proxy, namespace: str, mode: str)
             calls.fetch(1)
         proxy.mode = "bytewise"
         invalidate(calls.fetch, x=2)  # tried, although the breaker may be open
-        assert calls.cache.backend.breaker.state == "closed", "it was answered"
+        assert calls.cache.engine.backend.breaker.state == "closed", "it was answered"
         calls.fetch(2)
         assert invalidate(calls.fetch, x=2) == 1
 
@@ -139,7 +139,7 @@ def test_a_slow_handshake_counts_too(proxy: Proxy, valkey_server: Server, namesp
         else:
             asyncio.run(calls.afetch(1))
         assert time.monotonic() - began < 1.6
-        assert calls.cache.backend.breaker.state == "open"
+        assert calls.cache.engine.backend.breaker.state == "open"
 
 
 @pytest.mark.parametrize("style", ["thread", "task"])
@@ -198,7 +198,7 @@ def test_a_blocked_loop_is_not_a_slow_server(valkey_server: Server, namespace: s
             assert calls.runs == runs
 
         asyncio.run(blocked())
-        assert calls.cache.backend.breaker.state == "closed"
+        assert calls.cache.engine.backend.breaker.state == "closed"
 
 
 def test_a_loop_blocked_while_it_connects(valkey_server: Server, namespace: str) -> None:
@@ -212,7 +212,7 @@ def test_a_loop_blocked_while_it_connects(valkey_server: Server, namespace: str)
             await asyncio.gather(*asking)
 
         asyncio.run(asyncio.wait_for(blocked(), 60))
-        assert calls.cache.backend.breaker.state == "closed"
+        assert calls.cache.engine.backend.breaker.state == "closed"
 
 
 def test_a_cancelled_call_leaves_no_answer_for_the_next(proxy: Proxy, namespace: str) -> None:
@@ -236,7 +236,7 @@ def test_a_cancelled_call_leaves_no_answer_for_the_next(proxy: Proxy, namespace:
                 assert (await calls.afetch(x))["x"] == x
 
         asyncio.run(some())
-        assert calls.cache.backend.breaker.state == "closed"
+        assert calls.cache.engine.backend.breaker.state == "closed"
         assert calls.runs == 10
 
 
@@ -250,7 +250,7 @@ def test_a_connection_introduces_itself_to_nobody(valkey_server: Server, namespa
         client.config_resetstat()
         calls.threads()
         calls.tasks()
-        subscription = calls.cache.backend.listener.subscribe(f"memo:{{{namespace}}}:none")
+        subscription = calls.cache.engine.backend.listener.subscribe(f"memo:{{{namespace}}}:none")
         subscription.ready.result(10)
         subscription.close()
         assert not [name for name in client.info("commandstats") if "setinfo" in name]
@@ -260,7 +260,7 @@ def test_one_lost_connection_condemns_the_idle_ones(proxy: Proxy, namespace: str
     """P5: after a blackhole, each of fifty half-open connections would cost a limit of its own."""
     with calls_through(proxy.url, namespace, timeout=1.0) as calls:
         calls.threads()
-        backend = calls.cache.backend
+        backend = calls.cache.engine.backend
         assert len(backend.home._idle) > 5
         proxy.mode = "swallow"
         calls.fetch(1)
@@ -273,7 +273,7 @@ def test_what_was_idle_for_long_is_not_trusted(proxy: Proxy, namespace: str) -> 
     """P5: a router on the way forgets connections, and tells nobody."""
     with calls_through(proxy.url, namespace, timeout=30) as calls:
         calls.threads()
-        backend = calls.cache.backend
+        backend = calls.cache.engine.backend
         old = list(backend.home._idle)
         for wire in old:
             wire.used -= _node.IDLE_TRUSTED
@@ -289,7 +289,7 @@ def test_what_was_idle_for_long_is_not_trusted(proxy: Proxy, namespace: str) -> 
 def test_answers_to_nobody_are_not_taken_for_the_next_one_s(proxy: Proxy, namespace: str) -> None:
     """P1: more bytes than one reply has, and the connection is dropped."""
     with calls_through(proxy.url, namespace, timeout=5) as calls:
-        backend = calls.cache.backend
+        backend = calls.cache.engine.backend
         calls.threads()
         proxy.mode = "twice"
         with pytest.raises(StoreUnavailable):
@@ -310,7 +310,7 @@ def test_answers_to_nobody_are_not_taken_for_the_next_one_s(proxy: Proxy, namesp
 def test_an_idle_connection_that_the_server_closed_costs_no_error(proxy: Proxy, namespace: str) -> None:
     with calls_through(proxy.url, namespace, timeout=5, on_error="raise") as calls:
         calls.threads()
-        backend = calls.cache.backend
+        backend = calls.cache.engine.backend
         proxy.cut()
         assert invalidate(calls.fetch, x=1) == 1
         calls.threads()
@@ -321,7 +321,7 @@ def test_a_silent_listener_is_replaced(proxy: Proxy, namespace: str, monkeypatch
     """P4: a half-open connection wakes nobody."""
     monkeypatch.setattr("redis_memo._push.SILENCE", 0.1)
     with calls_through(proxy.url, namespace) as calls:
-        listener = calls.cache.backend.listener
+        listener = calls.cache.engine.backend.listener
         first = listener.subscribe(f"memo:{{{namespace}}}:a")
         first.ready.result(10)
         wire = listener._wire
@@ -346,7 +346,7 @@ def test_while_it_is_open_nobody_asks_but_the_probe(proxy: Proxy, namespace: str
         calls.threads(200)
         calls.tasks(20)
         assert proxy.accepted - accepted <= (time.monotonic() - began) / _breaker.PAUSE[0] + 2
-        probe = calls.cache.backend.breaker._thread
+        probe = calls.cache.engine.backend.breaker._thread
         assert probe.is_alive()
         proxy.mode = "pass"
         until(calls.hits, 5)
@@ -404,7 +404,7 @@ def test_a_hook_may_use_the_cache(proxy: Proxy, namespace: str) -> None:
         box[0].fetch(1)
         if type(event) is BreakerOpened:
             proxy.mode = "pass"
-            until(lambda: box[0].cache.backend.breaker.state == "closed", 5)
+            until(lambda: box[0].cache.engine.backend.breaker.state == "closed", 5)
 
     with calls_through(proxy.url, namespace, on_event=hook) as calls:
         box.append(calls)
@@ -448,7 +448,7 @@ def test_where_no_thread_can_be_started_a_caller_asks(proxy: Proxy, namespace: s
     with calls_through(proxy.url, namespace) as calls:
         proxy.mode = "refuse"
         calls.threads()
-        assert calls.cache.backend.breaker.state == "open"
+        assert calls.cache.engine.backend.breaker.state == "open"
         proxy.mode = "pass"
         until(calls.hits, 5)
 
@@ -456,7 +456,7 @@ def test_where_no_thread_can_be_started_a_caller_asks(proxy: Proxy, namespace: s
 def test_a_cache_that_nobody_has_any_more_is_not_probed_for(namespace: str) -> None:
     with calls_through(f"redis://127.0.0.1:{free_port()}", namespace) as calls:
         calls.fetch(1)
-    backend = connect(f"redis://127.0.0.1:{free_port()}").backend
+    backend = connect(f"redis://127.0.0.1:{free_port()}").engine.backend
     with pytest.raises(StoreUnavailable):
         backend.perform(ops.Read("memo:{x}"))
     thread, gone = backend.breaker._thread, weakref.ref(backend)
@@ -476,7 +476,7 @@ def test_a_closed_cache_is_not_probed_for_and_can_be_used_again(proxy: Proxy, na
     with calls_through(proxy.url, namespace) as calls:
         proxy.mode = "refuse"
         calls.fetch(1)
-        thread = calls.cache.backend.breaker._thread
+        thread = calls.cache.engine.backend.breaker._thread
         calls.cache.close()
         until(lambda: not thread.is_alive())
         proxy.mode = "pass"
@@ -493,7 +493,7 @@ def test_a_child_has_a_breaker_of_its_own(proxy: Proxy, namespace: str) -> None:
         if pid == 0:
             code = 1
             try:
-                child = calls.cache.backend.breaker
+                child = calls.cache.engine.backend.breaker
                 assert child.state == "closed"
                 assert child._thread is None
                 calls.fetch(1)
@@ -526,22 +526,22 @@ from redis_memo import _ops as ops
 cache = connect({valkey_server.url!r}, secret={SECRET!r})
 read = ops.Read("memo:{{x}}:none")
 async def main():
-    await cache.backend.aperform(read)
-    cache.backend.perform(read)
+    await cache.engine.backend.aperform(read)
+    cache.engine.backend.perform(read)
     used = max(int(each) for each in os.listdir("/proc/self/fd"))
     resource.setrlimit(resource.RLIMIT_NOFILE, (used + 1, used + 1000))
     holes = []
     try:
         while True: holes.append(os.dup(0))
     except OSError: pass
-    idle, cache.backend.home._idle = cache.backend.home._idle, []
-    try: cache.backend.perform(read)
-    except StoreUnavailable: print("thread", cache.backend.breaker.state)
-    cache.backend.home._idle = idle
-    cache.backend.perform(read)
-    both = await asyncio.gather(cache.backend.aperform(read), cache.backend.aperform(read), return_exceptions=True)
-    print("task", cache.backend.breaker.state, sorted(type(each).__name__ for each in both))
-    await cache.backend.aperform(read)
+    idle, cache.engine.backend.home._idle = cache.engine.backend.home._idle, []
+    try: cache.engine.backend.perform(read)
+    except StoreUnavailable: print("thread", cache.engine.backend.breaker.state)
+    cache.engine.backend.home._idle = idle
+    cache.engine.backend.perform(read)
+    both = await asyncio.gather(cache.engine.backend.aperform(read), cache.engine.backend.aperform(read), return_exceptions=True)
+    print("task", cache.engine.backend.breaker.state, sorted(type(each).__name__ for each in both))
+    await cache.engine.backend.aperform(read)
     for each in holes: os.close(each)
 asyncio.run(main())
 """

@@ -226,8 +226,8 @@ def test_a_hot_result_is_computed_anew_before_it_expires(cache: Cache, namespace
 
     fetch = redis_cached(namespace=namespace, ttl=60, early=True, cache=cache, name="f")(work)
     assert [fetch(1), fetch(1)] == [1, 1]
-    now = cache._now
-    monkeypatch.setattr(cache, "_now", lambda: now() + 59.96)
+    now = cache.engine._now
+    monkeypatch.setattr(cache.engine, "_now", lambda: now() + 59.96)
     assert fetch(1) == 1
     until(lambda: fetch.peek(1) == 2)
     info = fetch.cache_info()

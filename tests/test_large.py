@@ -168,7 +168,7 @@ def test_a_result_that_took_too_long_to_encode_is_not_stored_in_silence(
     """P4: its lease ends meanwhile, with each call again."""
 
     def slow(_: object) -> tuple[str, ...]:
-        clock.move(cache.settings.lease)
+        clock.move(cache.engine.settings.lease)
         with server.client() as client:
             assert client.delete(f"{f.cache_key()}:lease") == 1
         return ()
@@ -254,7 +254,7 @@ def test_what_a_dead_writer_left_expires(cache: Cache, client: redis.Redis, name
     place = f.__redis_memo__._invocation((), {}).locate()
     large = Large((b"RMEM" + bytes(60),), [(b"a chunk",)])
     flow = dialogue(ops.Put(place, large, 60.0, place.tokens))
-    cache.backend.home.exchange(next(flow))
+    cache.engine.backend.home.exchange(next(flow))
     (left,) = client.scan_iter(f"memo:{{{namespace}*")
     assert 0 < client.pttl(left) <= STAGED
     client.delete(left)
@@ -276,7 +276,7 @@ def test_those_who_wait_get_a_value_that_the_first_caller_cannot_change(cache: C
     def call(number: int) -> None:
         waiting.wait()
         if number:
-            until(lambda: cache._flights)
+            until(lambda: cache.engine._flights)
             joined.append(number)
         value = f()
         values.append(value.copy())

@@ -54,6 +54,7 @@ LAYERS = [
     "_backend",
     "_leases, _flight, _touches, _inside",
     "_namespaces",
+    "_engine",
     "_cache",
     "_default, _in_order > _crew",
     "_function",

@@ -184,8 +184,8 @@ def names(store, namespace: str) -> set[str]:
 
 def look_after(cache) -> None:
     """What a process does at its end, and every ten minutes."""
-    cache.touches._noted.clear()
-    cache.touches.tell(20)
+    cache.engine.touches._noted.clear()
+    cache.engine.touches.tell(20)
 
 
 def user(store, namespace: str, name: str, ttl: object = 60, **options):
@@ -223,9 +223,9 @@ for name, ttl in (("expired", "50ms"), ("lasting", 60)):
     until(gone, 60)
     prefix = lasting.cache_key(0).rpartition(":")[0]
     assert names(store, half) == {f"memo:{{{half}}}:functions", f"{prefix}:index", f"{prefix}:args"}
-    assert neighbour.backend.perform(ops.Enrolled(f"memo:{{{half}}}:functions")) == [f"{prefix}:"]
+    assert neighbour.engine.backend.perform(ops.Enrolled(f"memo:{{{half}}}:functions")) == [f"{prefix}:"]
     assert neighbour.clear(half) == 1
-    listed = neighbour.backend.perform(ops.Enrolled(NAMESPACES))
+    listed = neighbour.engine.backend.perform(ops.Enrolled(NAMESPACES))
     assert f"memo:{{{dead}}}:functions" not in listed
     assert f"memo:{{{namespace}other}}:functions" in listed
     assert neighbour.clear(f"{namespace}other") == 1
@@ -253,17 +253,17 @@ def test_p3_a_namespace_that_is_used_again_while_it_is_tidied_up_is_invalidated_
         if here and not came and namespace in str(op):
             came.append(again(1))
             look_after(cache)
-        return cache.backend.perform(op)
+        return cache.engine.backend.perform(op)
 
     # Of all that others left there, only this one.
-    flow = _neighbours._tidied(own, cache.backend.perform(ops.Enroll(NAMESPACES, f"{own}{namespace}"))[0], math.inf)
+    flow = _neighbours._tidied(own, cache.engine.backend.perform(ops.Enroll(NAMESPACES, f"{own}{namespace}"))[0], math.inf)
     drive(flow, perform)
     assert came == [1]
-    assert own in cache.backend.perform(ops.Enrolled(NAMESPACES))
+    assert own in cache.engine.backend.perform(ops.Enrolled(NAMESPACES))
     _, third = user(store, namespace, "g")
     assert third.clear(namespace) == 1
     assert again.peek(1) is MISSING
-    cache.backend.perform(ops.Strike(NAMESPACES, f"{own}{namespace}", 0))
+    cache.engine.backend.perform(ops.Strike(NAMESPACES, f"{own}{namespace}", 0))
     cache.close()
     third.close()
 
@@ -340,9 +340,9 @@ print(len(f(20_000_000)), f.cache_info().refused)
 
 def test_the_wait_for_graph_is_forgotten(cache) -> None:
     """P7."""
-    cache.backend.perform(ops.NoteWait(b"test-token", b"other"))
-    assert cache.backend.perform(ops.FollowWait(b"test-token")) == b"other"
-    until(lambda: cache.backend.perform(ops.FollowWait(b"test-token")) is None)
+    cache.engine.backend.perform(ops.NoteWait(b"test-token", b"other"))
+    assert cache.engine.backend.perform(ops.FollowWait(b"test-token")) == b"other"
+    until(lambda: cache.engine.backend.perform(ops.FollowWait(b"test-token")) is None)
 
 
 def test_clearing_finds_what_was_stored_after_the_server_lost_everything(valkey_server: Server, namespace: str) -> None:

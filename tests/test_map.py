@@ -86,7 +86,7 @@ class Quotes:
     def leases(self) -> list[bytes]:
         import redis
 
-        with redis.Redis.from_url(self.cache.settings.url) as client:
+        with redis.Redis.from_url(self.cache.engine.settings.url) as client:
             return list(client.scan_iter(f"memo:{{{self.namespace}*:lease"))
 
 
@@ -255,8 +255,8 @@ def test_490_of_500_are_read_and_10_stored_in_three_round_trips(namespace: str, 
             invalidate(direct.function, symbol=symbol)
         quotes.one("another")  # connects, and notes the function in the namespace
         exchanges: list[int] = []
-        exchange = cache.backend.home.exchange
-        cache.backend.home.exchange = lambda pieces: (exchanges.append(1), exchange(pieces))[1]  # type: ignore[method-assign]
+        exchange = cache.engine.backend.home.exchange
+        cache.engine.backend.home.exchange = lambda pieces: (exchanges.append(1), exchange(pieces))[1]  # type: ignore[method-assign]
         with valkey_server.client() as client:
             before = client.info("commandstats")
             assert [each["symbol"] for each in quotes.map(symbols)] == symbols
@@ -520,17 +520,17 @@ def test_an_interrupt_while_a_lease_is_taken_hold_of(
 ) -> None:
     """P4: no process renews for ever the lease of what it does not compute any more."""
     quotes = Quotes(cache, namespace, "sync")
-    taken = cache._leases.hold
+    taken = cache.engine.leases.hold
 
     def interrupted(*args: Any) -> None:
         taken(*args)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cache._leases, "hold", interrupted)
+    monkeypatch.setattr(cache.engine.leases, "hold", interrupted)
     for call in (lambda: quotes.map(range(3)), lambda: quotes.one(5)):
         with pytest.raises(KeyboardInterrupt):
             call()
-        assert cache._leases._standing == set()
+        assert cache.engine.leases._standing == set()
 
 
 def test_a_result_does_not_wait_for_the_next_computation(cache: Cache, namespace: str) -> None:
@@ -550,7 +550,7 @@ def test_a_result_does_not_wait_for_the_next_computation(cache: Cache, namespace
 @pytest.mark.parametrize("how", [{}, {"workers": 3}])
 def test_an_invalidation_in_the_middle(quotes: Quotes, how: dict[str, Any]) -> None:
     """P3: of what was computing, and of what was only queued, nothing is stored that began before the invalidation."""
-    other = Quotes(connect(quotes.cache.settings.url, secret=SECRET), quotes.namespace, "sync")
+    other = Quotes(connect(quotes.cache.engine.settings.url, secret=SECRET), quotes.namespace, "sync")
     done = threading.Event()
 
     def before(symbol: int) -> None:
@@ -570,7 +570,7 @@ def test_an_invalidation_in_the_middle(quotes: Quotes, how: dict[str, Any]) -> N
 
 def test_what_another_computes_is_waited_for(quotes: Quotes) -> None:
     """P4, over processes: another cache has connections, tokens and flights of its own."""
-    other = Quotes(connect(quotes.cache.settings.url, secret=SECRET), quotes.namespace, "sync")
+    other = Quotes(connect(quotes.cache.engine.settings.url, secret=SECRET), quotes.namespace, "sync")
     begun, go = threading.Event(), threading.Event()
 
     def hold(_: int) -> None:
@@ -987,7 +987,7 @@ def test_what_a_map_reads_is_used_and_so_is_kept(cache: Cache, namespace: str, k
     for number in range(4):
         quotes.one(number)
     quotes.map([0, 1])
-    cache.touches.tell(5)
+    cache.engine.touches.tell(5)
     quotes.map([4, 5])
     assert quotes.map([0, 1]) == [made(0), made(1)]
     assert quotes.runs == [0, 1, 2, 3, 4, 5]

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from redis_memo import _ops as ops
-from redis_memo._cache import WAITS
 from redis_memo._core import read_through
+from redis_memo._engine import WAITS
 from redis_memo._many import Crowd
 from redis_memo._many_ops import NO_HIT, Begin, Fetch, Launch, Report, Rest, Withdraw, Work
 from redis_memo.errors import StoreUnavailable

@@ -354,11 +354,11 @@ def test_values_take_a_round_trip_for_many(d: CacheDict, valkey_server: Server) 
     d.update((number, str(number)) for number in range(120))
     with valkey_server.client() as client:
         before = client.info("commandstats")["cmdstat_evalsha"]["calls"]
-        exchanged = d._memo.cache.exchange
+        exchanged = d._memo.engine.exchange
         exchanges: list[int] = []
-        d._memo.cache.exchange = lambda several, name: (exchanges.append(len(several)), exchanged(several, name))[1]
+        d._memo.engine.exchange = lambda several, name: (exchanges.append(len(several)), exchanged(several, name))[1]
         assert dict(d.items()) == {number: str(number) for number in range(120)}
-        del d._memo.cache.exchange
+        del d._memo.engine.exchange
         assert exchanges == [50, 50, 20]
         assert client.info("commandstats")["cmdstat_evalsha"]["calls"] - before == 1, "one for the keys"
 
@@ -369,7 +369,7 @@ def test_p7_a_dict_with_a_bound_drops_what_was_used_longest_ago(cache: Cache, na
     d: CacheDict[str, int] = CacheDict(namespace, cache=cache, **options)
     d.update(a=1, b=2, c=3)
     assert d["a"] == 1
-    cache.touches.tell()
+    cache.engine.touches.tell()
     d["d"] = 4
     assert list(d) == ["a", "c", "d"]
     assert (len(d), d.maxsize, d.currsize, d.cache_info().evictions) == (3, 3, 3, 1)
@@ -425,7 +425,7 @@ def test_what_is_assigned_while_it_is_popped_is_not_lost(d: CacheDict, cache: Ca
     values = ["new"]
 
     def perform(op: object) -> object:
-        answer = 0.0 if isinstance(op, ops.Clock) else cache.backend.perform(op)
+        answer = 0.0 if isinstance(op, ops.Clock) else cache.engine.backend.perform(op)
         if values and isinstance(op, ops.Read):
             d["a"] = values.pop()
         return answer

@@ -686,7 +686,7 @@ def test_a_live_dict_and_an_lru_become_entries(cache: Cache, namespace: str) -> 
     assert same(history("INFY"), frame)
     assert history("TCS") is None
     assert runs == ["TCS"]
-    with redis.Redis.from_url(cache.settings.url) as client:
+    with redis.Redis.from_url(cache.engine.settings.url) as client:
         assert 2900 < client.ttl(history.cache_key("INFY")) <= 3000
     assert sorted(each.state for each in move().outcomes) == ["failed", "present", "skipped", "stale"]
     with as_of("2026-01-01 00:00 UTC"), pytest.raises(ConfigurationError, match="outside"):
@@ -798,7 +798,7 @@ def test_entries_of_a_ttl_cache_keep_their_age(cache: Cache, namespace: str) -> 
     assert migrate_mapping(old, into=quote, key=lambda symbol: symbol).count("migrated") == 2
     assert quote.peek("INFY") == 1
     assert quote.peek("TCS") is None
-    with redis.Redis.from_url(cache.settings.url) as client:
+    with redis.Redis.from_url(cache.engine.settings.url) as client:
         assert 2900 < client.ttl(quote.cache_key("INFY")) <= 3000
         assert 3500 < client.ttl(quote.cache_key("TCS")) <= 3600
 
@@ -970,7 +970,7 @@ def test_an_invalidation_in_between_is_heeded(cache: Cache, namespace: str) -> N
             fetch.invalidate(symbol="INFY")
         if isinstance(op, (ops.TakeToken, ops.Land, ops.Clock)):
             return {ops.TakeToken: b"a" * 32, ops.Land: None, ops.Clock: time.time()}[type(op)]
-        return cache.backend.perform(op)
+        return cache.engine.backend.perform(op)
 
     assert drive(flow, invalidated) is False
     assert ops.Fill in met

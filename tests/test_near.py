@@ -605,7 +605,7 @@ def test_an_invalidation_that_fails_drops_what_is_kept(proxy, namespace):
         runs = source.runs
         assert source.fetch("a") == f"a:{runs + 1}"
         proxy.mode = "pass"
-        until(lambda: cache.backend.breaker.state == "closed")
+        until(lambda: cache.engine.backend.breaker.state == "closed")
     cache.close()
 
 
@@ -720,7 +720,7 @@ def test_a_process_that_stood_still_wakes_up_with_nothing(cache, memo, monkeypat
         return symbol
 
     keep(quote, "INFY")
-    with cache.backend.tracker._lock:  # the thread that listens comes to nothing
+    with cache.engine.backend.tracker._lock:  # the thread that listens comes to nothing
         near = quote.cache_info().near_hits
         offset[0] = 3600.0
         quote("INFY")
@@ -738,7 +738,7 @@ def test_a_server_that_is_restarted_has_nothing_left(namespace):
     until(lambda: not held(source.fetch, "a"))
     again = start_server(valkey(), port=port)
     runs = source.runs
-    until(lambda: cache.backend.breaker.state == "closed")
+    until(lambda: cache.engine.backend.breaker.state == "closed")
     keep(source.fetch, "a")
     assert source.runs > runs
     cache.close()
@@ -1073,7 +1073,7 @@ def test_a_server_that_refuses_no_more_is_listened_to(namespace, monkeypatch):
         keep(source.fetch, "a")
         until(lambda: events)
         client.acl_setuser("app", **user, commands=["+@all"])
-        until(lambda: not cache.backend.tracker.refused)
+        until(lambda: not cache.engine.backend.tracker.refused)
         keep(source.fetch, "a")
         client.delete(source.fetch.cache_key("a"))
         until(lambda: not held(source.fetch, "a"))
@@ -1090,7 +1090,7 @@ def test_a_server_that_is_busy_does_not_refuse(namespace, monkeypatch):
     cache = connect(server.url, secret=SECRET, timeout=30, on_event=events.append)
     source = Source(cache, namespace)
     keep(source.fetch, "a")
-    tracker = cache.backend.tracker
+    tracker = cache.engine.backend.tracker
     with server.client() as client, server.client() as other, ThreadPoolExecutor() as pool:
         running = pool.submit(client.eval, "while true do end", 0)
         until(lambda: tracker.until == 0.0 or tracker.refused)
@@ -1114,14 +1114,14 @@ def test_one_connection_for_threads_and_loops(cache, namespace, valkey_server):
     keep(source.fetch, "a")
     asyncio.run(twin("a"))
     assert sum(thread.name == "redis_memo tracking" for thread in threading.enumerate()) >= 1
-    tracked = cache.backend.tracker
+    tracked = cache.engine.backend.tracker
     until(lambda: len(tracked._covered) == 2)
 
 
 def test_without_near_nobody_listens(cache, namespace):
     plain = redis_cached(namespace=namespace, ttl=60, cache=cache)(lambda x: x)
     plain(1)
-    assert cache.backend.tracker._thread is None
+    assert cache.engine.backend.tracker._thread is None
     assert _near.near_of(plain.__redis_memo__._memo.prefix) == []
 
 

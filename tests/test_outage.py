@@ -604,7 +604,7 @@ def test_who_may_not_subscribe_waits_a_little_longer(server: Server, namespace: 
             results = []
             waiter = threading.Thread(target=lambda: results.append(second.fetch(1)))
             waiter.start()
-            until(lambda: second.cache.backend.listener._channels)
+            until(lambda: second.cache.engine.backend.listener._channels)
             go_on.set()
             leader.join()
             waiter.join(10)

@@ -189,7 +189,7 @@ def test_a_demoted_master_is_left_at_its_first_refusal(frail_site, namespace):
             until(lambda: (near(1), near.explain(1).near)[1] and _listened_to(node), 30)
             raw(node, "UNLINK", near.cache_key(1))
             until(lambda: not near.explain(1).near)
-    assert cache.backend.state == "closed"
+    assert cache.engine.backend.state == "closed"
 
 
 def failing_over(site: SentinelSite, namespace: str, fail, **settings) -> Traffic:

@@ -57,7 +57,7 @@ def test_p3_a_change_is_heard_of_whichever_master_has_it(cache, cluster_site, na
         assert held(fetch, next(x for x in ports if ports[x] == port and x not in gone)), "no more than these"
         source.runs = 100
         assert fetch(gone[0]) == f"{gone[0]}:101"
-    assert cache.backend.tracker.covers(fetch.__redis_memo__._memo.prefixes[3])
+    assert cache.engine.backend.tracker.covers(fetch.__redis_memo__._memo.prefixes[3])
 
 
 def test_an_invalidation_drops_what_is_held_of_every_shard(cache, namespace):
@@ -74,7 +74,7 @@ def test_an_invalidation_drops_what_is_held_of_every_shard(cache, namespace):
 def test_p3_near_hits_are_served_only_while_each_master_is_listened_to(cache, namespace):
     source = Source(cache, namespace)
     keep(source.fetch, 1)
-    trackers = cache.backend.tracker
+    trackers = cache.engine.backend.tracker
     assert len(trackers._each) == 3
     lost = next(iter(trackers._each.values()))
     with lost._lock:
@@ -83,16 +83,16 @@ def test_p3_near_hits_are_served_only_while_each_master_is_listened_to(cache, na
     until(lambda: lost._wire is not wire and lost._wire is not None)
     keep(source.fetch, 1)
     assert trackers.until > 0
-    known = cache.backend.cluster._masters
+    known = cache.engine.backend.cluster._masters
     stranger = next(iter(known))._replace(port=1)
-    cache.backend.cluster._node_at(stranger)
+    cache.engine.backend.cluster._node_at(stranger)
     try:
         assert trackers.until == 0, "a master that nobody listens to"
         assert not trackers.covers(source.fetch.__redis_memo__._memo.prefix)
         assert not held(source.fetch, 1)
     finally:
-        cache.backend.cluster._read = 0.0
-        cache.backend.cluster.refresh(5)
+        cache.engine.backend.cluster._read = 0.0
+        cache.engine.backend.cluster.refresh(5)
     keep(source.fetch, 1)
 
 
@@ -122,7 +122,7 @@ def test_a_master_of_several_ranges_is_one_node(cluster_site, namespace):
     target = next(each for each in cluster_site.masters() if each != cluster_site.owner(slot))
     cluster_site.end_move(slot, cluster_site.begin_move(slot, target), target)
     cache = connect(cluster_site.url, secret=SECRET)
-    cluster = cache.backend.cluster
+    cluster = cache.engine.backend.cluster
     assert len({*cluster.masters()}) == 3
     assert {*cluster._owners} == {*cluster.masters()}
     cache.close()
@@ -153,7 +153,7 @@ def mapping(cache, namespace, shards, asynchronous):
 def counted(cache) -> Counter[object]:
     """The exchanges with each master from now on."""
     exchanges: Counter[object] = Counter()
-    for node in cache.backend.masters():
+    for node in cache.engine.backend.masters():
         inner, ainner = node.exchange, node.aexchange
 
         def exchange(pieces, node=node, inner=inner):
@@ -223,7 +223,7 @@ def test_p7_shards_together_keep_to_the_bounds(cache, namespace):
     assert 4 <= info.currsize <= 20, "five for each, rounded down"
     assert info.evictions == 120 - info.currsize
     assert function.cache_parameters()["maxsize"] == 22
-    sizes = [cache.run(_ask(prefix)).entries for prefix in function.__redis_memo__._memo.prefixes]
+    sizes = [cache.engine.run(_ask(prefix)).entries for prefix in function.__redis_memo__._memo.prefixes]
     assert sizes == [5, 5, 5, 5]
 
 
@@ -239,7 +239,7 @@ def test_hits_are_told_to_the_shard_that_has_the_entry(cache, namespace):
     for x in range(8, 60):
         for each in range(8):
             function(each)
-        cache.touches.tell()
+        cache.engine.touches.tell()
         function(x)
     before = function.cache_info().misses
     for each in range(8):
@@ -325,8 +325,8 @@ def test_p3_a_shard_whose_master_is_gone_keeps_no_other_from_being_invalidated(c
     """It raises, as entries still stand there; what lies on the masters that answer is gone."""
     function = redis_cached(namespace=namespace, ttl=60, cache=cache, shards=16, name="f", tags="t")(lambda x: x)
     function.map(range(64))
-    lost = cache.backend.node_for(ops.Read(function.cache_key(0)))
-    there = [x for x in range(64) if cache.backend.node_for(ops.Read(function.cache_key(x))) is lost]
+    lost = cache.engine.backend.node_for(ops.Read(function.cache_key(0)))
+    there = [x for x in range(64) if cache.engine.backend.node_for(ops.Read(function.cache_key(x))) is lost]
 
     def exchange(pieces):
         raise redis.ConnectionError("gone")
@@ -334,9 +334,9 @@ def test_p3_a_shard_whose_master_is_gone_keeps_no_other_from_being_invalidated(c
     lost.exchange, whole = exchange, lost.exchange
     with pytest.raises(StoreUnavailable):
         function.invalidate()
-    assert cache.backend.state == "open"
+    assert cache.engine.backend.state == "open"
     lost.exchange = whole
-    until(lambda: cache.backend.state == "closed")
+    until(lambda: cache.engine.backend.state == "closed")
     assert [x for x in range(64) if function.peek(x) is not MISSING] == there
     # So by several tags, of which one shard's master has to be told twice.
     lost.exchange = exchange
@@ -344,7 +344,7 @@ def test_p3_a_shard_whose_master_is_gone_keeps_no_other_from_being_invalidated(c
     with pytest.raises(StoreUnavailable):
         function.invalidate_tags("none has it", "t")
     lost.exchange = whole
-    until(lambda: cache.backend.state == "closed")
+    until(lambda: cache.engine.backend.state == "closed")
     assert [x for x in range(64) if function.peek(x) is not MISSING] == there
     assert function.invalidate() == len(there)
 
@@ -353,12 +353,12 @@ def test_an_invalidation_is_tried_where_nothing_else_is(cache, cluster_site, nam
     """The breaker of a master that did not answer a moment ago is no reason not to try, with many shards as with one."""
     function = redis_cached(namespace=namespace, ttl=60, cache=cache, shards=16, name="f")(lambda x: x)
     function.map(range(64))
-    for node in cache.backend.masters():
+    for node in cache.engine.backend.masters():
         node.breaker._probe = lambda _: _never()
         assert node.breaker.failed(StoreUnavailable("gone"), "a master", node.breaker.epoch)
-    assert cache.backend.state == "open"
+    assert cache.engine.backend.state == "open"
     assert function.invalidate() == 64
-    assert cache.backend.state == "closed", "it answered"
+    assert cache.engine.backend.state == "closed", "it answered"
 
 
 def _never():
@@ -558,7 +558,7 @@ def test_what_another_number_of_shards_left_is_found_and_cleared(site, request, 
         cursor = page["cursor"]
     assert len(found) == len(set(found)) == 63
     memo = function.__redis_memo__._memo
-    (finding,) = (each for each in examined(cache, {}, memo) if each.check == "shards" and f"{name}.f " in each.said)
+    (finding,) = (each for each in examined(cache.engine, {}, memo) if each.check == "shards" and f"{name}.f " in each.said)
     assert finding.severity.name == "WARNING"
     assert "1, 4 and 16" in finding.said
     assert "clear" in finding.remedy
@@ -571,7 +571,7 @@ def test_what_another_number_of_shards_left_is_found_and_cleared(site, request, 
     assert told(capsys, "doctor", f"{name}:f")["findings"]
     assert told(capsys, "clear", f"{name}:f", "-y")["removed"] == 63
     assert neighbour.peek(1) == 1
-    assert not any(f"{name}.f " in finding.said for finding in examined(cache, {}, memo))
+    assert not any(f"{name}.f " in finding.said for finding in examined(cache.engine, {}, memo))
     cache.clear(namespace)
     default_cache().close()
     cache.close()
@@ -581,7 +581,7 @@ def test_shards_are_listed_as_one_function(valkey_server, namespace):
     cache = connect(valkey_server.url, secret=SECRET)
     function = redis_cached(namespace=namespace, ttl=60, cache=cache, shards=12, name="f")(lambda x: x)
     function.map(range(50))
-    with asking(cache) as look:
+    with asking(cache.engine) as look:
         (row,) = functions(look, namespace)
     assert (row.name, row.entries, row.prefixes) == ("f", 50, function.__redis_memo__._memo.prefixes)
     cache.close()
@@ -605,7 +605,7 @@ def test_functions_are_listed_page_by_page_whatever_their_names(valkey_server, n
 
 
 def test_the_doctor_looks_at_each_master(cache):
-    found = list(examined(cache, {}))
+    found = list(examined(cache.engine, {}))
     assert sum(finding.check == "scripts" for finding in found) == 3
     assert {finding.severity.name for finding in found if finding.check in ("scripts", "tracking", "clock")} == {"OK"}
 

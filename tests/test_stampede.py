@@ -130,7 +130,7 @@ def test_cancelling_anybody_at_any_step_disturbs_nobody(valkey_server: Server, n
             await asyncio.gather(*victims, return_exceptions=True)
             assert runs.count(steps) <= 3
             assert (await fetch.explain(steps)).lease_seconds is None
-        assert cache._flights == {}
+        assert cache.engine._flights == {}
 
     asyncio.run(scenario())
 
@@ -192,8 +192,8 @@ def test_who_waits_is_sent_the_result_and_does_not_ask_for_it_one_by_one(
     for thread in threads:
         thread.start()
     with valkey_server.client() as client:
-        until(lambda: waiting.backend.listener._channels and len(next(iter(waiting.backend.listener._channels.values()))) == 30)
-        until(lambda: all(not each.news.done() for each in next(iter(waiting.backend.listener._channels.values()))))
+        until(lambda: waiting.engine.backend.listener._channels and len(next(iter(waiting.engine.backend.listener._channels.values()))) == 30)
+        until(lambda: all(not each.news.done() for each in next(iter(waiting.engine.backend.listener._channels.values()))))
         client.config_resetstat()
         go_on.set()
         for thread in [leader, *threads]:

@@ -94,7 +94,7 @@ BOUNDS = [NO_BOUNDS, Bounds(maxsize=2), Bounds(maxbytes=200), Bounds(maxsize=3, 
 @pytest.mark.parametrize("which", ["valkey_server", "redis_server", "redis_6_server", "redis_8_server"])
 def test_scripts_and_model_agree(which: str, request: pytest.FixtureRequest) -> None:
     server: Server = request.getfixturevalue(which)
-    backend = connect(server.url).backend
+    backend = connect(server.url).engine.backend
     client = server.client()
 
     @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))

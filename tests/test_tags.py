@@ -27,7 +27,7 @@ def cache(request: pytest.FixtureRequest, namespace: str) -> Iterator[Cache]:
 def keys_left(cache: Cache, namespace: str) -> set[bytes]:
     import redis
 
-    with redis.Redis.from_url(cache.settings.url) as client:
+    with redis.Redis.from_url(cache.engine.settings.url) as client:
         return {key for key in client.scan_iter(f"memo:*{namespace}*", count=1000) if not key.endswith((b":functions", b":stats"))}
 
 
@@ -239,7 +239,7 @@ def test_the_work_is_that_of_what_matches(cache: Cache, namespace: str) -> None:
     )(lambda x: x)
     for x in range(3000):
         fetch(x)
-    with redis.Redis.from_url(cache.settings.url) as client:
+    with redis.Redis.from_url(cache.engine.settings.url) as client:
         client.config_resetstat()
         assert fetch.invalidate_tags("rare") == 3
         calls = sum(row["calls"] for row in client.info("commandstats").values())
