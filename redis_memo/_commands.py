@@ -231,11 +231,11 @@ def _result(op: object, reply: Any) -> Any:
             return ops.Leased(first == 1)
         case ops.Acquire(), [b"busy", bytes(holder), int(left)]:
             return ops.Busy(holder, left / 1000)
-        case (ops.Fill() | ops.Put()), [int(answer), int(evicted), int(mend), int(ever)]:
+        case ((ops.Fill() | ops.Put()), [int(answer), int(evicted), int(mend), int(ever)]):
             return ops.Kept(answer == 1, evicted, mend == 1, ever)
         case ops.Touch(), [int(evicted), int(mend), int(ever)]:
             return ops.Kept(True, evicted, mend == 1, ever)
-        case (ops.Fill() | ops.Put() | ops.Release() | ops.Renew() | ops.Strike() | ops.MoveKey()), int():
+        case ((ops.Fill() | ops.Put() | ops.Release() | ops.Renew() | ops.Strike() | ops.MoveKey()), int()):
             return reply == 1
         case ((ops.Drop() | ops.Count() | ops.Tidy()), int()):
             return reply

@@ -49,9 +49,7 @@ __all__ = [
     "withdraw",
 ]
 
-DROP_AT_ONCE = 500  # calls dropped by one script, so that the server is not held up
 DROP_OF_EACH = 8  # of each shard, where one exchange asks for many
-AT_ONCE = 500  # operations in one exchange
 
 
 def peek(spec: Spec, entry: str, missing: object) -> Flow:
@@ -180,8 +178,8 @@ def _tried(several: Sequence[ops.Op]) -> Flow:
         except StoreError as error:
             return [error]
     answers: list[Any] = []
-    for at in range(0, len(several), AT_ONCE):
-        answers += yield ops.Together(list(several[at : at + AT_ONCE]))
+    for at in range(0, len(several), ops.AT_ONCE):
+        answers += yield ops.Together(list(several[at : at + ops.AT_ONCE]))
     return answers
 
 
@@ -251,7 +249,7 @@ def drop_matching(prefixes: Sequence[str], tokens: bytes) -> Flow:
     Raises:
         StoreError: A shard could not be asked; what the others had is gone.
     """
-    few = max(DROP_AT_ONCE // max(len(prefixes), 1), DROP_OF_EACH)
+    few = max(ops.AT_ONCE // max(len(prefixes), 1), DROP_OF_EACH)
     answers = yield from _tried([DropMatching(prefix, tokens, few) for prefix in prefixes])
     failed: StoreError | None = None
     total = 0
@@ -263,7 +261,7 @@ def drop_matching(prefixes: Sequence[str], tokens: bytes) -> Flow:
             total += gone
             if not more:
                 break
-            (answer,) = yield from _tried([DropMatching(prefix, tokens, DROP_AT_ONCE)])
+            (answer,) = yield from _tried([DropMatching(prefix, tokens, ops.AT_ONCE)])
         else:
             failed = failed or answer
     if failed is not None:
@@ -314,7 +312,7 @@ def drop_tagged(prefixes: Sequence[str], tags: Iterable[bytes]) -> Flow:
     computing = list(prefixes)
     while computing:
         # What is being computed may turn out to have the tag. Nobody can tell before it is done, so it is not stored.
-        answers = yield from _tried([Revoke(prefix, UNTAGGED, DROP_AT_ONCE) for prefix in computing])
+        answers = yield from _tried([Revoke(prefix, UNTAGGED, ops.AT_ONCE) for prefix in computing])
         asked, computing = computing, []
         for prefix, answer in zip(asked, answers, strict=True):
             if isinstance(answer, StoreError):

@@ -184,9 +184,13 @@ class Handle:
             found = getattr(found, scope, None)
         return isinstance(inspect.getattr_static(found, name, None), classmethod)
 
-    def _invalidation(self, args: dict[str, Any]) -> ops.Flow:
+    def _invalidation(self, args: dict[str, Any], by_position: tuple[object, ...] = ()) -> ops.Flow:
         memo = self._memo
-        first = memo.callkey.binder.names[0] if self._bound else None
+        names = memo.callkey.binder.names
+        first = names[0] if self._bound else None
+        if by_position:
+            name = next((each for each in names if each != first), "name")
+            raise TypeError(f"{memo.shown}: invalidate() takes arguments by name, as in invalidate({name}=...)")
         # An object that is ignored, or that arrives in *args, tells no entries apart: all that match are meant.
         if first is None or first in memo.ignore or first == memo.callkey.binder.var_positional:
             match = memo.callkey.match(args)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["Leases"]
 
 
-MOST = 500  # renewals in one exchange
 OWED_EVERY = 0.25  # seconds between attempts to give a lease back to a server that does not answer
 
 
@@ -124,7 +123,7 @@ class Leases:
         """What is to be renewed now, and what would be soon: hundreds of leases are renewed in one round trip."""
         found = [(number, renew)]
         soon = time.monotonic() + renew.lease / 12
-        while self._due and self._due[0][0] <= soon and len(found) < MOST:
+        while self._due and self._due[0][0] <= soon and len(found) < ops.AT_ONCE:
             _, number, op = self._due[0]
             if not self._counts(number, op):
                 heapq.heappop(self._due)

@@ -32,10 +32,9 @@ if TYPE_CHECKING:
 
     from ._many_ops import Hits, OneCall
 
-__all__ = ["AT_ONCE", "Crowd"]
+__all__ = ["Crowd"]
 
-AT_ONCE = 500  # operations in one exchange
-ALIVE = 4 * AT_ONCE  # calls that have begun and not ended
+ALIVE = 4 * ops.AT_ONCE  # calls that have begun and not ended
 BYTES = 8 << 20  # of results that wait to be stored; of entries read in one exchange, as far as the last ones tell
 COMPANY = 0.05  # seconds for which a result waits for others
 FIRST = 16  # leases taken for each worker before anything is known of how long the function takes
@@ -85,7 +84,7 @@ class Crowd:
         self._asks: list[tuple[int, Any]] = []
         self._sent: list[tuple[int, Any]] = []
         self._unsent: list[tuple[int, Any]] = []
-        self._reads_at_once = AT_ONCE
+        self._reads_at_once = ops.AT_ONCE
         # Of calls that are equal, which one asks for the lease, and who is handed its result.
         self._entries: dict[int, str] = {}
         self._ahead: dict[str, int] = {}
@@ -191,7 +190,7 @@ class Crowd:
 
     def _adapt(self, answers: list[Any]) -> None:
         """Read as many entries at once as are not too many bytes, if they are like these."""
-        self._reads_at_once = max(1, min(AT_ONCE, BYTES * len(answers) // max(sum(map(_size, answers)), 1)))
+        self._reads_at_once = max(1, min(ops.AT_ONCE, BYTES * len(answers) // max(sum(map(_size, answers)), 1)))
 
     def _end(self, number: int, result: Any) -> None:
         self._flows.pop(number, None)
@@ -313,7 +312,7 @@ class Crowd:
         return due
 
     def _worth_waiting(self) -> bool:
-        if not self._working or len(self._fills) >= AT_ONCE or self._fill_bytes >= BYTES:
+        if not self._working or len(self._fills) >= ops.AT_ONCE or self._fill_bytes >= BYTES:
             return False
         return self._clock() - self._fill_since < self._company
 
@@ -377,7 +376,7 @@ class Crowd:
         self._in_hand.discard(number)
         if type(result) is ops.Computed and not self._batch:
             self._pace = result.seconds if not self._pace else 0.8 * self._pace + 0.2 * result.seconds
-            self._most = self._workers * max(1, min(AT_ONCE, int(AHEAD / max(self._pace, 1e-6))))
+            self._most = self._workers * max(1, min(ops.AT_ONCE, int(AHEAD / max(self._pace, 1e-6))))
 
     # The end before the end.
 
@@ -410,7 +409,7 @@ def _next(asked: list[tuple[int, Any]]) -> tuple[list[tuple[int, Any]], list[tup
     size = 0
     for at, (_, op) in enumerate(asked):
         size += len(op.envelope) if type(op) is ops.Fill else 0
-        if at == AT_ONCE or (size > BYTES and at):
+        if at == ops.AT_ONCE or (size > BYTES and at):
             return asked[:at], asked[at:]
     return asked, []
 

@@ -308,27 +308,28 @@ def cache_info(function: Any, /, *, everywhere: bool = False) -> Any:
 def invalidate(target: AsyncMemoized[Any], /, **args: object) -> Coroutine[Any, Any, int]: ...
 @overload
 def invalidate(target: Callable[..., Any] | str, /, **args: object) -> int: ...
-def invalidate(target: Any, /, **args: object) -> Any:
+def invalidate(target: Any, /, *by_position: object, **args: object) -> Any:
     """Delete the entries of calls with these arguments, or all of a namespace; revoke what is being computed.
 
     After it returns, no call that starts later gets a value computed before it.
 
     Args:
         target: A decorated function; or the name of a namespace of the default cache, which takes no arguments.
+        *by_position: None.
         **args: Arguments by name: all of them mean one call, some of them every call that has them, none every call.
 
     Returns:
         How many entries went; awaitable for an ``async def``.
 
     Raises:
-        TypeError: It is neither, or the function has no parameter of such a name.
+        TypeError: It is neither, or the function has no parameter of such a name, or one was given without its name.
         StoreError: Redis could not be asked, and so the entries still stand.
     """
     if isinstance(target, str):
-        if args:
+        if args or by_position:
             raise TypeError("a namespace is invalidated as a whole: the functions in it have arguments, it has none")
         return default_cache().clear(target)
-    return handle_of(target).invalidate(**args)
+    return handle_of(target).invalidate(*by_position, **args)
 
 
 @overload

@@ -10,7 +10,7 @@ import contextlib
 import functools
 import inspect
 import sys
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, Never, ParamSpec, TypeVar, overload
 
 from . import _entries as entries
 from ._events import CacheInfo, CacheInfoNow
@@ -94,12 +94,13 @@ class Memoized(Handle, Generic[F]):
         self._memo.stats.clear()
         return gone
 
-    def invalidate(self, /, **args: object) -> int:
+    def invalidate(self, /, *by_position: Never, **args: object) -> int:
         """Delete the entries of all calls with these arguments, and revoke what is being computed for them.
 
         After it returns, no call that starts later gets a value computed before it.
 
         Args:
+            *by_position: None.
             **args: Arguments by name: all of them mean one call, some of them every call that has them, none every
                 call. On a bound method the object is one of them.
 
@@ -107,10 +108,10 @@ class Memoized(Handle, Generic[F]):
             How many entries went.
 
         Raises:
-            TypeError: The function has no parameter of such a name.
+            TypeError: The function has no parameter of such a name, or one was given without its name.
             StoreError: Redis could not be asked, and so the entries still stand.
         """
-        return int(self._memo.engine.run(self._invalidation(args)))
+        return int(self._memo.engine.run(self._invalidation(args, by_position)))
 
     def invalidate_tags(self, /, *tags: str) -> int:
         """Delete the entries that have any of these tags, and revoke what is being computed and may turn out to.
@@ -326,9 +327,9 @@ class AsyncMemoized(Handle, Generic[F]):
         self._memo.stats.clear()
         return gone
 
-    async def invalidate(self, /, **args: object) -> int:
+    async def invalidate(self, /, *by_position: Never, **args: object) -> int:
         """As `Memoized.invalidate`."""
-        return int(await self._memo.engine.arun(self._invalidation(args)))
+        return int(await self._memo.engine.arun(self._invalidation(args, by_position)))
 
     async def invalidate_tags(self, /, *tags: str) -> int:
         """As `Memoized.invalidate_tags`."""

@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from ._large import Bytes, Envelope
 
 __all__ = [
-    "DIGEST", "FAILED", "FILLED", "RELEASED", "UNTAGGED", "Acquire", "Ahead", "Await", "Busy", "Chance", "Clock",
-    "Compute", "Computed", "Count", "Drop", "DropMatching", "Early", "Enroll", "Enrolled", "Fill", "Finished", "Flow",
-    "FollowWait", "Found", "Held", "Info", "Inspect", "Inspected", "Join", "Kept", "Keys", "Land", "Late", "Leased",
-    "Listen", "Mend", "Mended", "MoveKey", "NoteWait", "Op", "Place", "Put", "Raised", "Rally", "Read", "ReadLeft",
-    "ReadParts", "Release", "Renew", "Resting", "Revoke", "Sealed", "Seize", "Spawn", "Strike", "Subscription",
-    "TakeToken", "Tidy", "Together", "Told", "Touch", "Trim", "Trimmed", "Turn", "Usage", "Used", "Wait",
+    "AT_ONCE", "DIGEST", "FAILED", "FILLED", "RELEASED", "UNTAGGED", "Acquire", "Ahead", "Await", "Busy", "Chance",
+    "Clock", "Compute", "Computed", "Count", "Drop", "DropMatching", "Early", "Enroll", "Enrolled", "Fill",
+    "Finished", "Flow", "FollowWait", "Found", "Held", "Info", "Inspect", "Inspected", "Join", "Kept", "Keys", "Land",
+    "Late", "Leased", "Listen", "Mend", "Mended", "MoveKey", "NoteWait", "Op", "Place", "Put", "Raised", "Rally",
+    "Read", "ReadLeft", "ReadParts", "Release", "Renew", "Resting", "Revoke", "Sealed", "Seize", "Spawn", "Strike",
+    "Subscription", "TakeToken", "Tidy", "Together", "Told", "Touch", "Trim", "Trimmed", "Turn", "Usage", "Used",
+    "Wait",
 ]  # fmt: skip
 
+AT_ONCE = 500  # operations in one exchange, or calls that one script drops, so that a server is not held up
 DIGEST = 40  # characters of a call's digest at the end of its entry's key; as in index.lua
 RELEASED = b"released"
 FILLED = b"filled:"  # and the entry, if it is not large

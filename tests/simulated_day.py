@@ -64,7 +64,7 @@ class _Spec:
             return opened
 
         sealer = SimpleNamespace(open=open_)
-        self.memo = SimpleNamespace(early=1.0, stale=0.0, stale_if_error=0.0, cache=SimpleNamespace(sealer=sealer))
+        self.memo = SimpleNamespace(early=1.0, stale=0.0, stale_if_error=0.0, engine=SimpleNamespace(sealer=sealer))
 
     look, standing = Invocation.look, Invocation.standing
 

@@ -4,6 +4,7 @@ clusters of Valkey, Redis 6.2 and 8, and a sentinel set-up; sync and async."""
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import threading
 from collections.abc import Iterator
@@ -140,6 +141,17 @@ def test_invalidate_by_any_subset_counts_what_went(run: Runner) -> None:
     assert len(calls) == 6
     with pytest.raises(TypeError, match="symbol"):
         run(invalidate(fetch, symbl="A"))
+
+
+def test_an_argument_without_its_name_is_told_how_to_write_it(run: Runner) -> None:
+    fetch, _ = counted(run)
+    run(fetch("A"))
+    for by_position in (fetch.invalidate, functools.partial(invalidate, fetch)):
+        with pytest.raises(TypeError, match=r"takes arguments by name, as in invalidate\(symbol=\.\.\.\)"):
+            run(by_position("A"))
+    with pytest.raises(TypeError, match="as a whole"):
+        invalidate("namespace", "A")
+    assert run(fetch.peek("A")) is not MISSING
 
 
 def test_all_arguments_given_positionally_or_by_default_is_one_key(run: Runner) -> None:

@@ -746,12 +746,12 @@ def test_a_function_in_shards_moves_in_and_can_go_back(
     assert fetch.cache_info().currsize == 24
     assert fetch.invalidate(number=5) == 1, "P3: it is found by its arguments"
     other = connect(server.url, secret=SECRET)
-    assert len(other.run(_only(ops.Enrolled(f"memo:{{{namespace}}}:functions")))) == 8, "P3: by its namespace, too"
+    assert len(other.engine.run(_only(ops.Enrolled(f"memo:{{{namespace}}}:functions")))) == 8, "P3: by its namespace, too"
     assert command(capsys, "rollback", "cache", service.f())["counts"] == {"restored": 1, "deleted": 22, "left": 1}
     assert fetch.peek(3) == "older"
     assert [number for number in range(24) if fetch.peek(number) is not MISSING] == [3]
     assert stored() == before
-    assert other.run(_only(ops.Enrolled(f"memo:{{{namespace}}}:functions"))) == [
+    assert other.engine.run(_only(ops.Enrolled(f"memo:{{{namespace}}}:functions"))) == [
         fetch.cache_key(3).rpartition(":")[0] + ":"
     ]
     assert other.clear(namespace) == 1

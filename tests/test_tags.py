@@ -249,9 +249,9 @@ def test_the_work_is_that_of_what_matches(cache: Cache, namespace: str) -> None:
 
 def test_more_in_flight_than_one_step_takes(valkey_server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Revocation goes on until nothing is left that may turn out to have the tag."""
-    from redis_memo import _entries
+    from redis_memo import _ops as ops
 
-    monkeypatch.setattr(_entries, "DROP_AT_ONCE", 2)
+    monkeypatch.setattr(ops, "AT_ONCE", 2)
     cache = connect(valkey_server.url, secret=SECRET)
     go_on = threading.Event()
     begun = []
