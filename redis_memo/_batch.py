@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,6 +35,9 @@ def in_order(given: list[Any], answer: object) -> list[Any]:
             except TypeError:
                 values.append(BatchError("this call cannot be a mapping's key: let the batch function return a list"))
         return values
+    if inspect.iscoroutine(answer):
+        answer.close()  # else Python warns that nobody awaited it
+        raise BatchError("the batch function of a function that is no async def must be none, too")
     if not isinstance(answer, (list, tuple)):
         raise BatchError(
             "the batch function has to return a list with one result for each call, in their order, or a mapping from "

@@ -345,12 +345,17 @@ def test_what_a_batch_does_not_answer_fails_alone(quotes: Quotes) -> None:
     assert quotes.map(["A", "B", "C"]) == [made("A"), made("B"), made("C")]
 
 
-def test_the_batch_function_of_an_async_def_is_one(quotes: Quotes) -> None:
+def test_the_batch_function_of_an_async_def_is_one_and_of_others_is_none(quotes: Quotes) -> None:
     def plain(calls: list[str]) -> list[Any]:
         return [made(call) for call in calls]
 
+    async def awaited(calls: list[str]) -> list[Any]:
+        return plain(calls)
+
     if quotes.kind == "sync":
         assert quotes.function.map(["A", "B"], batch=plain) == plain(["A", "B"])
+        with pytest.raises(BatchError, match="must be none"):
+            quotes.function.map(["C", "D"], batch=awaited)
         return
     with pytest.raises(BatchError, match="has to be an async def"):
         quotes.call(quotes.function.map(["A", "B"], batch=plain))
