@@ -77,7 +77,7 @@ def turns(contestants: Mapping[str, Callable[[], T]], scale: Scale) -> dict[str,
     """Let each measure itself once, again and again, and return what they said, turn by turn.
 
     A turn before the first one warms up and is not counted. Who begins changes from turn to turn, so that what one
-    leaves behind (a warm cache, freed memory) does not always help or hurt the same neighbour. Who is slow beyond all
+    leaves behind (a warm cache, freed memory) does not always help or hurt the same neighbour. Whoever is slow beyond all
     comparison takes part in the first turn only.
     """
     names = list(contestants)

@@ -114,7 +114,7 @@ class Workers:
             if job.future.set_running_or_notify_cancel():
                 try:
                     job.future.set_result(work())
-                except BaseException as error:  # noqa: BLE001 - for who waits for it
+                except BaseException as error:  # noqa: BLE001 - for whoever waits for it
                     job.future.set_exception(error)
             with self._lock:
                 self._running.discard(job)

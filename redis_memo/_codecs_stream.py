@@ -259,7 +259,7 @@ class Decoder:
         self.trusted = trusted
         self.tables = 0  # that are being read, each within another one
         self.columns = columns  # of the outermost value, a frame, only these are read
-        self.filled: list[memoryview] | None = None  # what buffers were read into, for who asks
+        self.filled: list[memoryview] | None = None  # what buffers were read into, for whoever asks
         self._room = self.end + sum(map(len, buffers))
         # How many objects may still be looked at to hash keys and elements of sets, each as often as it is reached.
         self.spare = _HASHES + _HASHES_PER_BYTE * self._room

@@ -292,7 +292,7 @@ def _failure(token: bytes, sealed: bytes) -> bytes:
 def _counts(note: bytes, subscription: Subscription, holders: set[bytes]) -> bool:
     """Whether it tells a waiter of a failure, and not of one from before it began, which may come late.
 
-    Who was found to hold the lease had not ended by then. Of two such holders the second began after the waiter did.
+    Whoever was found to hold the lease had not ended by then. Of two such holders the second began after the waiter.
     """
     return note.startswith(FAILED) and (subscription.ordered or note.removeprefix(FAILED).partition(b":")[0] in holders)
 
@@ -311,7 +311,7 @@ def _let_go(place: Place, token: bytes) -> Flow:
 def _waits_for_itself(holder: bytes) -> Flow:
     """Whether waiting for this holder would never end: recursion on one's own key, or on each other's.
 
-    Who waits inside of a computation notes it, and follows the notes of the others: a wait-for graph, in the store
+    Whoever waits inside of a computation notes it, and follows the notes of the others: a wait-for graph, in the store
     because the circle may lead through several processes.
     """
     held = yield Held()

@@ -414,7 +414,7 @@ class Tasks(_Crew):
         for task in self._running:
             task.cancel()
         if self._running:
-            # Cancelled once more it waits no longer for who does not end, but goes on to give the leases back.
+            # Cancelled once more it waits no longer for those who do not end, but goes on to give the leases back.
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait(set(self._running))
         self._waits.clear()

@@ -316,7 +316,7 @@ class Engine:
             return await atimed(compute, _lease_of(op), self.closed)
 
     def closed(self, token: bytes) -> None:
-        """A computation will never end; who joined it need not wait."""
+        """A computation will never end; whoever joined it need not wait."""
         self._land(ops.Land(token, None))
 
     # Many reads, in one exchange: of each entry what `ops.Read` is answered, or its StoreError.

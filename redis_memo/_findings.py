@@ -204,7 +204,7 @@ def _limits(info: Mapping[str, Any], config: Mapping[str, str]) -> Iterator[Find
         if 0 < hard < PUBSUB:
             yield Finding(
                 "buffers", Severity.WARNING,
-                f"pub/sub clients are cut off at {hard:,} bytes: who waits for another's result is woken late",
+                f"pub/sub clients are cut off at {hard:,} bytes: whoever waits for another's result is woken late",
                 "CONFIG SET client-output-buffer-limit 'pubsub 32mb 8mb 60'",
             )  # fmt: skip
     most = _number(info.get("maxclients", config.get("maxclients")), 10_000)

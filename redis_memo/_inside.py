@@ -89,7 +89,7 @@ async def atimed(
         result = ops.Computed(await compute(), time.perf_counter() - began)
     except GeneratorExit:
         # This coroutine is closed, perhaps by the garbage collector within another's context: nothing can be
-        # awaited any more, and that context is none of ours. Who joined need not wait for its end.
+        # awaited any more, and that context is none of ours. Whoever joined need not wait for its end.
         for token in tokens:
             closed(token)
         raise

@@ -9,10 +9,10 @@ calls in as many threads of this process, and what is proven of these holds.
 What a crowd adds is only the choice of what is asked when:
 
 - Calls are begun some hundreds at a time, so that a million of them need no room for a million flows.
-- Leases are asked for when there will soon be time for their computations: who needs one of these results elsewhere
+- Leases are asked for when there will soon be time for their computations: whoever needs one of these results elsewhere
   must not wait until a long queue is through. So two processes that map the same calls share the work.
 - Of equal calls one goes ahead; the others are handed its result, each decoded anew.
-- Results wait a moment for others, to be stored with them. Who needs one meanwhile is handed it: the moment is
+- Results wait a moment for others, to be stored with them. Whoever needs one meanwhile is handed it: the moment is
   nobody's but the store's.
 """
 
@@ -330,7 +330,7 @@ class Crowd:
             self._sent = []
 
     def _exchange(self) -> Generator[Any, Any, None]:
-        # Equal calls share one answer: who reads a large entry must not empty it for the others.
+        # Equal calls share one answer: whoever reads a large entry must not empty it for the others.
         reads: dict[Any, int] = {}
         several: list[Any] = []
         places = []

@@ -388,7 +388,7 @@ class CacheDict(MutableMapping[K, V]):
         return f"<{type(self).__name__} {self._memo.namespace!r} in Redis>"
 
     def __reduce__(self) -> Any:
-        # A reference: who unpickles it has the same dict, by the default cache there.
+        # A reference: whoever unpickles it has the same dict, by the default cache there.
         if isinstance(self._made, tuple):
             return _again, (type(self), *self._made)
         return _again_of, (type(self), self._made)

@@ -74,8 +74,8 @@ class Tables:
     def __init__(self) -> None:
         self.table: dict[Any, Any] = {}
         self.brief: dict[Any, Any] = {}  # where all that has a default is left out
-        # These are the functions' own, too. The kinds change once, before anything is in the tables: who is on the way
-        # there with a string, which is the kind until then, finds nothing.
+        # These are the functions' own, too. The kinds change once, before anything is in the tables: whoever is on the
+        # way there with a string, which is the kind until then, finds nothing.
         self.moment = CellType(0.0)
         self.kinds: list[CellType] = []
         self._learnt = False

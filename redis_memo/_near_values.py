@@ -201,7 +201,7 @@ class NearFilling:
         how = kept_as(value)
         if how is None:
             if isinstance(envelope, Large):
-                return  # emptied by who read it
+                return  # emptied by whoever read it
             how = bytes(envelope), self._decode, len(envelope)
         own, copy, size = how
         kept = Kept(own, copy, size, deadline=end, seconds=stamp.compute, tokens=tokens)

@@ -313,7 +313,7 @@ class Wait(NamedTuple):
 class Land(NamedTuple):
     """The flight of this token is over: tell those who joined it.
 
-    Where it is not ``over``, its result is known and about to be stored: who joins it until then is told at once.
+    Where it is not ``over``, its result is known and about to be stored: whoever joins it until then is told at once.
     """
 
     token: bytes
@@ -322,7 +322,7 @@ class Land(NamedTuple):
 
 
 class Rally(NamedTuple):
-    """The token of who does a thing (computes, without a lease; reads) that began in this process after ours was taken.
+    """The token of whoever does a thing (computes, without a lease; reads) and began so here after ours was taken.
 
     If there is none it is the given one, whose holder does it now. What began before this call did may be older than
     an invalidation that came first (P3).

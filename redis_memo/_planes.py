@@ -263,7 +263,7 @@ def _is_noise(plane: bytes) -> bool:
     far = len(plane) // PIECES
     if far < 2 * PIECE or 2 * _distinct(plane[far : far + PIECE]) < PIECE:
         return False
-    # Side by side, as what changes every fifth time is all changes to who looks at every fifth.
+    # Side by side, as what changes every fifth time is all changes to whoever looks at every fifth.
     return _distinct(b"".join([plane[at : at + PIECE] for at in range(far // 3, PIECES * far, far)])) >= MANY
 
 

@@ -82,7 +82,7 @@ def use_calendar(source: object) -> None:
 def from_environment() -> _Overlays:
     """The calendar that ``REDIS_MEMO_CALENDAR`` names: one path, or several as in PATH.
 
-    It is read when an exchange is first asked for: who does not use market time is not bothered by its errors.
+    It is read when an exchange is first asked for: whoever does not use market time is not bothered by its errors.
 
     Raises:
         ConfigurationError: It cannot be read.

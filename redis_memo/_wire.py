@@ -274,7 +274,7 @@ class Wire:
         return replies
 
     def close(self) -> None:
-        """Close it; who waits in it is woken."""
+        """Close it; whoever waits in it is woken."""
         self._end()
 
 

@@ -320,7 +320,7 @@ class Judge:
             owner.filled = op.envelope.version, owner.step
 
     def landed(self, actor: Actor, token: bytes, flight: Flight, result: Any) -> None:
-        """Who waits in this process for what failed gets its exception."""
+        """Whoever waits in this process for what failed gets its exception."""
         if isinstance(result, ops.Raised) and isinstance(result.error, Boom):
             now = self.world.clock.now
             for other in self.world.actors:

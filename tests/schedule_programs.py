@@ -221,7 +221,7 @@ def _joins_by_key(flow: ops.Flow, actor: Any) -> ops.Flow:
 
 
 def _believes(flow: ops.Flow, actor: Any) -> ops.Flow:
-    """Take every failure for that of who holds the lease."""
+    """Take every failure for that of whoever holds the lease."""
     answer: Any = None
     holder = b""
     while True:
@@ -310,7 +310,7 @@ PLANTS = {
     "a renewal that makes a lease": Plant("slow", store=Renewing),
     "a failure believed whosever it is": Plant("spread", flow=_believes),
     "a failure that is not announced": Plant("failures", flow=_changed(_silent_failure)),
-    "a lease kept by who was cancelled": Plant("cancelled", flow=_changed(_keeps_lease)),
+    "a lease kept by whoever was cancelled": Plant("cancelled", flow=_changed(_keeps_lease)),
     "an eviction that forgets what is computed": Plant("evicted", store=Forgetful),
     "a stale entry whose reader waits": Plant("stale", flow=_changed(_waits)),
 }

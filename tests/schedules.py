@@ -34,7 +34,7 @@ class World:
         self.clock = FakeClock()
         self.store: ModelStore = plant.store(self.clock) if plant is not None and plant.store else ModelStore(self.clock)
         self.ears: list[Ear] = []
-        self.said: dict[str, list[bytes]] = {}  # what may come to who listens later
+        self.said: dict[str, list[bytes]] = {}  # what may come to whoever listens later
         self.actors: list[Actor] = []
         self.zombies: list[tuple[Actor, Any]] = []  # operations given up by their callers, and not yet executed
         self.processes = [Process(chr(ord("A") + number)) for number in range(len(program.processes))]

@@ -473,7 +473,7 @@ def test_exceptions_reach_the_caller_as_they_were_and_are_never_stored(memo):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
 def test_an_interrupt_releases_the_lease(memo, error):
-    """P4: who comes next does not wait for a lease to end."""
+    """P4: whoever comes next does not wait for a lease to end."""
     interrupted = []
 
     @memo()
@@ -1316,7 +1316,7 @@ def test_a_key_hook_decides_what_identifies_a_call(memo):
 
 
 def test_on_error_raise_gives_the_store_error_to_the_caller(namespace):
-    """P5: who wants failure asks for it."""
+    """P5: whoever wants failure asks for it."""
     gone = redis_memo.connect("redis://127.0.0.1:1")
 
     @redis_cached(namespace=namespace, ttl=60, cache=gone, on_error="raise")

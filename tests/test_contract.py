@@ -322,7 +322,7 @@ def test_a_crowd_on_one_cold_key_computes_once(run: Runner, server: Server) -> N
 
 
 def test_an_invalidation_beats_the_computation_in_flight(run: Runner) -> None:
-    """P3: the value computed before it is returned to who asked before it, and stored for nobody."""
+    """P3: the value computed before it is returned to whoever asked before it, and stored for nobody."""
     for given in ({"x": 1}, {"y": 2}, {}):
         begun, go_on = threading.Event(), threading.Event()
         source = ["old"]

@@ -89,7 +89,7 @@ def test_who_waits_in_vain_for_one_kind_of_answer_still_waits_for_others(
 
 
 def test_the_other_side_has_hung_up(ends: tuple[socket.socket, socket.socket]) -> None:
-    """P5: that is for who waits asleep to find out; it is no endless loop here."""
+    """P5: that is for whoever waits asleep to find out; it is no endless loop here."""
     ours, other = ends
     eager, _ = of(ours)
     other.close()

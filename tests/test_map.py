@@ -438,7 +438,7 @@ def test_an_interrupt_in_the_function_keeps_what_is_done(quotes: Quotes, kind: t
     with pytest.raises(kind):
         quotes.map(range(12))
     assert quotes.runs == list(range(7)), "after it nothing is begun"
-    assert quotes.leases() == [], "P4: who comes next need not wait"
+    assert quotes.leases() == [], "P4: whoever comes next need not wait"
     quotes.before = lambda _: None
     assert quotes.map(range(12)) == [made(x) for x in range(12)]
     assert quotes.runs == list(range(12)), "the run continues where it was"

@@ -278,7 +278,7 @@ def test_each_is_computed_once(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(100))
 def test_invalidations_interrupts_and_lost_answers_in_the_middle(seed: int) -> None:
-    """P3: a crowd that begins after an invalidation returns nothing older; P4: no lease is left by who was interrupted."""
+    """P3: a crowd that begins after an invalidation returns nothing older; P4: no lease is left by whoever was interrupted."""
     world, processes = programs(seed)
     chance = world.chance
     later: list[Process] = []

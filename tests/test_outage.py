@@ -547,7 +547,7 @@ def answers(question) -> bool:
 @BOTH
 @pytest.mark.parametrize("database", ["0", "3"], ids=["told at the first question", "told while connecting"])
 def test_a_server_that_has_clients_enough(server: Server, namespace: str, style: str, database: str) -> None:
-    """P5: who is connected is served, who is not computes, and nobody is told that the server is down."""
+    """P5: whoever is connected is served, whoever is not computes, and nobody is told that the server is down."""
     url = server.url[:-1] + database
     with server.client() as client, calls_through(url, namespace, timeout=2.0) as calls:
         assert calls.fetch(1) == calls.fetch(1)

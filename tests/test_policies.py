@@ -89,7 +89,7 @@ def test_p7_an_exchange_that_is_named_otherwise_is_not_taken_for_the_default():
         ("15minute", "2026-07-10 09:16", "2026-07-10 09:30:02"), ("60minute", "2026-07-10 10:14", "2026-07-10 10:15:02"),
         ("1h", "2026-07-10 10:16", "2026-07-10 11:15:02"), ("minute", "2026-07-10 10:07:30", "2026-07-10 10:08:02"),
         ("3 min", "2026-07-10 09:17", "2026-07-10 09:18:02"), ("30T", "2026-07-10 09:17", "2026-07-10 09:45:02"),
-        # Published two seconds later: who asks in between has not seen the end of the last one.
+        # Published two seconds later: whoever asks in between has not seen the end of the last one.
         ("5minute", "2026-07-10 10:10:01", "2026-07-10 10:10:02"), ("5minute", "2026-07-10 10:10:02", "2026-07-10 10:15:02"),
         # The last candle ends with the session.
         ("60minute", "2026-07-10 15:20", "2026-07-10 15:30"), ("4h", "2026-07-10 14:00", "2026-07-10 15:30"),

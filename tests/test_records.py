@@ -229,7 +229,7 @@ def test_a_wide_table_of_hundreds_of_rows_is_read_cell_by_cell() -> None:
 )
 @pytest.mark.parametrize("rows", [20, 700, 5000])
 def test_a_column_of_tables_can_be_passed_over(cell: Any, rows: int) -> None:
-    """Who wants one column of a frame gets it without the others, whatever is in these."""
+    """Whoever wants one column of a frame gets it without the others, whatever is in these."""
     cells = np.empty(rows, object)
     cells[:] = [pickle.loads(pickle.dumps(cell)) for _ in range(rows)]
     frame = pd.DataFrame({"close": np.arange(rows) / 4, "legs": cells, "volume": np.arange(rows)})

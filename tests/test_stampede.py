@@ -42,7 +42,7 @@ def crowd(server: Server, namespace: str, modes: list[str], callers: int) -> lis
 
 @pytest.mark.parametrize("which", ["valkey_server", "redis_server"])
 def test_eight_processes_of_25_threads_and_of_tasks(which: str, request: pytest.FixtureRequest, namespace: str) -> None:
-    """One run; all have its value; who waits is woken, and does not poll."""
+    """One run; all have its value; whoever waits is woken, and does not poll."""
     told = crowd(request.getfixturevalue(which), namespace, ["threads"] * 7 + ["tasks"], 25)
     assert sum(len(each["runs"]) for each in told) == 1
     results = [result for each in told for result in each["results"]]

@@ -296,7 +296,7 @@ def test_damage_that_a_helper_finds_makes_the_entry_unreadable(name: str, severa
 
 
 def test_buffers_are_read_in_any_order(several: list[int]) -> None:
-    """Who reads a part only, or the last one first, is only served later."""
+    """Whoever reads a part only, or the last one first, is only served later."""
     payload, envelope = sealed(FRAMES["all kinds"])
     for order in ([3, 1, 0, 2], [2, 3], [0, 3, 1]):
         buffers = Sealer([b"k" * 32]).open("key", envelope).buffers

@@ -1,7 +1,7 @@
 """Callers and invalidations on one function while its servers change, with what P3 and P5 promise checked throughout.
 
 The source of truth is a version per key. Whoever changes it invalidates afterwards, and notes the version as a floor once
-that has returned; who calls notes the floor first, and must not get an older version, nor any exception.
+that has returned; whoever calls notes the floor first, and must not get an older version, nor any exception.
 """
 
 from __future__ import annotations
