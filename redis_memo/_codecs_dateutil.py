@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dateutil import tz
 
-from redis_memo._codecs_rules import NotTyped, Rule, register
+from redis_memo._codecs_rules import NotTyped, Rule, put_nothing, register
 from redis_memo._codecs_zoneinfo import checked_key
 
 if TYPE_CHECKING:
@@ -19,10 +19,6 @@ __all__: list[str] = []
 
 _FOLDER = "zoneinfo/"
 _NAMES = (str, bytes, type(None))
-
-
-def _nothing(_enc: Encoder, _value: Any) -> None:
-    """No parts: the zone is what it is wherever it is read."""
 
 
 def _put_offset(enc: Encoder, value: Any) -> None:
@@ -62,8 +58,8 @@ def _put_string(enc: Encoder, value: Any) -> None:
     enc.put(value._s)
 
 
-register(Rule("dateutil.tzutc", _nothing, lambda _dec: tz.tzutc()), tz.tzutc)
-register(Rule("dateutil.tzlocal", _nothing, lambda _dec: tz.tzlocal()), tz.tzlocal)
+register(Rule("dateutil.tzutc", put_nothing, lambda _dec: tz.tzutc()), tz.tzutc)
+register(Rule("dateutil.tzlocal", put_nothing, lambda _dec: tz.tzlocal()), tz.tzlocal)
 register(Rule("dateutil.tzoffset", _put_offset, _get_offset), tz.tzoffset)
 register(Rule("dateutil.tzfile", _put_file, _get_file), tz.tzfile)
 register(Rule("dateutil.tzstr", _put_string, lambda dec: tz.tzstr(dec.exact(str))), tz.tzstr)

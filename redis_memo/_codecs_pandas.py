@@ -29,7 +29,7 @@ from redis_memo._codecs_pandas_forms import (
     put_together,
     where,
 )
-from redis_memo._codecs_rules import NotTyped, Rule, register
+from redis_memo._codecs_rules import NotTyped, Rule, put_nothing, register
 from redis_memo._codecs_stream import COLUMN, OUT_OF_BAND, Decoder, Encoder
 from redis_memo.errors import NoSuchColumn, UnreadableEntry
 
@@ -452,18 +452,14 @@ def _are_options(options: dict[str, Any]) -> bool:
     return set(map(type, options)) <= {str} and all(isinstance(part, _OPTIONS) for part in parts)
 
 
-def _nothing(_enc: Encoder, _value: Any) -> None:
-    """A singleton has no parts."""
-
-
 register(Rule("pd.DataFrame", _put_frame, _get_frame), pd.DataFrame)
 register(Rule("pd.Series", _put_series, _get_series), pd.Series)
 register(Rule("pd.Timestamp", _put_timestamp, _get_timestamp), pd.Timestamp)
 register(Rule("pd.Timedelta", _put_timedelta, _get_timedelta), pd.Timedelta)
 register(Rule("pd.Period", _put_period, _get_period), pd.Period)
 register(Rule("pd.Interval", _put_interval, _get_interval), pd.Interval)
-register(Rule("pd.NaT", _nothing, lambda _dec: pd.NaT), type(pd.NaT))
-register(Rule("pd.NA", _nothing, lambda _dec: pd.NA), type(pd.NA))
+register(Rule("pd.NaT", put_nothing, lambda _dec: pd.NaT), type(pd.NaT))
+register(Rule("pd.NA", put_nothing, lambda _dec: pd.NA), type(pd.NA))
 register(Rule("pd.DateOffset", _put_offset, _get_offset), *_OFFSETS.values())
 SINGLETONS.update((type(pd.NaT), type(pd.NA)))
 PACKERS[pd.Timestamp] = _put_timestamps

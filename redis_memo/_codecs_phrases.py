@@ -42,6 +42,7 @@ __all__ = [
     "distinct_of",
     "get_spelled",
     "get_texts",
+    "lengths_of",
     "named",
     "put_texts",
 ]
@@ -142,7 +143,8 @@ class Spelled(NamedTuple):
         return len(compress(np.concatenate(self.letters).tobytes(), 1)) + _text_cost(self.tails)
 
 
-def _lengths(texts: Sequence[str]) -> Any:
+def lengths_of(texts: Sequence[str]) -> Any:
+    """How many characters each has."""
     return np.fromiter(map(len, texts), np.int64, len(texts))
 
 
@@ -236,7 +238,7 @@ def get_texts(dec: Decoder, names: Names, place: int, rows: Any) -> list[Any]:
     parts = found.parts()
     names[place] = (parts, np.arange(length) if isinstance(rows, int) else rows)
     # How long it will be is known before any of it is made: few bytes can stand for much text.
-    total = sum(int(_lengths(texts)[which].sum()) for texts, which in parts)
+    total = sum(int(lengths_of(texts)[which].sum()) for texts, which in parts)
     if max(total, *(sum(map(len, texts)) for texts, _ in parts)) > LONGEST * length:
         raise UnreadableEntry("a column of names is longer than it can be")
     (texts, which), *others = parts
@@ -327,7 +329,7 @@ def _spelled(place: int, symbols: Sequence[str], names: Phrases, rows: Any) -> S
         ahead = np.minimum(at[:, None] + np.arange(points.shape[1]), last)
         equal = np.logical_and.accumulate((written[every, ahead] == here) & (here != 0), axis=1)
         some = equal.sum(axis=1)
-        whole = (some == _lengths(texts)[which]) & (some > 0)
+        whole = (some == lengths_of(texts)[which]) & (some > 0)
         letters.append(np.where(whole, _WHOLE, some).astype("u1"))
         at += some
     tails: list[Any] = list(map(getitem, symbols, map(slice, at.tolist(), itertools.repeat(None))))

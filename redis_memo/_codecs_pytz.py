@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytz
 import pytz.tzinfo
 
-from redis_memo._codecs_rules import NotTyped, Rule, register
+from redis_memo._codecs_rules import NotTyped, Rule, put_nothing, register
 from redis_memo._codecs_zoneinfo import checked_key
 from redis_memo.errors import UnreadableEntry
 
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from redis_memo._codecs_stream import Decoder, Encoder
 
 __all__: list[str] = []
-
-
-def _nothing(_enc: Encoder, _value: Any) -> None:
-    """A singleton has no parts."""
 
 
 def _instance(zone: str, variant: Any) -> Any:
@@ -52,7 +48,7 @@ def _put_offset(enc: Encoder, value: Any) -> None:
     enc.put(value._minutes)
 
 
-register(Rule("pytz.utc", _nothing, lambda _dec: pytz.utc), type(pytz.utc))
+register(Rule("pytz.utc", put_nothing, lambda _dec: pytz.utc), type(pytz.utc))
 register(
     Rule("pytz.FixedOffset", _put_offset, lambda dec: pytz.FixedOffset(dec.exact(int))), type(pytz.FixedOffset(330))
 )

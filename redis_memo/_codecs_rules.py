@@ -27,6 +27,7 @@ __all__ = [
     "TooDeep",
     "find_rule",
     "load_rules",
+    "put_nothing",
     "refuse",
     "register",
     "type_name",
@@ -95,6 +96,10 @@ REGISTRY: Final[Registry[Rule]] = Registry({library: module for library, (_, mod
 CLASSIFIERS: Final[list[Callable[[type], Rule | None]]] = []
 # What keeps one object of a class from coming back as what it is, where pickle would take it and lose that; or None.
 FLAWS: Final[Registry[Callable[[Any], str | None]]] = Registry({})
+
+
+def put_nothing(_enc: Any, _value: Any) -> None:
+    """Write the parts of a singleton, which has none."""
 
 
 def type_name(cls: type) -> str:

@@ -35,6 +35,7 @@ from redis_memo._codecs_phrases import (
     distinct_of,
     get_spelled,
     get_texts,
+    lengths_of,
     named,
     put_texts,
 )
@@ -303,8 +304,9 @@ def compose(found: Composed, used: list[tuple[list[str], Any]]) -> Iterable[str]
             ways.setdefault(_way(number, literals, there), len(ways))
         mine = np.array([ways[_way(number, *template)] for template in templates])[found.numbers]
         present = np.array([way[1] for way in ways])[mine]
-        length += sum(int(_lengths(part)[mine].sum()) for part in ([way[0] for way in ways], [way[2] for way in ways]))
-        length += int((_lengths(texts)[which] * present).sum())
+        ahead, behind = [way[0] for way in ways], [way[2] for way in ways]
+        length += sum(int(lengths_of(part)[mine].sum()) for part in (ahead, behind))
+        length += int((lengths_of(texts)[which] * present).sum())
         parts.append((list(ways), texts, mine * len(texts) + np.where(present, which, 0)))
     if length > LONGEST * len(found.numbers):
         raise UnreadableEntry("a composed column is longer than it can be")
@@ -323,10 +325,6 @@ def _parts(ways: list[tuple[str, bool, str]], texts: list[str], numbers: Any) ->
     made = [f"{ways[way][0]}{texts[text] if ways[way][1] else ''}{ways[way][2]}" for way, text in pairs]
     cells: list[str] = np.array(made, object)[places].tolist()
     return cells
-
-
-def _lengths(texts: Sequence[str]) -> Any:
-    return np.fromiter(map(len, texts), np.int64, len(texts))
 
 
 def fill(cells: list[Any], numbers: Any, rare: Sequence[Any]) -> None:
