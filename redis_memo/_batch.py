@@ -37,7 +37,10 @@ def in_order(given: list[Any], answer: object) -> list[Any]:
         return values
     if inspect.iscoroutine(answer):
         answer.close()  # else Python warns that nobody awaited it
-        raise BatchError("the batch function of a function that is no async def must be none, too")
+        raise BatchError(
+            "the batch function returned a coroutine: of a plain function it must be no async def, and of an async def "
+            "it awaits what it returns"
+        )
     if not isinstance(answer, (list, tuple)):
         raise BatchError(
             "the batch function has to return a list with one result for each call, in their order, or a mapping from "

@@ -431,14 +431,14 @@ def _lease_of(op: ops.Compute) -> set[bytes]:
 
 
 def _after_fork() -> None:
-    for cache in list(_all):
-        cache._fresh_start()  # noqa: SLF001
+    for engine in list(_all):
+        engine._fresh_start()  # noqa: SLF001
 
 
 @atexit.register
 def _at_exit() -> None:
-    for cache in list(_all):
-        cache.touches.tell(AT_EXIT, last=True)
+    for engine in list(_all):
+        engine.touches.tell(AT_EXIT, last=True)
 
 
 if hasattr(os, "register_at_fork"):

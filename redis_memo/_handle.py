@@ -18,7 +18,7 @@ from ._tags import some_tags
 from .errors import ConfigurationError, KeyingError
 
 if TYPE_CHECKING:
-    from typing import Self
+    from typing import Never, Self
 
     from ._function import Memo
     from ._invocation import Invocation
@@ -184,15 +184,22 @@ class Handle:
             found = getattr(found, scope, None)
         return isinstance(inspect.getattr_static(found, name, None), classmethod)
 
+    def _refuse_by_position(self, first: str | None) -> Never:
+        memo, binder = self._memo, self._memo.callkey.binder
+        of_no_use = {binder.var_keyword, *memo.ignore, first if first != binder.var_positional else None}
+        name = next((each for each in binder.names if each not in of_no_use), binder.var_keyword and "name")
+        if name is None:
+            raise TypeError(f"{memo.shown}: invalidate() takes no argument here, as no parameter tells entries apart")
+        raise TypeError(f"{memo.shown}: invalidate() takes arguments by name, as in invalidate({name}=...)")
+
     def _invalidation(self, args: dict[str, Any], by_position: tuple[object, ...] = ()) -> ops.Flow:
         memo = self._memo
-        names = memo.callkey.binder.names
-        first = names[0] if self._bound else None
+        binder = memo.callkey.binder
+        first = binder.names[0] if self._bound else None
         if by_position:
-            name = next((each for each in names if each != first), "name")
-            raise TypeError(f"{memo.shown}: invalidate() takes arguments by name, as in invalidate({name}=...)")
+            self._refuse_by_position(first)
         # An object that is ignored, or that arrives in *args, tells no entries apart: all that match are meant.
-        if first is None or first in memo.ignore or first == memo.callkey.binder.var_positional:
+        if first is None or first in memo.ignore or first == binder.var_positional:
             match = memo.callkey.match(args)
         elif first in args:
             raise TypeError(f"{self._memo.shown} got multiple values for argument {first!r}")

@@ -315,7 +315,7 @@ def invalidate(target: Any, /, *by_position: object, **args: object) -> Any:
 
     Args:
         target: A decorated function; or the name of a namespace of the default cache, which takes no arguments.
-        *by_position: None.
+        *by_position: Refused, as arguments are told by their names.
         **args: Arguments by name: all of them mean one call, some of them every call that has them, none every call.
 
     Returns:

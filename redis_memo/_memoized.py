@@ -100,7 +100,7 @@ class Memoized(Handle, Generic[F]):
         After it returns, no call that starts later gets a value computed before it.
 
         Args:
-            *by_position: None.
+            *by_position: Refused, as arguments are told by their names.
             **args: Arguments by name: all of them mean one call, some of them every call that has them, none every
                 call. On a bound method the object is one of them.
 

@@ -202,10 +202,8 @@ def encode_grid(column: Any, exponent: int, level: int, rows: int = 1) -> bytes 
     # One by one: numpy takes several times as long to transpose them at once.
     planes = [(numbers >> 8 * plane if plane else numbers).astype(BYTE).tobytes() for plane in range(width)]
     noise = 0
-    while noise < width and _is_noise(planes[noise]):
+    while noise < width and _is_noise(planes[noise]) and not _repeats(planes[noise], rows):
         noise += 1
-    if noise and _repeats(planes[0]):
-        noise = 0
     order |= NOISE * noise
     packed = planes[noise:]
     if off:
@@ -267,10 +265,16 @@ def _is_noise(plane: bytes) -> bool:
     return _distinct(b"".join([plane[at : at + PIECE] for at in range(far // 3, PIECES * far, far)])) >= MANY
 
 
-def _repeats(plane: bytes) -> bool:
-    """Whether what is near the end was there before: of columns that are each other's past, the last one was."""
-    at = len(plane) - len(plane) // (2 * PIECES)
-    return plane.find(plane[at : at + 2 * PIECE]) < at
+def _repeats(plane: bytes, rows: int) -> bool:
+    """Whether one of several rows is another one, is the same throughout, or is the past of another one."""
+    far = len(plane) // rows
+    if 1 < rows <= 2 * FEW and far >= 2 * PIECE:  # of more, one is little, and to look at each takes long
+        few = {plane[at : at + PIECE] for at in range(far // 2, len(plane), far)}
+        if len(few) < rows or (rows <= FEW // 2 and any(2 * _distinct(piece) < PIECE for piece in few)):
+            return True
+    # Of columns that are each other's past, the first one comes again behind it, and the last one was there before.
+    at, last = len(plane) // PIECES, len(plane) - len(plane) // (2 * PIECES)
+    return plane.find(plane[last : last + 2 * PIECE]) < last or plane.count(plane[at : at + 2 * PIECE]) > 1
 
 
 def _move_little(few: list[int], moves: list[int]) -> bool:

@@ -7,6 +7,7 @@ import json
 import pathlib
 import pickle
 import tracemalloc
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -570,3 +571,50 @@ def test_a_price_given_twice_is_stored_once() -> None:
     close = np.round(200 + np.cumsum(np.random.default_rng(6).normal(0, 4, 2_000)), 2)
     frame = pd.DataFrame({name: np.round(close + by, 2) for name, by in zip("ohlc", RNG.normal(0, 3, (4, 2_000)))})
     assert sealed_size(frame.assign(adjusted=frame["c"])) <= 1.02 * sealed_size(frame)
+
+
+@pytest.mark.parametrize(
+    ("order", "rows"),
+    [
+        ("aabcd", 250),  # as yfinance sorts them: the adjusted close, the close, and what is neither
+        ("aabcd", 2_500),
+        ("abbcd", 250),
+        ("abbcd", 2_500),
+        ("abacd", 250),
+        ("abcad", 250),
+        ("aabbccdde", 250),
+        ("aabbccdde", 2_500),
+        ("aabcdefghijklmnopqrst", 250),
+        ("abccdefghijklmnopqrstt", 250),
+    ],
+)
+def test_a_column_given_twice_is_stored_once_wherever_it_is(order: str, rows: int) -> None:
+    rng = np.random.default_rng(8)
+    made = {name: np.round(200 + np.cumsum(rng.normal(0, 4, rows)), 2) for name in sorted(set(order))}
+
+    def stored(names: Iterable[str]) -> int:
+        return sealed_size(pd.DataFrame({number: made[name] for number, name in enumerate(names)}))
+
+    assert stored(order) <= 1.03 * stored(made)
+
+
+def test_a_lag_is_stored_once_where_something_else_comes_last() -> None:
+    """A model's features, and behind them what it is to learn."""
+    rng = np.random.default_rng(5)
+    volumes, target = rng.integers(0, 10**6, 503), rng.integers(0, 10**6, 500)
+    lags = {f"lag {back}": volumes[3 - back : 503 - back] for back in range(3)}
+    once = sealed_size(pd.DataFrame({"lag 0": lags["lag 0"], "target": target}))
+    assert sealed_size(pd.DataFrame(lags | {"target": target})) <= 1.05 * once
+
+
+def test_columns_that_have_only_their_higher_bytes_in_common_share_those() -> None:
+    """An ask is a little more than a bid: their lowest bytes are noise, and the next ones are the same."""
+    bid = np.random.default_rng([0, 2_500]).integers(0, 10**6, 2_500)
+    assert sealed_size(pd.DataFrame({"bid": bid, "ask": bid + 5})) <= 1.5 * sealed_size(pd.DataFrame({"bid": bid}))
+
+
+def test_a_series_that_goes_on_as_it_began_is_stored_once() -> None:
+    rng = np.random.default_rng(9)
+    first, rest = rng.integers(0, 10**6, (2, 1_000))
+    once = sealed_size(pd.Series(np.concatenate((first, rest))))
+    assert sealed_size(pd.Series(np.concatenate((first, first, rest)))) <= 1.02 * once

@@ -8,6 +8,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -152,6 +153,30 @@ def test_an_argument_without_its_name_is_told_how_to_write_it(run: Runner) -> No
     with pytest.raises(TypeError, match="as a whole"):
         invalidate("namespace", "A")
     assert run(fetch.peek("A")) is not MISSING
+
+
+def test_who_gave_no_name_is_told_one_that_can_be_given(namespace: str) -> None:
+    def of(function: Any, **options: Any) -> Any:
+        return redis_cached(namespace=namespace, ttl="1h", **options)(function)
+
+    class Client:
+        plain = of(lambda self, symbol: symbol)
+        several = of(lambda *args: args)
+        nothing = of(lambda self: self)
+
+    named = {
+        "symbol": (of(lambda session, symbol: symbol, ignore=["session"]), Client().plain),
+        "self": (Client.plain,),
+        "args": (of(lambda *args: args), Client().several),
+        "name": (of(lambda **extra: extra),),  # the name of the rest is that of no argument
+    }
+    for name, functions in named.items():
+        for function in functions:
+            with pytest.raises(TypeError, match=rf"as in invalidate\({name}=\.\.\.\)"):
+                function.invalidate("A")
+    for function in (of(lambda: None), Client().nothing, of(lambda session: None, ignore=["session"])):
+        with pytest.raises(TypeError, match="takes no argument here"):
+            function.invalidate("A")
 
 
 def test_all_arguments_given_positionally_or_by_default_is_one_key(run: Runner) -> None:

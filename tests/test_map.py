@@ -354,11 +354,17 @@ def test_the_batch_function_of_an_async_def_is_one_and_of_others_is_none(quotes:
 
     if quotes.kind == "sync":
         assert quotes.function.map(["A", "B"], batch=plain) == plain(["A", "B"])
-        with pytest.raises(BatchError, match="must be none"):
+        with pytest.raises(BatchError, match="must be no async def"):
             quotes.function.map(["C", "D"], batch=awaited)
         return
+
+    async def not_awaited(calls: list[str]) -> Any:
+        return awaited(calls)
+
     with pytest.raises(BatchError, match="has to be an async def"):
         quotes.call(quotes.function.map(["A", "B"], batch=plain))
+    with pytest.raises(BatchError, match="awaits what it returns"):
+        quotes.call(quotes.function.map(["A", "B"], batch=not_awaited))
     assert quotes.leases() == []
     assert quotes.runs == []
 

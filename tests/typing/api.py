@@ -78,6 +78,9 @@ fetch.store("text", "INFY")  # type: ignore[arg-type]  # pyright: ignore[reportA
 fetch.store([1.0])  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 fetch.refresh()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 fetch.explain()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+fetch.invalidate("INFY")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+invalidate(fetch, "INFY")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+invalidate("stock_data", "INFY")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 fetch.peeek("INFY")  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
 
 report = migrate_mapping({"INFY": [1.0]}, into=fetch, key=lambda symbol: {"symbol": symbol})
@@ -131,6 +134,7 @@ async def use_async() -> None:
     assert_type(await quote.cache_info(), CacheInfo)
     assert_type(await quote.cache_info(everywhere=True), CacheInfo)
     assert_type(await quote.invalidate(symbol="INFY"), int)
+    await quote.invalidate("INFY")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     assert_type(await quote.cache_clear(), int)
     assert_type(await quote.map(["INFY", ("TCS", 20)], workers=8), list[dict[str, float]])
     assert_type(await quote.map(["INFY"], return_exceptions=True), list[dict[str, float] | Exception])
@@ -206,6 +210,7 @@ assert_type(Client.candles.peek(client, "INFY"), list[int] | Missing)
 assert_type(invalidate(client.candles, symbol="INFY"), int)
 assert_type(invalidate(Client.candles), int)
 client.candles(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+client.candles.invalidate("INFY")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 client.candles()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 client.candles.peek(client, "INFY")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 Client.candles("INFY")  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
