@@ -364,7 +364,7 @@ def _taken(array: Any, places: Any) -> Any:
         parts = [_taken(array.field(place), places) for place in range(array.type.num_fields)]
         gone = ~array.is_valid().to_numpy(zero_copy_only=False)[places]
         return pa.StructArray.from_arrays(parts, [str(place) for place in range(len(parts))], mask=pa.array(gone))
-    if pa.types.is_union(array.type):  # which Arrow takes nothing from, nor joins where there are dictionaries with nulls in it
+    if pa.types.is_union(array.type) and len(places):  # Arrow takes nothing from it, nor joins dictionaries with nulls in it
         codes = pa.array(np.frombuffer(array.buffers()[1], "i1")[array.offset :][places], "i1")
         names, numbers = [str(place) for place in range(array.type.num_fields)], array.type.type_codes
         if array.type.mode == "sparse":
