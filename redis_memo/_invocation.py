@@ -12,6 +12,7 @@ from . import _entries as entries
 from . import _ops as ops
 from ._as_of import call_token, moment_digest, moment_token
 from ._codecs import dumps, loads
+from ._codecs_rules import type_name
 from ._envelope import LARGEST, Stamp
 from ._failure_notes import seal_failure, unseal_failure
 from ._function import COMPLAIN_EVERY
@@ -253,6 +254,13 @@ class Invocation:
             )
         except MemoryError:
             self._not_stored("memory", None, "not enough memory to encode the result; it is returned, not stored")
+            return None
+        except Exception as error:  # noqa: BLE001 - libraries compress: whatever they raise, the result is there
+            name = type_name(type(computed.value))
+            said = f"a value of type {name} could not be compressed ({type(error).__name__})"
+            failure = UnsupportedType(said, type_name=name)
+            failure.__cause__ = error
+            self._not_stored("compression", failure, f"{said}. The result is returned, not stored")
             return None
         if (envelope.size if isinstance(envelope, Large) else len(envelope)) > LONGEST:
             # Its buffers lie in chunks of their own; what is left is a structure of very many small objects.

@@ -463,6 +463,8 @@ def encode_pco(column: Any, level: int) -> bytes:
     """Encode a column with pcodec."""
     from pcodec import ChunkConfig, standalone  # noqa: PLC0415 - for few columns
 
+    if not column.flags.aligned:  # np.frombuffer from the middle of a message
+        column = column.copy()
     packed: bytes = standalone.simple_compress(column, ChunkConfig(compression_level=level))
     return bytes((CODES[column.dtype],)) + packed
 

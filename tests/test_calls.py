@@ -31,9 +31,20 @@ from unittest import mock
 import pytest
 
 import redis_memo
-from redis_memo import MISSING, _handle, cache_info, clear, configure, invalidate, jittered, market_aware, redis_cached
+from redis_memo import (
+    MISSING,
+    _handle,
+    _segments,
+    cache_info,
+    clear,
+    configure,
+    invalidate,
+    jittered,
+    market_aware,
+    redis_cached,
+)
 from redis_memo._handle import Missing
-from redis_memo.errors import ConfigurationError, KeyingError, StoreUnavailable
+from redis_memo.errors import ConfigurationError, KeyingError, StoreUnavailable, UnsupportedType
 
 from . import decorated
 from .conftest import SECRET, until
@@ -1341,6 +1352,32 @@ def test_on_error_raise_gives_the_store_error_to_the_caller(namespace):
     for function in (loud, quiet):
         with pytest.raises(StoreUnavailable):
             function.invalidate()
+
+
+def test_p5_a_library_that_cannot_compress_a_result_costs_no_result(cache, namespace, monkeypatch, caplog):
+    def fail(*_):
+        raise ValueError("secret-2400")
+
+    monkeypatch.setattr(_segments, "compress", fail)
+    quotes = ["NSE:INFY"] * 500 + [f"NSE:{number:06}" for number in range(500)]
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache)
+    def quiet(x):
+        return quotes
+
+    @redis_cached(namespace=namespace, ttl=60, cache=cache, on_error="raise")
+    async def loud(x):
+        return quotes
+
+    assert quiet(1) == quiet.refresh(1) == quotes
+    assert quiet.peek(1) is MISSING
+    assert quiet.cache_info().refused == 2
+    assert "type builtins.list could not be compressed (ValueError). The result is returned, not stored" in caplog.text
+    assert "secret" not in caplog.text
+    with pytest.raises(UnsupportedType, match="could not be compressed"):
+        asyncio.run(loud(1))
+    monkeypatch.undo()
+    assert quiet(1) == asyncio.run(loud(1)) == quiet.peek(1) == quotes, "P4: and left no lease"
 
 
 # ------------------------------------------------------------------------------------ event loops, threads, processes

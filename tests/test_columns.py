@@ -618,3 +618,14 @@ def test_a_series_that_goes_on_as_it_began_is_stored_once() -> None:
     first, rest = rng.integers(0, 10**6, (2, 1_000))
     once = sealed_size(pd.Series(np.concatenate((first, rest))))
     assert sealed_size(pd.Series(np.concatenate((first, first, rest)))) <= 1.02 * once
+
+
+@pytest.mark.parametrize("compress", ["auto", "fast", "small", None])
+@pytest.mark.parametrize("kind", ["f8", "f4", "i8", "i4", "u2"])
+def test_p5_numbers_from_the_middle_of_a_message_are_stored(kind: str, compress: Any) -> None:
+    """`np.frombuffer` of a tick's packet gives an array at an odd address, which pcodec refuses."""
+    walk = np.cumsum(np.random.default_rng(7).integers(0, 3, 5_000))
+    for numbers in (walk, np.sqrt(walk)):
+        array = np.frombuffer(b"\1" + numbers.astype(kind).tobytes(), kind, offset=1)
+        assert not array.flags.aligned
+        there_and_back(array, compress)
