@@ -402,7 +402,10 @@ def _masked(draw: Any) -> Any:
 
 def _views(made: Any) -> Any:
     flat = np.ascontiguousarray(made)
-    return [flat.view(np.recarray), flat.view(np.memmap)] + ([flat.view(np.matrix)] if flat.ndim == 2 else [])  # noqa: PLR2004
+    views = [flat.view(np.recarray), flat.view(np.memmap)] + ([flat.view(np.matrix)] if flat.ndim == 2 else [])  # noqa: PLR2004
+    if made.dtype.itemsize and not made.dtype.hasobject:
+        views.append(np.frombuffer(b"\1" + made.tobytes(), np.uint8, offset=1).view(made.dtype).reshape(made.shape))  # at an odd address
+    return views
 
 
 _string_arrays = st.builds(
