@@ -385,12 +385,19 @@ def decode_grid(body: memoryview, target: memoryview) -> None:
     at = start + missing
     planes = _stored_planes(body[at:], count, width, order)
     off = planes.pop().view(np.int8) if order & OFF else None
-    if not width:
-        numbers = np.zeros(count, INT)
+    if column.dtype.kind == "f":
+        word = DOUBLE
     else:
-        numbers = _of_planes(planes)
-        # What is added up may be wider than its parts.
-        numbers = numbers.astype(LONG, copy=False) if order & WIDE else numbers.view(INT)
+        # Modulo the size of an element, as when it was encoded.
+        column, word = column.view(f"<i{column.itemsize}"), LONG
+    wide = column if column.itemsize == 8 else np.empty(count, word)
+    if not width:
+        wide[:] = 0
+    else:
+        # In the memory where they are wanted: to be given more of it can take as long as all the rest. What is added
+        # up may be wider than its parts.
+        numbers = wide.view(LONG) if order & WIDE else wide.view(INT)[count:]
+        _of_planes(planes, numbers.view(UNSIGNED[numbers.itemsize]))
         if order & DIFFERENCES:
             first = numbers[: count // rows]
             if bias:
@@ -401,13 +408,7 @@ def decode_grid(body: memoryview, target: memoryview) -> None:
             if rows > 1:
                 others = numbers[len(first) :].reshape(rows - 1, -1)
                 others += first - bias if bias else first
-    if column.dtype.kind == "f":
-        word = DOUBLE
-    else:
-        # Modulo the size of an element, as when it was encoded.
-        column, word = column.view(f"<i{column.itemsize}"), LONG
-    wide = column if column.itemsize == 8 else np.empty(count, word)
-    np.copyto(wide, numbers)
+        _spread(numbers, wide)
     if step != 1:
         wide *= step
     if base:
@@ -438,14 +439,26 @@ def _stored_planes(body: memoryview, count: int, width: int, order: int) -> list
     return planes
 
 
-def _of_planes(planes: list[Any]) -> Any:
-    """Words of 32 or 64 bits, of their planes."""
-    word = UNSIGNED[4 if len(planes) <= 4 else 8]
-    numbers = planes.pop().astype(word)
+def _of_planes(planes: list[Any], numbers: Any) -> None:
+    """Fill ``numbers``, without a sign, of their planes."""
+    np.copyto(numbers, planes.pop())
     for plane in reversed(planes):
         numbers <<= 8
-        numbers |= plane.astype(word)
-    return numbers
+        numbers |= plane.astype(numbers.dtype) if len(plane) < SHORT else plane
+
+
+def _spread(numbers: Any, wide: Any) -> None:
+    """Bring numbers to their words of 64 bits, in whose memory they lie: those of 32 bits in its second half."""
+    if numbers.itemsize == wide.itemsize:
+        if wide.dtype.kind == "f":
+            np.copyto(wide, numbers)
+        return
+    begin, count = 0, len(wide)
+    while count - begin > SHORT:
+        end = (begin + count) // 2  # whose words end where what is left of the numbers begins
+        np.copyto(wide[begin:end], numbers[begin:end])
+        begin = end
+    np.copyto(wide[begin:], numbers[begin:])  # these lie in each other's way, and numpy sees to that
 
 
 def _widen(decode: Callable[[memoryview, memoryview], None], body: memoryview, target: memoryview) -> None:
