@@ -394,21 +394,23 @@ def decode_grid(body: memoryview, target: memoryview) -> None:
     if not width:
         wide[:] = 0
     else:
-        # In the memory where they are wanted: to be given more of it can take as long as all the rest. What is added
-        # up may be wider than its parts.
+        # In the memory where they are wanted: more can take as long as all the rest. Sums may be wider than parts.
         numbers = wide.view(LONG) if order & WIDE else wide.view(INT)[count:]
         _of_planes(planes, numbers.view(UNSIGNED[numbers.itemsize]))
         if order & DIFFERENCES:
             first = numbers[: count // rows]
             if bias:
                 first -= bias
-            if step == 1 and -LOW < base < LOW:
-                first[0], base = base, 0  # with which every sum begins
+            if step and not base % step and -LOW < base // step < LOW:
+                first[0], base = base // step, 0  # with which every sum begins
             np.add.accumulate(first, out=first)
             if rows > 1:
                 others = numbers[len(first) :].reshape(rows - 1, -1)
                 others += first - bias if bias else first
         _spread(numbers, wide)
+    scale = 10**exponent
+    if not base and off is None and step and not scale % step:
+        scale, step = scale // step, 1  # the same quotient, and rounded once
     if step != 1:
         wide *= step
     if base:
@@ -416,8 +418,8 @@ def decode_grid(body: memoryview, target: memoryview) -> None:
     if off is not None:
         wide *= COARSER
         wide += off
-    if exponent:
-        wide /= 10.0**exponent
+    if scale != 1:
+        wide /= scale
     if wide is not column:
         with np.errstate(over="ignore"):
             np.copyto(column, wide, casting="unsafe")
@@ -449,12 +451,8 @@ def _of_planes(planes: list[Any], numbers: Any) -> None:
 
 def _spread(numbers: Any, wide: Any) -> None:
     """Bring numbers to their words of 64 bits, in whose memory they lie: those of 32 bits in its second half."""
-    if numbers.itemsize == wide.itemsize:
-        if wide.dtype.kind == "f":
-            np.copyto(wide, numbers)
-        return
     begin, count = 0, len(wide)
-    while count - begin > SHORT:
+    while numbers.itemsize < wide.itemsize and count - begin > SHORT:
         end = (begin + count) // 2  # whose words end where what is left of the numbers begins
         np.copyto(wide[begin:end], numbers[begin:end])
         begin = end
