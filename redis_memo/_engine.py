@@ -194,9 +194,10 @@ class Engine:
         return await adrive(flow, perform)
 
     async def begin(self) -> None:
-        """Find the sealer in a thread, for which a server may have to be started."""
-        with contextlib.suppress(StoreError):  # met again, and reported, by the flow's first operation
-            await asyncio.to_thread(lambda: self.sealer)
+        """Find the sealer, once, in a thread: a server may have to be started for it."""
+        if self._sealer is None:
+            with contextlib.suppress(StoreError):  # met again, and reported, by the flow's first operation
+                await asyncio.to_thread(lambda: self.sealer)
 
     def local(self, op: Any) -> Any:
         """Perform an operation of this process that takes no time."""

@@ -1048,3 +1048,12 @@ def test_progress_on_stderr(quotes: Quotes, capsys: pytest.CaptureFixture[str], 
     said = capsys.readouterr().err
     assert "10 of 10" in said
     assert "quote" in said
+
+
+def test_an_async_map_asks_no_thread_for_the_secret_that_it_has(quotes: Quotes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one may have to start a server for it; each later one would wait for a thread."""
+    quotes.map(["A", "B"])
+    asked: list[object] = []
+    monkeypatch.setattr(asyncio, "to_thread", lambda *given: asked.append(given))
+    assert quotes.map(["A", "B"]) == [made("A"), made("B")]
+    assert asked == []
