@@ -629,3 +629,16 @@ def test_p5_numbers_from_the_middle_of_a_message_are_stored(kind: str, compress:
         array = np.frombuffer(b"\1" + numbers.astype(kind).tobytes(), kind, offset=1)
         assert not array.flags.aligned
         there_and_back(array, compress)
+
+
+@pytest.mark.parametrize("begin", [0, 20_000, 20_003])
+def test_every_bit_of_a_price_off_a_grid_of_ticks_comes_back(begin: int) -> None:
+    """What the ticks have in common is divided by; by how much a few are off them, in ten-thousandths, is not."""
+    ticks = begin + 5 * np.cumsum(np.random.default_rng(3).integers(-3, 4, 3_000))
+    prices = ticks / 100.0
+    prices[::30] = np.round(prices[::30] + 0.0025, 4)
+    there_and_back(prices, "auto")
+    body = _planes.encode_grid(prices, 4, 1)
+    assert body is not None
+    code, exponent, order, width, base, step, *_ = _planes.HEAD.unpack_from(body)
+    assert (order & _planes.OFF, step) == (_planes.OFF, 5)
