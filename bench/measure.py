@@ -26,17 +26,18 @@ class Scale:
         seconds: Roughly what one contest may take.
         least: Turns that a contest has even if it takes longer.
         most: Turns after which it ends even if it took less.
-        batch: Seconds that a batch of fast calls lasts.
+        batch: Seconds that a batch of fast calls lasts: long enough that caches which others left cold are the least
+            of it.
         size: Size of the values, as a part of their full one.
         calls: Calls of which the slow end is taken.
         processes: How many processes hit at once, in each round of that part.
         frame: Bytes of the frame whose memory is measured.
     """
 
-    seconds: float = 3.2
+    seconds: float = 5.0
     least: int = 3
     most: int = 31
-    batch: float = 0.01
+    batch: float = 0.05
     size: float = 1.0
     calls: int = 200
     processes: tuple[int, ...] = (1, 2, 4, 8)
@@ -120,12 +121,18 @@ def fitted(batch: Callable[[int], float], scale: Scale) -> Callable[[], float]:
     """Measure in batches: what takes a number of calls and says how long one took finds out itself how many to make."""
     number = 0
 
+    def calls(seconds: float, took: float) -> int:
+        return max(1, min(200_000, int(seconds / max(took, 1e-7))))
+
     def measure() -> float:
         nonlocal number
         if number:
             return batch(number)
         took = batch(1)
-        number = max(1, min(200_000, int(scale.batch / max(took, 1e-7))))
+        if took < scale.batch:
+            # Of what takes microseconds the first call takes several times as long as those that follow.
+            took = batch(calls(scale.batch / 4, took))
+        number = calls(scale.batch, took)
         return took
 
     return measure

@@ -7,7 +7,7 @@ flows of decorated functions, and a kind that is bound to one names the very sam
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Never, TypeVar, cast
 
 from . import _entries as entries
 from . import _ops as ops
@@ -224,11 +224,12 @@ class CacheManager:
         call = self._call(data_type, params, ttl)
         return cast("R", call.memo.engine.run(call.flow(), function, call.memo.namespace))
 
-    def delete(self, data_type: str, /, **params: Any) -> int:
+    def delete(self, data_type: str, /, *by_position: Never, **params: Any) -> int:
         """Delete every entry of the kind that has these parameters, and revoke what is being computed for one.
 
         Args:
             data_type: The kind.
+            *by_position: Refused, as parameters are told by their names.
             **params: As of `redis_memo.invalidate`: all that an entry was stored by, or some of it; none: all entries.
 
         Returns:
@@ -236,10 +237,10 @@ class CacheManager:
 
         Raises:
             StoreError: Redis could not be asked, and so the entries still stand.
-            TypeError: The kind is bound to a function that has no such parameter.
+            TypeError: The kind is bound to a function that has no such parameter, or one was given without its name.
         """
-        handle = self._kind(data_type)
-        return int(handle._memo.engine.run(handle._invalidation(params)))  # noqa: SLF001
+        engine, flow = self._deletion(data_type, by_position, params)
+        return int(engine.run(flow))
 
     def clear(self, data_type: str | None = None) -> int:
         """Delete all entries of a kind, or of all kinds: what was bound, and all of the manager's namespace.
@@ -252,9 +253,16 @@ class CacheManager:
         """
         return sum(engine.run(flow) for engine, flow in self._clearing(data_type))
 
+    def _deletion(
+        self, data_type: str, by_position: tuple[object, ...], params: dict[str, Any]
+    ) -> tuple[Engine, ops.Flow]:
+        if by_position:
+            raise TypeError(f"{data_type}: delete() takes parameters by name, as in delete({data_type!r}, symbol=...)")
+        handle = self._kind(data_type)
+        return handle._memo.engine, handle._invalidation(params)  # noqa: SLF001
+
     def _clearing(self, data_type: str | None) -> list[tuple[Engine, ops.Flow]]:
-        handles = [self._kind(kind) for kind in (self._bound if data_type is None else {data_type})]
-        flows = [(handle._memo.engine, handle._invalidation({})) for handle in handles]  # noqa: SLF001
+        flows = [self._deletion(kind, (), {}) for kind in (self._bound if data_type is None else (data_type,))]
         if data_type is None:
             engine = self.cache.engine
             flows.append((engine, engine.clearing(self._namespace)))
@@ -279,10 +287,10 @@ class CacheManager:
         call = self._call(data_type, params, ttl)
         return cast("R", await call.memo.engine.arun(call.flow(), function, call.memo.namespace))
 
-    async def adelete(self, data_type: str, /, **params: Any) -> int:
+    async def adelete(self, data_type: str, /, *by_position: Never, **params: Any) -> int:
         """As `delete`, from a task."""
-        handle = self._kind(data_type)
-        return int(await handle._memo.engine.arun(handle._invalidation(params)))  # noqa: SLF001
+        engine, flow = self._deletion(data_type, by_position, params)
+        return int(await engine.arun(flow))
 
     async def aclear(self, data_type: str | None = None) -> int:
         """As `clear`, from a task."""

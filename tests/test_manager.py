@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -76,6 +77,14 @@ def test_what_has_some_parameters_is_deleted(manager: CacheManager) -> None:
     assert manager.delete("indicators", symbol="INFY") == 0
     assert manager.get("indicators", symbol="TCS", window=10) == 10
     assert manager.delete("indicators") == 2
+
+
+def test_parameters_by_position_are_refused_in_words(manager: CacheManager) -> None:
+    manager.set("quotes", 1.0, symbol="INFY")
+    delete: Any = manager.delete  # which a type checker refuses as well
+    with pytest.raises(TypeError, match=r"^quotes: delete\(\) takes parameters by name, as in delete\(.quotes., symbol="):
+        delete("quotes", "INFY")
+    assert manager.get("quotes", symbol="INFY") == 1.0
 
 
 def test_a_kind_is_cleared_or_all_are(manager: CacheManager, cache: Cache, namespace: str) -> None:
