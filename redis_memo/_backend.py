@@ -42,7 +42,7 @@ _URGENT = frozenset({ops.Drop, ops.DropMatching, ops.Revoke, ops.Enrolled})
 _LONE = frozenset(
     {
         ops.Read, ops.ReadLeft, ops.ReadParts, ops.NoteWait, ops.FollowWait, ops.Renew, ops.Enroll, ops.Enrolled,
-        ops.Strike, ops.Turn, ops.Told,
+        ops.Strike, ops.TakeTurn, ops.Counted,
     }
 )  # fmt: skip
 # What a replica may answer. Not `ReadLeft`: what a process keeps of it would be old for longer than the replica lags.

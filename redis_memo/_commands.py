@@ -118,11 +118,11 @@ def _command(op: object) -> Command:
             return lua.USAGE, (f"{prefix}index",), ()
         case ops.Trim(prefix, number, size, until):
             return lua.TRIM, _index(prefix), (prefix, number, size, until)
-        case ops.Turn(registry, seconds):
+        case ops.TakeTurn(registry, seconds):
             if not seconds:
                 return None, (b"UNLINK", f"{registry}:turn"), ()
             return None, (b"SET", f"{registry}:turn", b"1", b"NX", b"PX", _ms(seconds)), ()
-        case ops.Told(prefix, forget):
+        case ops.Counted(prefix, forget):
             return None, (b"UNLINK" if forget else b"HGETALL", f"{prefix}stats"), ()
         case ops.Info():
             return None, (b"INFO",), ()
@@ -148,7 +148,7 @@ def routed_by(op: Any) -> bytes:
         key: str = op.entry
     elif kind is ops.NoteWait or kind is ops.FollowWait:
         return _wait_key(op.token)
-    elif kind is ops.Enroll or kind is ops.Enrolled or kind is ops.Strike or kind is ops.Turn:
+    elif kind is ops.Enroll or kind is ops.Enrolled or kind is ops.Strike or kind is ops.TakeTurn:
         key = op.registry
     elif kind is ops.Info:
         key = op.key
@@ -251,11 +251,11 @@ def _result(op: object, reply: Any) -> Any:
             return ops.Used(current, None if entries < 0 else entries, max(size, 0), None if oldest < 0 else oldest)
         case ops.Trim(), [int(evicted), int(entries), int(size), int(oldest)]:
             return ops.Trimmed(evicted, entries, size, None if oldest < 0 else oldest)
-        case ops.Turn(), bytes() | int() | None:
+        case ops.TakeTurn(), bytes() | int() | None:
             return reply is not None
-        case ops.Told(forget=True), int():
+        case ops.Counted(forget=True), int():
             return {}
-        case ops.Told(), list():
+        case ops.Counted(), list():
             return {name.decode(): float(amount) for name, amount in zip(reply[::2], reply[1::2], strict=True)}
         case ops.Keys(), [bytes(after), bytes(last), list(rows)]:
             return after.decode(), last.decode(), [(row[STAMP:PLACE].decode(), row[PLACE:]) for row in rows]

@@ -10,6 +10,7 @@ from ._ops import (
     UNTAGGED,
     Clock,
     Computed,
+    Counted,
     Drop,
     DropMatching,
     Flow,
@@ -20,7 +21,6 @@ from ._ops import (
     ReadLeft,
     ReadParts,
     Revoke,
-    Told,
     Usage,
     Used,
 )
@@ -272,7 +272,7 @@ def drop_matching(prefixes: Sequence[str], tokens: bytes) -> Flow:
 def start_anew(prefixes: Sequence[str], tokens: bytes) -> Flow:
     """As `drop_matching`, and forget what all processes counted."""
     total = yield from drop_matching(prefixes, tokens)
-    yield from together([Told(prefix, forget=True) for prefix in prefixes])
+    yield from together([Counted(prefix, forget=True) for prefix in prefixes])
     return total
 
 
@@ -284,7 +284,7 @@ def usage(prefixes: Sequence[str], telling: Callable[[str], Flow] | None) -> Flo
     questions: list[ops.Op] = [Usage(prefix) for prefix in prefixes]
     if telling is not None:
         yield from side_by_side(map(telling, prefixes))
-        questions += [Told(prefix) for prefix in prefixes]
+        questions += [Counted(prefix) for prefix in prefixes]
     answers = yield from together(questions)
     used: list[Used] = answers[: len(prefixes)]
     counted: dict[str, float] = {}

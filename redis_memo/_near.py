@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from ._near_call import Paths
 
-__all__ = ["CHANGES", "ELSEWHERE", "Gate", "Kept", "Near", "Room", "changed", "near_of", "room"]
+__all__ = ["CHANGES", "ELSEWHERE", "Gate", "Near", "NearEntry", "Room", "changed", "near_of", "room"]
 
 ENTRIES: Final = 1024
 SIZE: Final = 64 << 20
@@ -114,7 +114,7 @@ class _Copies(map):  # type: ignore[type-arg]
     __reduce__ = _Again.__reduce__
 
 
-class Kept:
+class NearEntry:
     """One entry of a store.
 
     Args:
@@ -167,8 +167,8 @@ class Kept:
         self._start = self.seen = self.told = self.left
         self.digest = self.prefix = ""
         self.paths: Paths | None = None
-        self.newer: Kept | None = None
-        self.older: Kept | None = None
+        self.newer: NearEntry | None = None
+        self.older: NearEntry | None = None
 
     @property
     def left(self) -> int:
@@ -206,11 +206,11 @@ class Near:
 
     def _fresh_start(self) -> None:
         self._lock = threading.Lock()
-        self._entries: dict[str, Kept] = {}
-        self._ends: dict[float, set[Kept]] = {}
-        self._newest: Kept | None = None
-        self._oldest: Kept | None = None
-        self._hand: Kept | None = None
+        self._entries: dict[str, NearEntry] = {}
+        self._ends: dict[float, set[NearEntry]] = {}
+        self._newest: NearEntry | None = None
+        self._oldest: NearEntry | None = None
+        self._hand: NearEntry | None = None
         self._generation = 0
         self._epochs = [0] * BUCKETS
         self._gone_hits, self._gone_seconds = 0, 0.0
@@ -278,7 +278,7 @@ class Near:
             hits, seconds = self._gone_hits, self._gone_seconds
         return hits + sum(n for n, _ in live), seconds + sum(n * each for n, each in live)
 
-    def _sum_up(self, kept: Kept) -> None:
+    def _sum_up(self, kept: NearEntry) -> None:
         """Add what one was hit that nobody finds any more, nor is about to count: see `_near_call`."""
         hits = kept.hits
         self._gone_hits += hits
@@ -308,7 +308,7 @@ class Near:
         gate = self._gate
         return 0.0 if gate is None else gate.longest
 
-    def fill(self, entry: str, ticket: tuple[int, int], kept: Kept, paths: Paths | None) -> bool:
+    def fill(self, entry: str, ticket: tuple[int, int], kept: NearEntry, paths: Paths | None) -> bool:
         """Keep an entry unless something came between; False if it did, it is too large, or is about to end.
 
         Args:
@@ -365,7 +365,7 @@ class Near:
             self._hand = kept
             self._unlink(kept)  # which moves the hand on
 
-    def _unlink(self, kept: Kept) -> None:
+    def _unlink(self, kept: NearEntry) -> None:
         if self._hand is kept:
             self._hand = kept.newer
         if kept.newer is not None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ._envelope import label
 from ._large import Large
-from ._near import Kept
+from ._near import NearEntry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -204,5 +204,5 @@ class NearFilling:
                 return  # emptied by whoever read it
             how = bytes(envelope), self._decode, len(envelope)
         own, copy, size = how
-        kept = Kept(own, copy, size, deadline=end, seconds=stamp.compute, tokens=tokens)
+        kept = NearEntry(own, copy, size, deadline=end, seconds=stamp.compute, tokens=tokens)
         self._near.fill(self._entry, self._ticket, kept, self._paths)

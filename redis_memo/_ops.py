@@ -10,7 +10,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from ._bounds import NO_BOUNDS
-from ._upkeep import Enroll, Enrolled, Mend, Mended, Strike, Tidy, Told, Touch, Trim, Trimmed, Turn, Usage, Used
+from ._upkeep import Counted, Enroll, Enrolled, Mend, Mended, Strike, TakeTurn, Tidy, Touch, Trim, Trimmed, Usage, Used
 
 if TYPE_CHECKING:
     from ._bounds import Bounds
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AT_ONCE", "DIGEST", "FAILED", "FILLED", "RELEASED", "UNTAGGED", "Acquire", "Ahead", "Await", "Busy", "Chance",
-    "Clock", "Compute", "Computed", "Count", "Drop", "DropMatching", "Early", "Enroll", "Enrolled", "Fill",
-    "Finished", "Flow", "FollowWait", "Found", "Held", "Info", "Inspect", "Inspected", "Join", "Kept", "Keys", "Land",
-    "Late", "Leased", "Listen", "Mend", "Mended", "MoveKey", "NoteWait", "Op", "Place", "Put", "Raised", "Rally",
-    "Read", "ReadLeft", "ReadParts", "Release", "Renew", "Resting", "Revoke", "Sealed", "Seize", "Spawn", "Strike",
-    "Subscription", "TakeToken", "Tidy", "Together", "Told", "Touch", "Trim", "Trimmed", "Turn", "Usage", "Used",
-    "Wait",
+    "Clock", "Compute", "Computed", "Count", "Counted", "Drop", "DropMatching", "Early", "Enroll", "Enrolled",
+    "Fill", "Finished", "Flow", "FollowWait", "Found", "Held", "Info", "Inspect", "Inspected", "Join", "Kept",
+    "Keys", "Land", "Late", "Leased", "Listen", "Mend", "Mended", "MoveKey", "NoteWait", "Op", "Place", "Put",
+    "Raised", "Rally", "Read", "ReadLeft", "ReadParts", "Release", "Renew", "Resting", "Revoke", "Sealed", "Seize",
+    "Spawn", "Strike", "Subscription", "TakeToken", "TakeTurn", "Tidy", "Together", "Touch", "Trim", "Trimmed",
+    "Usage", "Used", "Wait",
 ]  # fmt: skip
 
 AT_ONCE = 500  # operations in one exchange, or calls that one script drops, so that a server is not held up
@@ -354,8 +354,8 @@ class Await(NamedTuple):
 
 Op: TypeAlias = (
     Read | ReadLeft | ReadParts | Acquire | Seize | Renew | Fill | Release | Put | Drop | DropMatching | Revoke | Count
-    | Keys | MoveKey | Inspect | Info | Touch | Mend | Usage | Trim | Turn | Told | NoteWait | FollowWait | Enroll
-    | Enrolled | Strike | Tidy | Together | Held | Early
+    | Keys | MoveKey | Inspect | Info | Touch | Mend | Usage | Trim | TakeTurn | Counted | NoteWait | FollowWait
+    | Enroll | Enrolled | Strike | Tidy | Together | Held | Early
     | Clock | Chance | TakeToken | Compute | Join | Listen | Wait | Land | Rally | Spawn | Await
 )  # fmt: skip
 Flow: TypeAlias = Generator[Op, Any, Any]

@@ -356,7 +356,7 @@ def settling(namespace: str, limits: Limits, count: Any) -> ops.Flow:
     next entry is the oldest, as long as it is. False where another process does it now.
     """
     listed = registry(namespace)
-    if not (yield ops.Turn(listed, TURN)):
+    if not (yield ops.TakeTurn(listed, TURN)):
         return False
     prefixes = yield ops.Enrolled(listed)
     answers = yield from entries.together([ops.Usage(prefix) for prefix in prefixes])
@@ -375,7 +375,7 @@ def settling(namespace: str, limits: Limits, count: Any) -> ops.Flow:
             del ages[prefix]
         else:
             ages[prefix] = trimmed.oldest
-    yield ops.Turn(listed, 0.0)
+    yield ops.TakeTurn(listed, 0.0)
     return True
 
 

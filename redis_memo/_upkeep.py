@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from ._bounds import Bounds
 
 __all__ = [
-    "Enroll", "Enrolled", "Mend", "Mended", "Strike", "Tidy", "Told", "Touch", "Trim", "Trimmed", "Turn", "Usage",
-    "Used",
+    "Counted", "Enroll", "Enrolled", "Mend", "Mended", "Strike", "TakeTurn", "Tidy", "Touch", "Trim", "Trimmed",
+    "Usage", "Used",
 ]  # fmt: skip
 
 
@@ -80,14 +80,14 @@ class Trimmed(NamedTuple):
     oldest: int | None
 
 
-class Turn(NamedTuple):
+class TakeTurn(NamedTuple):
     """Take the turn at what one process at a time does for a namespace; False if another has it. 0 s: give it back."""
 
     registry: str
     seconds: float
 
 
-class Told(NamedTuple):
+class Counted(NamedTuple):
     """What all processes have counted of a function: a dict. With ``forget`` it is set to nothing."""
 
     prefix: str

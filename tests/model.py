@@ -173,9 +173,9 @@ class ModelStore:
                     freed += len(self.entries[self._used(prefix)[0]][0])
                     gone += self._evict(prefix, None)
                 return ops.Trimmed(gone, gone, freed, None)
-            case ops.Turn():
+            case ops.TakeTurn():
                 return True
-            case ops.Told(prefix, forget):
+            case ops.Counted(prefix, forget):
                 if forget:
                     self.counted.pop(prefix, None)
                 return dict(self.counted.get(prefix, {}))

@@ -19,7 +19,7 @@ from redis_memo import _core as core
 from redis_memo import _entries as entries
 from redis_memo import _near as near_module
 from redis_memo import _ops as ops
-from redis_memo._near import ELSEWHERE, Kept, Near, Room
+from redis_memo._near import ELSEWHERE, Near, NearEntry, Room
 from redis_memo._tracking import Tracker, _stem
 
 from .model import FakeClock, ModelStore
@@ -64,7 +64,7 @@ class Spec:
                 if not world.plant.ticket:
                     plain = (near._generation, near._epochs[near_module._bucket(digest)])
                 if plain is not None:
-                    near.fill(PREFIX + digest, plain, Kept(value, None, 1, deadline=9e9, seconds=0.0, tokens=b""), None)
+                    near.fill(PREFIX + digest, plain, NearEntry(value, None, 1, deadline=9e9, seconds=0.0, tokens=b""), None)
                 return value
 
         return Filling()

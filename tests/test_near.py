@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 from redis_memo import _near, as_of, connect, redis_cached, testing
 from redis_memo import _tracking as tracking
 from redis_memo._call import CallKey
-from redis_memo._near import ELSEWHERE, Kept, Near, Room
+from redis_memo._near import ELSEWHERE, Near, NearEntry, Room
 from redis_memo._near_call import near_call, path, paths
 from redis_memo.errors import ConfigurationError, StoreError
 from redis_memo.events import NearUntracked
@@ -908,7 +908,7 @@ PREFIX = "memo:{test:near:#0}:"
 
 def filled(near, number, size=0, deadline=9e9):
     digest = f"{number:040x}"
-    kept = Kept(number, None, size, deadline=deadline, seconds=1.0, tokens=b"")
+    kept = NearEntry(number, None, size, deadline=deadline, seconds=1.0, tokens=b"")
     return near.fill(PREFIX + digest, near.ticket(digest), kept, ((str(number),), None))
 
 
@@ -990,7 +990,7 @@ def test_a_void_ticket_fills_nothing():
     for come_between in (lambda: near.forget(digest), lambda: near.forget_matching(b"12345678"), near.clear):
         ticket = near.ticket(digest)
         come_between()
-        assert not near.fill(PREFIX + digest, ticket, Kept(1, None, 0, deadline=9e9, seconds=0.0, tokens=b""), None)
+        assert not near.fill(PREFIX + digest, ticket, NearEntry(1, None, 0, deadline=9e9, seconds=0.0, tokens=b""), None)
 
 
 @pytest.mark.parametrize(
