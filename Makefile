@@ -22,6 +22,7 @@ test: $(STAMP)   ## lint, types and all tests
 	@sh tests/servers.sh $(VENV)/servers
 	@sh tests/other_pandas.sh $(BIN)/python $(VENV)/other-pandas
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
@@ -39,6 +40,7 @@ fuzz: $(STAMP)   ## an hour of damaged envelopes, and 10,000 values of each type
 
 lint: $(STAMP)   ## ruff only
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 types: $(STAMP)  ## mypy --strict and pyright
 	$(BIN)/mypy

@@ -52,7 +52,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="redis_memo_bench") as folder, server(Path(folder)) as running:
         url = f"redis://127.0.0.1:{running.port}/0"
         with redis.Redis(port=running.port) as client:
-            print(f"{'':16} entry B  index B  all B   hit µs  fill µs  drop µs   hits/s  fills/s  (one core; arithmetic)")
+            print(
+                f"{'':16} entry B  index B  all B   hit µs  fill µs  drop µs   hits/s  fills/s  (one core; arithmetic)"
+            )
             for name, make in KINDS.items():
                 it = measure(url, client, make, count)
                 print(

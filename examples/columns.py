@@ -23,10 +23,19 @@ def minutes(symbol: str) -> pd.DataFrame:
     """A year of candles, as Kite would send them: prices on a grid of five paise."""
     rng = np.random.default_rng(sum(symbol.encode()))
     days = pd.bdate_range("2025-11-03", periods=DAYS, tz="Asia/Kolkata")
-    index = pd.DatetimeIndex(np.add.outer(days.asi8, pd.to_timedelta(np.arange(MINUTES) + 555, unit="min").as_unit(days.unit).asi8).ravel())
+    index = pd.DatetimeIndex(
+        np.add.outer(days.asi8, pd.to_timedelta(np.arange(MINUTES) + 555, unit="min").as_unit(days.unit).asi8).ravel()
+    )
     close = 1500 + np.cumsum(rng.normal(0, 0.8, len(index)))
-    paise = {"open": np.roll(close, 1), "high": close + rng.exponential(1, len(index)), "low": close - rng.exponential(1, len(index)), "close": close}
-    frame = pd.DataFrame({name: np.round(np.round(column / 0.05) * 0.05, 2) for name, column in paise.items()}, index=index)
+    paise = {
+        "open": np.roll(close, 1),
+        "high": close + rng.exponential(1, len(index)),
+        "low": close - rng.exponential(1, len(index)),
+        "close": close,
+    }
+    frame = pd.DataFrame(
+        {name: np.round(np.round(column / 0.05) * 0.05, 2) for name, column in paise.items()}, index=index
+    )
     frame["volume"] = rng.lognormal(9, 1, len(index)).astype("int64")
     return frame
 
@@ -44,7 +53,9 @@ def main() -> None:
         frame = minutes("INFY")
         stored = minutes.cache_info().bytes_stored
         pickled = pickle.dumps(frame, protocol=5)
-        print(f"{len(frame):,} candles are {len(pickled):,} bytes as a pickle, {len(gzip.compress(pickled, 6)):,} with gzip, {stored:,} here")
+        print(
+            f"{len(frame):,} candles are {len(pickled):,} bytes as a pickle, {len(gzip.compress(pickled, 6)):,} with gzip, {stored:,} here"
+        )
         pd.testing.assert_frame_equal(minutes("INFY"), frame)
 
         features("INFY")

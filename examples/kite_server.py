@@ -61,7 +61,9 @@ class Handler(BaseHTTPRequestHandler):
             self.reply("\n".join([COLUMNS, *rows]).encode(), "text/csv")
         elif parts[0] == "quote":
             names = [name.partition(":")[2] for name in query.get("i", [])]
-            data = {f"NSE:{n}": {"instrument_token": SYMBOLS[n], "last_price": candles(SYMBOLS[n])[-1][4]} for n in names}
+            data = {
+                f"NSE:{n}": {"instrument_token": SYMBOLS[n], "last_price": candles(SYMBOLS[n])[-1][4]} for n in names
+            }
             self.reply(json.dumps({"status": "success", "data": data}).encode())
         else:
             self.fail(404, "GeneralException", "Route not found")

@@ -234,7 +234,10 @@ class _Comparison:
 
     def writable(self, made: Any, where: str) -> None:
         for block in made._mgr.blocks:
-            for part in (block.values, *(getattr(block.values, name, None) for name in ("_ndarray", "_data", "_mask", "_codes"))):
+            for part in (
+                block.values,
+                *(getattr(block.values, name, None) for name in ("_ndarray", "_data", "_mask", "_codes")),
+            ):
                 self.true(not isinstance(part, np.ndarray) or part.flags.writeable, f"{where}: not writable")
 
     def extension(self, one: Any, other: Any, where: str) -> None:
@@ -270,15 +273,22 @@ class _Comparison:
             for way in ("SORTED_ASC", "SORTED_DESC"):
                 self.true(left.flags[way] == right.flags[way], f"{where}[{left.name!r}]: {way}")
             if pa is not None:
-                self.chunked(*(pa.chunked_array([each.to_arrow()]) for each in (left, right)), f"{where}[{left.name!r}]")
+                self.chunked(
+                    *(pa.chunked_array([each.to_arrow()]) for each in (left, right)), f"{where}[{left.name!r}]"
+                )
 
     def arrow(self, one: Any, other: Any, where: str) -> None:
         if isinstance(one, pa.Scalar):
-            self.true(one.is_valid == other.is_valid and one.type.equals(other.type, check_metadata=True), f"{where}: type")
+            self.true(
+                one.is_valid == other.is_valid and one.type.equals(other.type, check_metadata=True), f"{where}: type"
+            )
             if one.is_valid:
                 self.arrow(pa.repeat(one, 1), pa.repeat(other, 1), where)
         elif isinstance(one, (pa.Array, pa.ChunkedArray)):
-            self.chunked(*(each if isinstance(each, pa.ChunkedArray) else pa.chunked_array([each]) for each in (one, other)), where)
+            self.chunked(
+                *(each if isinstance(each, pa.ChunkedArray) else pa.chunked_array([each]) for each in (one, other)),
+                where,
+            )
         else:
             self.true(_schema(one).equals(_schema(other), check_metadata=True), f"{where}: schema")
             if isinstance(one, (pa.Table, pa.RecordBatch)):
@@ -292,7 +302,9 @@ class _Comparison:
         ends = sorted({end for each in (one, other) for end in np.cumsum([0, *map(len, each.chunks)]).tolist()})
         for start, stop in itertools.pairwise(ends):
             left, right = (each.slice(start, stop - start).chunks for each in (one, other))
-            self.elements(*(next(chunk for chunk in chunks if len(chunk)) for chunks in (left, right)), f"{where}[{start}:]")
+            self.elements(
+                *(next(chunk for chunk in chunks if len(chunk)) for chunks in (left, right)), f"{where}[{start}:]"
+            )
 
     def elements(self, one: Any, other: Any, where: str) -> None:  # noqa: C901, PLR0912
         """Bit by bit, and nothing of what lies under nulls: ``equals`` of Arrow knows neither NaN nor -0.0."""
@@ -301,7 +313,9 @@ class _Comparison:
             self.elements(one.storage, other.storage, where)
             return
         if pa.types.is_dictionary(kind):
-            self.chunked(pa.chunked_array([one.dictionary]), pa.chunked_array([other.dictionary]), f"{where}.dictionary")
+            self.chunked(
+                pa.chunked_array([one.dictionary]), pa.chunked_array([other.dictionary]), f"{where}.dictionary"
+            )
             self.elements(one.indices, other.indices, where)
             return
         if pa.types.is_run_end_encoded(kind):
@@ -333,7 +347,9 @@ class _Comparison:
                 self.elements(left, right, f"{where}.{number}")
         elif _has_width(kind):
             left, right = (
-                np.frombuffer(each.buffers()[1], f"V{kind.bit_width // 8}", each.offset + count)[each.offset :] if kind.bit_width else valid
+                np.frombuffer(each.buffers()[1], f"V{kind.bit_width // 8}", each.offset + count)[each.offset :]
+                if kind.bit_width
+                else valid
                 for each in (one, other)
             )
             self.true(left[valid].tobytes() == right[valid].tobytes(), where)
@@ -364,7 +380,9 @@ def _taken(array: Any, places: Any) -> Any:
         parts = [_taken(array.field(place), places) for place in range(array.type.num_fields)]
         gone = ~array.is_valid().to_numpy(zero_copy_only=False)[places]
         return pa.StructArray.from_arrays(parts, [str(place) for place in range(len(parts))], mask=pa.array(gone))
-    if pa.types.is_union(array.type) and len(places):  # Arrow takes nothing from it, nor joins dictionaries with nulls in it
+    if pa.types.is_union(array.type) and len(
+        places
+    ):  # Arrow takes nothing from it, nor joins dictionaries with nulls in it
         codes = pa.array(np.frombuffer(array.buffers()[1], "i1")[array.offset :][places], "i1")
         names, numbers = [str(place) for place in range(array.type.num_fields)], array.type.type_codes
         if array.type.mode == "sparse":

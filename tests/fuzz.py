@@ -116,7 +116,9 @@ def planted(payload: Any, rng: random.Random) -> Any:
     """An envelope with a right checksum around damaged parts."""
     meta = damaged(payload.meta, rng) if rng.random() < 0.7 else payload.meta
     compress = rng.choice(("auto", "fast", "small", None))
-    hit = rng.randrange(len(payload.buffers)) if payload.buffers and (meta is payload.meta or rng.random() < 0.3) else -1
+    hit = (
+        rng.randrange(len(payload.buffers)) if payload.buffers and (meta is payload.meta or rng.random() < 0.3) else -1
+    )
 
     def pack_damaged(buffers: Any, compression: Any) -> list[Segment]:
         return [segment for data, kind in buffers for segment in pack_one(data, kind, compression)]

@@ -399,8 +399,12 @@ def _not_replaced(history: History, counts: Counts) -> Iterator[str]:
                 took = min(span.begin for span in others) - kill.begin
                 counts.takeovers += took > 0
                 counts.slowest_takeover_ms = max(counts.slowest_takeover_ms, took // MS)
-            elif any(s.until > due for s in waiting) and not any(low <= due and kill.begin <= high for low, high, _ in machine):
-                yield _story(history, f"P4: nobody took over from {_name(left)}, which was killed", [left, kill, *waiting], key)
+            elif any(s.until > due for s in waiting) and not any(
+                low <= due and kill.begin <= high for low, high, _ in machine
+            ):
+                yield _story(
+                    history, f"P4: nobody took over from {_name(left)}, which was killed", [left, kill, *waiting], key
+                )
 
 
 def _hung(history: History, counts: Counts) -> Iterator[str]:
@@ -445,7 +449,10 @@ def _story(history: History, what: str, about: list[Span], key: Iterable[Any], m
     near = [
         span
         for span in history.spans
-        if span.begin <= end and span.until >= begin and span.covers(key) and not (span.kind == "peek" and span.id not in ids)  # type: ignore[arg-type]
+        if span.begin <= end
+        and span.until >= begin
+        and span.covers(key)
+        and not (span.kind == "peek" and span.id not in ids)  # type: ignore[arg-type]
     ]
     # The plain hits among them tell nothing.
     telling = [span for span in near if span.kind != "call" or span.id in ids]
@@ -504,7 +511,9 @@ class Recorder:
     def write(self, *event: Any) -> None:
         os.write(self._file, json.dumps(event).encode() + b"\n")
 
-    def begin(self, mark: str, kind: str, thread: str, scope: tuple[Any, ...], floor: Any = None, op: Any = None) -> None:
+    def begin(
+        self, mark: str, kind: str, thread: str, scope: tuple[Any, ...], floor: Any = None, op: Any = None
+    ) -> None:
         self.write("begin", time.monotonic_ns(), mark, kind, thread, scope, floor, op)
 
     def end(self, mark: str, outcome: str, value: Any = None) -> None:
@@ -594,7 +603,13 @@ class Worker:
             self._decorate(name)
 
     def _decorate(self, name: str) -> None:
-        options = {"namespace": self.plan.namespace, "ttl": TTL[name], "name": name, "cache": self.cache, "shards": self.plan.shards}
+        options = {
+            "namespace": self.plan.namespace,
+            "ttl": TTL[name],
+            "name": name,
+            "cache": self.cache,
+            "shards": self.plan.shards,
+        }
 
         @redis_cached(**options)
         def work(group: str, number: int) -> Any:
@@ -784,7 +799,9 @@ class Worker:
         ]
         threads.append(threading.Thread(target=self._guarded, args=(self.watch,), name="watch"))
         if plan.tasks:
-            threads.append(threading.Thread(target=self._guarded, args=(lambda: asyncio.run(self.loop()),), name="loop"))
+            threads.append(
+                threading.Thread(target=self._guarded, args=(lambda: asyncio.run(self.loop()),), name="loop")
+            )
         (Path(plan.folder) / f"ready-{plan.process}").touch()
         while not self.upstream[Upstream.START]:
             self.stop.wait(0.005)
@@ -859,7 +876,11 @@ class Supervisor:
         self.tick = threading.Event()  # never set: what is waited on between two looks
 
     def start(self, place: int) -> subprocess.Popen[bytes]:
-        plan = asdict(self.plan) | {"place": place, "life": self.lives[place], "clears": place == self.plan.processes - 1}
+        plan = asdict(self.plan) | {
+            "place": place,
+            "life": self.lives[place],
+            "clears": place == self.plan.processes - 1,
+        }
         with (self.folder / f"stderr-{place}.{self.lives[place]}").open("wb") as said:
             return subprocess.Popen(
                 [sys.executable, "-W", "default", "-m", "tests.histories", "--worker", json.dumps(plan)],
@@ -955,7 +976,10 @@ class Supervisor:
 
         self.running = [self.start(place) for place in range(self.plan.processes)]
         try:
-            until(lambda: all((self.folder / f"ready-{self.name(place)}").exists() for place in range(len(self.running))), 30)
+            until(
+                lambda: all((self.folder / f"ready-{self.name(place)}").exists() for place in range(len(self.running))),
+                30,
+            )
             upstream = Upstream(self.folder / "upstream", 0, self.plan.processes)
             start = upstream[Upstream.START] = time.monotonic_ns()
             self.storms(start, seconds)
@@ -1016,7 +1040,9 @@ class Supervisor:
                 continue
             said = (self.folder / f"stderr-{self.name(place)}").read_text()
             if process.returncode or said:
-                self.found.append(f"process {self.name(place)} ended with {process.returncode} and said\n{said[-3000:]}")
+                self.found.append(
+                    f"process {self.name(place)} ended with {process.returncode} and said\n{said[-3000:]}"
+                )
 
     def leftovers(self) -> None:
         """Nothing is left locked, nothing is left for ever."""
@@ -1198,7 +1224,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the first round; each has the next")
     parser.add_argument("--server", choices=SERVERS, action="append", help="default: all, in turns")
     parser.add_argument("--processes", type=int, default=6)
-    parser.add_argument("--faults", nargs="+", choices=sorted({*FAULTS, *FAULTS_OF_CLUSTERS, "restart"}), help="default: all, in turns with some")
+    parser.add_argument(
+        "--faults",
+        nargs="+",
+        choices=sorted({*FAULTS, *FAULTS_OF_CLUSTERS, "restart"}),
+        help="default: all, in turns with some",
+    )
     parser.add_argument("--bug", choices=BUGS)
     parser.add_argument("--keep", type=Path, help="keep the events of the last round in this folder")
     given = parser.parse_args()

@@ -88,9 +88,30 @@ def samples():
     )
     frame.columns = frame.columns.astype(object)  # pandas 3 has another dtype for text than pandas 2
     return {
-        "scalars": [None, True, 1, 1.0, "1", b"1", 0.0, -0.0, 1j, 2**100, -(2**300), ..., float("nan"), bytearray(b"x")],
+        "scalars": [
+            None,
+            True,
+            1,
+            1.0,
+            "1",
+            b"1",
+            0.0,
+            -0.0,
+            1j,
+            2**100,
+            -(2**300),
+            ...,
+            float("nan"),
+            bytearray(b"x"),
+        ],
         "text": ["ü", "\ud800", "x" * 1000, "😀"],
-        "numbers": (decimal.Decimal("1.00"), fractions.Fraction(1, 3), uuid.UUID(int=7), range(0, 9, 2), slice(1, None)),
+        "numbers": (
+            decimal.Decimal("1.00"),
+            fractions.Fraction(1, 3),
+            uuid.UUID(int=7),
+            range(0, 9, 2),
+            slice(1, None),
+        ),
         "packed": [[1] * 9, [1.0] * 9, ["a"] * 9, [True] * 9, [2**90] * 9, (1,) * 9],
         "set": {"NSE", "BSE", "MCX", "NFO", 1, 2.5, None, ("a", 1), frozenset({"p", "q"})},
         "dict": {"b": {"x", "y"}, "a": [1, {"k": (1, 2)}], 3: None},
@@ -107,12 +128,26 @@ def samples():
         "dates": [WHEN, WHEN.date(), WHEN.time(), dt.timedelta(days=1, microseconds=5), WHEN.replace(fold=1)],
         "zones": [
             WHEN.replace(tzinfo=zone)
-            for zone in (INDIA, dt.UTC, dt.timezone(dt.timedelta(hours=5.5)), dateutil.tz.tzoffset(None, 19800), pytz.UTC)
+            for zone in (
+                INDIA,
+                dt.UTC,
+                dt.timezone(dt.timedelta(hours=5.5)),
+                dateutil.tz.tzoffset(None, 19800),
+                pytz.UTC,
+            )
         ]
         + [pytz.timezone("Asia/Kolkata").localize(WHEN), dateutil.tz.tzutc()],
         "paths": [pathlib.PurePosixPath("/a/b"), pathlib.PureWindowsPath("C:/a"), re.compile("a+", re.I)],
         "classes": [Side.BUY, Flags.A | Flags.B, Order("X", 1, "n"), Bar(1, 2), Names([1]), Account("u"), Order, int],
-        "callables": [scaled(2), scaled, len, "".join, Account("u").fetch, functools.partial(int, base=2), functools.reduce],
+        "callables": [
+            scaled(2),
+            scaled,
+            len,
+            "".join,
+            Account("u").fetch,
+            functools.partial(int, base=2),
+            functools.reduce,
+        ],
         "operators": [operator.itemgetter(1, 2), operator.attrgetter("a")],
         "annotations": [list[int], dict[str, float], int | None, typing.Literal["a"], typing.Any],
         "errors": [ValueError("a", 1)],

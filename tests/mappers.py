@@ -24,7 +24,9 @@ def main(url: str, namespace: str) -> None:
         runs.append(number)
         return mine
 
-    shared = {name: CacheDict(namespace, ttl=60, name=name, cache=cache) for name in ("default", "compute", "pop", "end")}
+    shared = {
+        name: CacheDict(namespace, ttl=60, name=name, cache=cache) for name in ("default", "compute", "pop", "end")
+    }
     len(shared["default"])
     with redis.Redis.from_url(url) as client:
         client.incr(f"{namespace}-ready")

@@ -86,7 +86,9 @@ class Killed:
         """What a process with the service prints."""
         environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{self.folder}"}
         code = f"import json, killed_service as s\n{code}"
-        return subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True).stdout
+        return subprocess.run(
+            [sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True
+        ).stdout
 
     def store_before(self) -> None:
         """Let each fourth call have an entry already."""
@@ -98,7 +100,11 @@ class Killed:
         said = self.python(code + "print(json.dumps([v if isinstance(v, dict) else None for v in found]))")
         old = {number: {"before": number} for number in range(0, self.files, EACH)}
         wanted = [old.get(number) for number in range(self.files)] if before else list(self.values.values())
-        return [f"{number} is not served as it should be" for number, value in enumerate(json.loads(said)) if value != wanted[number]]
+        return [
+            f"{number} is not served as it should be"
+            for number, value in enumerate(json.loads(said))
+            if value != wanted[number]
+        ]
 
     def check_files(self, *folders: Path) -> list[str]:
         """Each file is in one of the folders, once and whole."""
@@ -107,7 +113,9 @@ class Killed:
             found = [folder / f"{number}.json" for folder in folders if (folder / f"{number}.json").exists()]
             if len(found) != 1 or json.loads(found[0].read_text()) != value:
                 wrong.append(f"{number}.json is in {len(found)} places, or changed")
-        extra = [p.name for folder in folders if folder.exists() for p in folder.iterdir() if not p.name.endswith(".json")]
+        extra = [
+            p.name for folder in folders if folder.exists() for p in folder.iterdir() if not p.name.endswith(".json")
+        ]
         return wrong + extra
 
     def verified_twice(self) -> list[str]:
@@ -134,7 +142,11 @@ def story(folder: Path, url: str, *, kills: int, files: int, seed: int) -> tuple
     it.store_before()
     with redis.Redis.from_url(url) as client:
         before = sorted(client.scan_iter(f"*{it.namespace}*"))
-        for arguments, each, folders in ((apply, 640, (it.old,)), (clean, 150, (it.old, archive)), (back, 60, (it.old, archive))):
+        for arguments, each, folders in (
+            (apply, 640, (it.old,)),
+            (clean, 150, (it.old, archive)),
+            (back, 60, (it.old, archive)),
+        ):
             for _ in range(kills):
                 past = Past()
                 if it.manifest.exists():
@@ -151,7 +163,9 @@ def story(folder: Path, url: str, *, kills: int, files: int, seed: int) -> tuple
                 it.run(*arguments)
             if arguments is back:
                 break
-            wrong += it.check_files(it.old if arguments is apply else archive) + it.check_entries() + it.verified_twice()
+            wrong += (
+                it.check_files(it.old if arguments is apply else archive) + it.check_entries() + it.verified_twice()
+            )
         wrong += it.check_files(it.old) + it.check_entries(before=True)
         after = sorted(client.scan_iter(f"*{it.namespace}*"))
         wrong += [f"{key!r} is left behind, or is missing" for key in {*before} ^ {*after} if b":lease" not in key]
@@ -174,7 +188,9 @@ def main() -> int:
     finally:
         server.stop()
         shutil.rmtree(folder)
-    print(f"{args.files:,} files, {kills} kills, {time.monotonic() - began:.0f} s: {len(wrong)} lost, doubled or left behind")
+    print(
+        f"{args.files:,} files, {kills} kills, {time.monotonic() - began:.0f} s: {len(wrong)} lost, doubled or left behind"
+    )
     for each in wrong[:20]:
         print(f"  {each}")
     return bool(wrong)

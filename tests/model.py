@@ -133,7 +133,9 @@ class ModelStore:
                 return sum(key.startswith(prefix) and until > now for key, (_, until) in self.entries.items())
             case ops.Keys(prefix, back=back):
                 found = [(entry, key) for entry, key in self.keys.items() if entry.startswith(prefix)]
-                rows = [(entry[len(prefix) :], key) for entry, key in found if self._live(self.entries, entry) is not None]
+                rows = [
+                    (entry[len(prefix) :], key) for entry, key in found if self._live(self.entries, entry) is not None
+                ]
                 return "", "", rows[::-1] if back else rows
             case ops.MoveKey(place, last):
                 if self._live(self.entries, place.entry) is None:

@@ -64,7 +64,9 @@ class Spec:
                 if not world.plant.ticket:
                     plain = (near._generation, near._epochs[near_module._bucket(digest)])
                 if plain is not None:
-                    near.fill(PREFIX + digest, plain, NearEntry(value, None, 1, deadline=9e9, seconds=0.0, tokens=b""), None)
+                    near.fill(
+                        PREFIX + digest, plain, NearEntry(value, None, 1, deadline=9e9, seconds=0.0, tokens=b""), None
+                    )
                 return value
 
         return Filling()
@@ -125,7 +127,9 @@ class World:
     def _actor(self, number: int) -> Actor:
         own = self.random.random() < 0.7
         digest = self.random.choice(DIGESTS)
-        kind = self.random.choice(("call", "call", "call", "drop", "all")) if own else self.random.choice(("drop", "call"))
+        kind = (
+            self.random.choice(("call", "call", "call", "drop", "all")) if own else self.random.choice(("drop", "call"))
+        )
         return Actor(f"{kind}{number}", None, own, digest, kind)
 
     # The steps.

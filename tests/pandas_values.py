@@ -51,7 +51,9 @@ PERIODS = [
 
 
 def stamps(unit: str, zone: Any = None, name: Any = None) -> Any:
-    made = pd.DatetimeIndex(np.array([1_770_000_000, 1_770_086_400, 1_770_172_800], "M8[s]").astype(f"M8[{unit}]"), name=name)
+    made = pd.DatetimeIndex(
+        np.array([1_770_000_000, 1_770_086_400, 1_770_172_800], "M8[s]").astype(f"M8[{unit}]"), name=name
+    )
     return made if zone is None else made.tz_localize("UTC").tz_convert(zone)
 
 
@@ -75,9 +77,24 @@ def columns() -> dict[str, Any]:
     found |= {f"timedelta {unit}": pd.array(np.array([1, 2, "NaT"], f"m8[{unit}]")) for unit in UNITS}
     found |= {
         f"masked {name}": pd.array([0, 1, None], dtype=name)
-        for name in ("Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64", "Float32", "Float64", "boolean")
+        for name in (
+            "Int8",
+            "Int16",
+            "Int32",
+            "Int64",
+            "UInt8",
+            "UInt16",
+            "UInt32",
+            "UInt64",
+            "Float32",
+            "Float64",
+            "boolean",
+        )
     }
-    found |= {f"period {number}": pd.PeriodIndex.from_ordinals([600, 601, 602], freq=freq).array for number, freq in enumerate(PERIODS)}
+    found |= {
+        f"period {number}": pd.PeriodIndex.from_ordinals([600, 601, 602], freq=freq).array
+        for number, freq in enumerate(PERIODS)
+    }
     found |= {
         f"interval {closed}": pd.arrays.IntervalArray.from_breaks(np.arange(4.0), closed=closed)
         for closed in ("left", "right", "both", "neither")
@@ -103,7 +120,9 @@ def columns() -> dict[str, Any]:
         "arrow text": pd.array(["a", None, "b"], dtype=pd.ArrowDtype(pa.string())),
         "arrow lists": pd.array([[1], None, []], dtype=pd.ArrowDtype(pa.list_(pa.int32()))),
         "arrow decimals": pd.array([Decimal("1.50"), None, Decimal(2)], dtype=pd.ArrowDtype(pa.decimal128(10, 2))),
-        "arrow stamps": pd.arrays.ArrowExtensionArray(pa.array([1_770_000_000_000, None, 0], pa.timestamp("ms", "Asia/Kolkata"))),
+        "arrow stamps": pd.arrays.ArrowExtensionArray(
+            pa.array([1_770_000_000_000, None, 0], pa.timestamp("ms", "Asia/Kolkata"))
+        ),
         "arrow dictionary": pd.array(["a", "b", "a"], dtype=pd.ArrowDtype(pa.dictionary(pa.int8(), pa.string()))),
     }
     return found
@@ -126,14 +145,18 @@ def indexes() -> dict[str, Any]:
         "floats": pd.Index([0.5, float("nan")], dtype="f8"),
         "objects": pd.Index(["a", None, 3], dtype=object),
         "str": pd.Index(["a", "b"], dtype=NAN_STR),
-        "days and a zone": pd.date_range(dt.datetime(2026, 2, 3), periods=3, freq=pd.offsets.Day(), tz=ZONES["zoneinfo"], unit="ns"),
+        "days and a zone": pd.date_range(
+            dt.datetime(2026, 2, 3), periods=3, freq=pd.offsets.Day(), tz=ZONES["zoneinfo"], unit="ns"
+        ),
         "timedeltas": pd.timedelta_range(pd.Timedelta(1, "s").as_unit("ns"), periods=3, freq=pd.offsets.Minute(5)),
         "days": pd.timedelta_range(pd.Timedelta(1, "s").as_unit("ns"), periods=3, freq=pd.offsets.Day()),
         "periods": pd.PeriodIndex.from_ordinals([1, 2], freq=pd.offsets.MonthEnd(), name="m"),
         "intervals": pd.IntervalIndex.from_breaks(np.arange(3), closed="left"),
         "categories": pd.CategoricalIndex(pd.Categorical.from_codes([0, 0], pd.Index(["x", "y"], dtype=object))),
         "levels": pd.MultiIndex(
-            [pd.Index(["INFY", "TCS", "unused"], dtype=object), stamps("us", ZONES["pytz"])], [[0, 1, -1], [2, 1, 0]], names=["symbol", None]
+            [pd.Index(["INFY", "TCS", "unused"], dtype=object), stamps("us", ZONES["pytz"])],
+            [[0, 1, -1], [2, 1, 0]],
+            names=["symbol", None],
         ),
     }
     return found
@@ -150,18 +173,26 @@ def scalars() -> list[Any]:
 
 def values() -> dict[str, Any]:
     """Values by name, the same under each version."""
-    frame = labelled(pd.DataFrame({"close": [1.5, 2.5, 3.5], "volume": [1, 2, 3]}, index=stamps("us", KOLKATA)), ["close", "volume"])
+    frame = labelled(
+        pd.DataFrame({"close": [1.5, 2.5, 3.5], "volume": [1, 2, 3]}, index=stamps("us", KOLKATA)), ["close", "volume"]
+    )
     noted = frame.copy()
     noted.attrs = {"source": "kite", "at": stamps("s")[0], "nested": {"frame": frame, "rows": [(1, None)]}}
     flagged = labelled(pd.DataFrame({"a": [1]}), ["a"])
     flagged.flags.allows_duplicate_labels = False
     cells = columns()
-    found: dict[str, Any] = {f"column {name}": pd.Series(array, dtype=array.dtype, name="x") for name, array in cells.items()}
+    found: dict[str, Any] = {
+        f"column {name}": pd.Series(array, dtype=array.dtype, name="x") for name, array in cells.items()
+    }
     found |= {f"index {name}": index for name, index in indexes().items()}
-    found |= {f"frame by {name}": labelled(pd.DataFrame({"a": np.arange(len(index))}, index=index), ["a"]) for name, index in indexes().items()}
+    found |= {
+        f"frame by {name}": labelled(pd.DataFrame({"a": np.arange(len(index))}, index=index), ["a"])
+        for name, index in indexes().items()
+    }
     found |= {
         "frame of all": labelled(
-            pd.DataFrame({place: pd.Series(array, dtype=array.dtype) for place, array in enumerate(cells.values())}), cells
+            pd.DataFrame({place: pd.Series(array, dtype=array.dtype) for place, array in enumerate(cells.values())}),
+            cells,
         ),
         "candles": frame,
         "attrs": noted,

@@ -25,7 +25,17 @@ from .schedule_search import Searched, explore, retold, told, wander, wandering
 from .schedule_search import run as run_schedule
 from .simulated_day import RATES, TTLS, Outcome, simulate
 
-SHOWN = ("steps", "computations", "invalidations", "crashes", "pauses", "cancellations", "failures", "failed operations", "lost pushes")
+SHOWN = (
+    "steps",
+    "computations",
+    "invalidations",
+    "crashes",
+    "pauses",
+    "cancellations",
+    "failures",
+    "failed operations",
+    "lost pushes",
+)
 MOST_OF_A_SMALL_ONE = 30_000
 LONGEST_WAIT = 0.01  # of a hot key's calls wait
 MOST_COMPUTED = 2.0  # times what is needed
@@ -92,7 +102,9 @@ def prove(schedules: int, seconds: float, seed: int) -> tuple[list[str], bool]:
         row("together", total + walked, counts)
         show(f"in {time.monotonic() - began:.0f} s, on 2 processes")
         show("")
-        show(f"Of {complete} of the {len(SMALL)} small programs every schedule is covered: one that comes to a state which was")
+        show(
+            f"Of {complete} of the {len(SMALL)} small programs every schedule is covered: one that comes to a state which was"
+        )
         show("reached before is not followed further. Schedules covered:")
         for name, text in ways.items():
             show(f"  {name:42} {text}")
@@ -116,7 +128,9 @@ def prove(schedules: int, seconds: float, seed: int) -> tuple[list[str], bool]:
             recorded = histories.run(seconds, seed, server)
             stories += [[server, *story.splitlines()] for story in recorded.stories]
             broken += len(recorded.stories)
-            moved = f", {recorded.moves} slots moved, {recorded.failovers} masters killed" if server == "cluster" else ""
+            moved = (
+                f", {recorded.moves} slots moved, {recorded.failovers} masters killed" if server == "cluster" else ""
+            )
             show(
                 f"real processes, {server:8} {recorded.calls:>9,} calls of {recorded.processes} processes, "
                 f"{recorded.computations:,} computations, {recorded.invalidations:,} invalidations, "
@@ -140,7 +154,9 @@ def _bounded(show: Callable[[str], None], seconds: int) -> bool:
     try:
         keys = seconds * 1700
         once = bounds_load.run(server.url, 8, list(range(keys)), 1000)
-        show(f"bounds: {keys:,} keys by 8 processes, maxsize 1,000: {once.most:,} entries at most, {once.entries:,} at the end")
+        show(
+            f"bounds: {keys:,} keys by 8 processes, maxsize 1,000: {once.most:,} entries at most, {once.entries:,} at the end"
+        )
         traffic = bounds_load.run(server.url, 8, bounds_load.zipf(seconds * 800, 20_000, 0.9, 1), 2000)
         share = traffic.hits / max(traffic.perfect, 1)
         show(f"bounds: Zipf traffic of 8 processes, maxsize 2,000: {share:.1%} of the hits of a perfect LRU")

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from .schedules import World
 
 NEW, READY, BLOCKED, DONE = range(4)
-DATA = frozenset({ops.Read, ops.Acquire, ops.Seize, ops.Fill, ops.Release, ops.Put, ops.Drop, ops.DropMatching, ops.Revoke})
+DATA = frozenset(
+    {ops.Read, ops.Acquire, ops.Seize, ops.Fill, ops.Release, ops.Put, ops.Drop, ops.DropMatching, ops.Revoke}
+)
 ROOM = 2  # of a process, for work behind its callers
 
 

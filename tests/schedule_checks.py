@@ -184,7 +184,9 @@ class Judge:
             elif str(error) in memory.past:
                 self.say(f"P4: {actor.name} gets the error of {error}, which was raised before it began")
             elif seen < memory.floor[0]:
-                self.say(f"P3: {actor.name} began after version {memory.floor[0]} was promised, and gets an error of version {seen}")
+                self.say(
+                    f"P3: {actor.name} began after version {memory.floor[0]} was promised, and gets an error of version {seen}"
+                )
         if isinstance(error, TooLate) and terms.limit is None and terms.patience is None:
             self.say(f"P4: {actor.name} is told that its time is over")
 
@@ -281,7 +283,9 @@ class Judge:
             owner.filled = None
         if op.place is None:
             waited = self.world.clock.now - owner.at
-            if not owner.failing and waited < min(MAX_WAIT, actor.spec.patience or MAX_WAIT, actor.spec.limit or MAX_WAIT):
+            if not owner.failing and waited < min(
+                MAX_WAIT, actor.spec.patience or MAX_WAIT, actor.spec.limit or MAX_WAIT
+            ):
                 self.say(f"P4: {actor.name} computes without a lease, and without a reason")
             self.running[actor.name] = Running(actor, None, b"", entry, ousted=True)
             return

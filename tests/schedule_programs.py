@@ -41,8 +41,9 @@ _SMALL = {
     "two callers on a stale entry": Program("", ((CALL,), (CALL,)), terms=STALE, start="stale"),
     "a stale entry and an invalidation": Program("", ((CALL,), (("drop", 0),)), terms=STALE, start="stale"),
     "a fallback and a failure": Program("", ((CALL,), (CALL,)), (("raise", 1),), RESCUED, "fallback"),
-    "evicted while it is computed": Program("", ((("refresh", 1),), (("call", 0),), (("match", TCS),)), terms=Terms(maxsize=2),
-                                            start="fresh"),
+    "evicted while it is computed": Program(
+        "", ((("refresh", 1),), (("call", 0),), (("match", TCS),)), terms=Terms(maxsize=2), start="fresh"
+    ),
     "a time limit": Program("", ((CALL,), (CALL,)), (("jump", 1),), Terms(limit=5.0)),
 }
 SMALL = {name: replace(program, kind=name) for name, program in _SMALL.items()}
@@ -112,7 +113,9 @@ _kind("killed", CALLS + "drop", "crash freeze jump stall", most=7)
 _kind("outage", CALLS + "drop store refresh peek", "fail", places=2, terms=lambda c: Terms(raises=c.random() < 0.3))
 _kind("pushes", CALLS + "drop", "lose", most=7, terms=lambda c: Terms(large=c.random() < 0.3))
 _kind("given", CALLS + "store store refresh drop peek", "stall", most=7, places=2, starts="empty fresh")
-_kind("tagged", CALLS + "tag tag clear", "jump stall", places=2, terms=lambda _: Terms(tagged=True), starts="empty fresh")
+_kind(
+    "tagged", CALLS + "tag tag clear", "jump stall", places=2, terms=lambda _: Terms(tagged=True), starts="empty fresh"
+)
 _kind("stale", CALLS + "drop tag", "jump refuse", most=7, terms=lambda c: Terms(stale=50.0, tagged=c.random() < 0.3),
       starts="stale stale fresh")  # fmt: skip
 _kind("stale crowd", CALLS, most=9, terms=lambda _: STALE, starts="stale")
@@ -234,7 +237,9 @@ def _believes(flow: ops.Flow, actor: Any) -> ops.Flow:
             holder = answer.holder
         elif type(op) is ops.Wait:
             answer = [
-                b"%b%b:%b" % (ops.FAILED, holder, note.partition(b":")[2].partition(b":")[2]) if note.startswith(ops.FAILED) else note
+                b"%b%b:%b" % (ops.FAILED, holder, note.partition(b":")[2].partition(b":")[2])
+                if note.startswith(ops.FAILED)
+                else note
                 for note in answer
             ]
 

@@ -153,7 +153,11 @@ def explore(program: Program, most: int, plant: Any = None) -> Searched:
                 last = world.state()
             options = world.normal()
             if not options:
-                options = [IDLE] if any(a.state == 2 and a.until is not None and not a.process.dead for a in world.actors) else []
+                options = (
+                    [IDLE]
+                    if any(a.state == 2 and a.until is not None and not a.process.dead for a in world.actors)
+                    else []
+                )
             options += [wrong for kind, left in world.faults.items() if left for wrong in world.wrong(kind)]
             if not options:
                 return IDLE

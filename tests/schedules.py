@@ -32,7 +32,9 @@ class World:
         self.program, self.plant, self.hashing = program, plant, hashing
         self.story: list[str] | None = [] if tell else None
         self.clock = FakeClock()
-        self.store: ModelStore = plant.store(self.clock) if plant is not None and plant.store else ModelStore(self.clock)
+        self.store: ModelStore = (
+            plant.store(self.clock) if plant is not None and plant.store else ModelStore(self.clock)
+        )
         self.ears: list[Ear] = []
         self.said: dict[str, list[bytes]] = {}  # what may come to whoever listens later
         self.actors: list[Actor] = []
@@ -69,9 +71,13 @@ class World:
     def normal(self) -> list[tuple[Any, ...]]:
         """What can happen next without anything going wrong."""
         now = self.clock.now
-        found: list[tuple[Any, ...]] = [("go", actor) for actor in self.actors if actor.state != DONE and not actor.stalled and actor.ready(now)]
+        found: list[tuple[Any, ...]] = [
+            ("go", actor) for actor in self.actors if actor.state != DONE and not actor.stalled and actor.ready(now)
+        ]
         spread = self.program.terms.spread
-        found += [("hear", ear, at) for ear in self.ears for at in range(len(ear.pipe) if spread else min(1, len(ear.pipe)))]
+        found += [
+            ("hear", ear, at) for ear in self.ears for at in range(len(ear.pipe) if spread else min(1, len(ear.pipe)))
+        ]
         found += [("wake", process) for process in self.processes if process.frozen and not process.dead]
         found += [("arrive", index) for index in range(len(self.zombies))]
         if not found:
@@ -91,8 +97,13 @@ class World:
         if kind == "cancel":
             mine = [a for a in begun if a.job is None]
             return [
-                *(("cancel", a, when) for a in mine if a.state == READY and type(a.op) in DATA
-                  for when in (False, True) if when or type(a.op) is not ops.Release),  # the driver shields that one
+                *(
+                    ("cancel", a, when)
+                    for a in mine
+                    if a.state == READY and type(a.op) in DATA
+                    for when in (False, True)
+                    if when or type(a.op) is not ops.Release
+                ),  # the driver shields that one
                 *(("cancel", a, False) for a in mine if a.state == BLOCKED or type(a.op) in (ops.Join, ops.Listen)),
             ]
         if kind == "fail":

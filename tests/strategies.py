@@ -125,7 +125,6 @@ if pydantic is not None:
         items: list[T]
 
 
-
 @st.composite
 def _columns_of_alike(draw: Any) -> list[Any]:
     """Long lists of one kind or of few kinds: the packed forms."""
@@ -303,9 +302,9 @@ _plain_dtypes = st.one_of(
     hnp.timedelta64_dtypes(),
     hnp.byte_string_dtypes(max_len=5),
     hnp.unicode_string_dtypes(max_len=5),
-    st.sampled_from(["longlong", "ulonglong", ">q", "longdouble", "clongdouble", "V3", "M8[25s]", "m8[generic]", "M8"]).map(
-        np.dtype
-    ),
+    st.sampled_from(
+        ["longlong", "ulonglong", ">q", "longdouble", "clongdouble", "V3", "M8[25s]", "m8[generic]", "M8"]
+    ).map(np.dtype),
 )
 _dtypes = st.one_of(
     _plain_dtypes,
@@ -329,7 +328,11 @@ _dtypes = st.one_of(
 def _structures(draw: Any) -> np.dtype[Any]:
     """With titles, gaps, fields that lie in any order, arrays and structures as fields."""
     inner = hnp.array_dtypes(_plain_dtypes, max_size=2, allow_subarrays=True)
-    formats = draw(st.lists(_plain_dtypes | inner | st.sampled_from(["O", "(2,)f4", "(2, 1)O"]).map(np.dtype), min_size=1, max_size=4))
+    formats = draw(
+        st.lists(
+            _plain_dtypes | inner | st.sampled_from(["O", "(2,)f4", "(2, 1)O"]).map(np.dtype), min_size=1, max_size=4
+        )
+    )
     formats = [part if part.itemsize else np.dtype("i1") for part in formats]
     names = ["a", "b", "ü", "d"][: len(formats)]
     parts: dict[str, Any] = {"names": names, "formats": formats}
@@ -342,7 +345,10 @@ def _structures(draw: Any) -> np.dtype[Any]:
             at += draw(st.integers(0, 3))
             offsets[place] = at
             at += formats[place].itemsize
-        parts |= {"offsets": [offsets[place] for place in range(len(formats))], "itemsize": at + draw(st.integers(0, 3))}
+        parts |= {
+            "offsets": [offsets[place] for place in range(len(formats))],
+            "itemsize": at + draw(st.integers(0, 3)),
+        }
     made = np.dtype(parts, align=draw(st.booleans()) and "offsets" not in parts)
     return np.dtype((np.record, made)) if draw(st.integers(0, 4)) == 0 else made
 
@@ -373,7 +379,11 @@ def _noise(dtype: np.dtype[Any], shape: tuple[int, ...], seed: int) -> Any:
 def _arrays(draw: Any, dtypes: Any = _dtypes) -> Any:
     dtype = draw(dtypes)
     dtype = dtype if dtype.subdtype is None else dtype.base
-    shape = draw(hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4) | lengths.map(lambda length: (length,)) | st.just((40, 30)))
+    shape = draw(
+        hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
+        | lengths.map(lambda length: (length,))
+        | st.just((40, 30))
+    )
     if dtype.kind in "iufcmM" and draw(st.booleans()):
         made = numbers(np.random.default_rng(draw(seeds)), dtype, int(np.prod(shape))).reshape(shape)
     else:
@@ -404,7 +414,9 @@ def _views(made: Any) -> Any:
     flat = np.ascontiguousarray(made)
     views = [flat.view(np.recarray), flat.view(np.memmap)] + ([flat.view(np.matrix)] if flat.ndim == 2 else [])  # noqa: PLR2004
     if made.dtype.itemsize and not made.dtype.hasobject:
-        views.append(np.frombuffer(b"\1" + made.tobytes(), np.uint8, offset=1).view(made.dtype).reshape(made.shape))  # at an odd address
+        views.append(
+            np.frombuffer(b"\1" + made.tobytes(), np.uint8, offset=1).view(made.dtype).reshape(made.shape)
+        )  # at an odd address
     return views
 
 
@@ -428,7 +440,10 @@ STRATEGIES |= {
     "np.dtype": _dtypes
     | _structures()
     | st.sampled_from([None, np.nan, pd.NA, "none"]).map(lambda na: np.dtypes.StringDType(na_object=na, coerce=False)),
-    "np.ndarray": _arrays() | _arrays(_structures()) | _string_arrays | _arrays().flatmap(lambda made: st.sampled_from(_views(made))),
+    "np.ndarray": _arrays()
+    | _arrays(_structures())
+    | _string_arrays
+    | _arrays().flatmap(lambda made: st.sampled_from(_views(made))),
     "np.ma.MaskedArray": _masked(),
     "np.ma.masked": st.just(np.ma.masked),
     "np.generic": _np_scalars,

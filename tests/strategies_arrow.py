@@ -42,7 +42,9 @@ def _plain_types() -> list[Any]:
     found += [pa.duration(unit) for unit in units]
     found += [pa.timestamp(unit, zone) for unit in units for zone in (None, "UTC", "Asia/Kolkata", "+05:30")]
     found += [pa.decimal128(5, 2), pa.decimal128(38, 0), pa.decimal256(76, 30), pa.decimal128(9, -2)]
-    return found + [getattr(pa, f"decimal{bits}")(bits // 4 - 1, 2) for bits in (32, 64) if hasattr(pa, f"decimal{bits}")]
+    return found + [
+        getattr(pa, f"decimal{bits}")(bits // 4 - 1, 2) for bits in (32, 64) if hasattr(pa, f"decimal{bits}")
+    ]
 
 
 def _fields(inner: Any, name: str = "") -> Any:
@@ -55,7 +57,9 @@ def _fields(inner: Any, name: str = "") -> Any:
 
 def _nested(inner: Any) -> Any:
     fields = st.lists(_fields(inner), min_size=1, max_size=3)
-    hashed = st.sampled_from([pa.string(), pa.large_string(), pa.int64(), pa.float64(), pa.binary(3), pa.timestamp("us", "UTC")])
+    hashed = st.sampled_from(
+        [pa.string(), pa.large_string(), pa.int64(), pa.float64(), pa.binary(3), pa.timestamp("us", "UTC")]
+    )
     return st.one_of(
         st.builds(lambda make, field: make(field), st.sampled_from([pa.list_, pa.large_list, pa.list_view, pa.large_list_view]), _fields(inner, "item")),
         st.builds(lambda field, size: pa.list_(field, size), _fields(inner, "item"), st.integers(0, 3)),
@@ -89,7 +93,13 @@ def _valid(rng: np.random.Generator, count: int, *, nullable: bool) -> Any:
 
 
 _MILLISECONDS = 86_400_000
-_ENDS = {"date64": _MILLISECONDS, "time32[s]": 86_400, "time32[ms]": _MILLISECONDS, "time64[us]": 1000 * _MILLISECONDS, "time64[ns]": 10**6 * _MILLISECONDS}
+_ENDS = {
+    "date64": _MILLISECONDS,
+    "time32[s]": 86_400,
+    "time32[ms]": _MILLISECONDS,
+    "time64[us]": 1000 * _MILLISECONDS,
+    "time64[ns]": 10**6 * _MILLISECONDS,
+}
 
 
 def _fixed(rng: np.random.Generator, kind: Any, count: int) -> Any:
@@ -130,7 +140,9 @@ def made(rng: np.random.Generator, kind: Any, count: int, *, nullable: bool = Tr
     if pa.types.is_dictionary(kind):
         words = made(rng, kind.value_type, int(rng.integers(1, 9)), nullable=rng.random() < 0.1)
         index = rng.integers(0, len(words), count).astype(str(kind.index_type))
-        index = pa.Array.from_buffers(kind.index_type, count, [_valid(rng, count, nullable=nullable), pa.py_buffer(index.tobytes())])
+        index = pa.Array.from_buffers(
+            kind.index_type, count, [_valid(rng, count, nullable=nullable), pa.py_buffer(index.tobytes())]
+        )
         return pa.DictionaryArray.from_arrays(index, words, ordered=kind.ordered)
     if pa.types.is_run_end_encoded(kind):
         ends = np.unique(np.append(rng.integers(1, count + 1, count // 3), count)) if count else np.empty(0, int)
@@ -156,9 +168,13 @@ def made(rng: np.random.Generator, kind: Any, count: int, *, nullable: bool = Tr
         buffers, room = _list_buffers(rng, kind, count)
         pair = pa.struct([kind.key_field, kind.item_field])
         parts = [made(rng, kind.key_type, room, nullable=False), _child(rng, kind.item_field, room)]
-        return pa.Array.from_buffers(kind, count, [valid, *buffers], children=[pa.Array.from_buffers(pair, room, [None], children=parts)])
+        return pa.Array.from_buffers(
+            kind, count, [valid, *buffers], children=[pa.Array.from_buffers(pair, room, [None], children=parts)]
+        )
     if pa.types.is_fixed_size_list(kind):
-        return pa.Array.from_buffers(kind, count, [valid], children=[_child(rng, kind.value_field, count * kind.list_size)])
+        return pa.Array.from_buffers(
+            kind, count, [valid], children=[_child(rng, kind.value_field, count * kind.list_size)]
+        )
     if kind.num_fields:
         buffers, room = _list_buffers(rng, kind, count)
         return pa.Array.from_buffers(kind, count, [valid, *buffers], children=[_child(rng, kind.value_field, room)])
@@ -166,7 +182,9 @@ def made(rng: np.random.Generator, kind: Any, count: int, *, nullable: bool = Tr
         return pa.Array.from_buffers(kind, count, [valid, pa.py_buffer(rng.bytes((count + 7) // 8))])
     if any(word in str(kind) for word in ("string", "binary")) and not pa.types.is_fixed_size_binary(kind):
         few = rng.random() < 0.7
-        words = [_WORDS[which] if few else str(which) * 3 for which in rng.integers(0, len(_WORDS) if few else 10**6, count)]
+        words = [
+            _WORDS[which] if few else str(which) * 3 for which in rng.integers(0, len(_WORDS) if few else 10**6, count)
+        ]
         full = pa.array([word if "string" in str(kind) else word.encode() for word in words], kind)
         return pa.Array.from_buffers(kind, count, [valid, *full.buffers()[1:]])
     return pa.Array.from_buffers(kind, count, [valid, pa.py_buffer(_fixed(rng, kind, count))])
@@ -194,9 +212,14 @@ def chunked(draw: Any, kinds: Any = None, length: int | None = None) -> Any:
         return pa.chunked_array([], type=one.type)
     if way == "apart":
         cut = draw(st.integers(0, len(one)))
-        return pa.chunked_array([draw(arrays(st.just(one.type), cut)), draw(arrays(st.just(one.type), len(one) - cut))], type=one.type)
+        return pa.chunked_array(
+            [draw(arrays(st.just(one.type), cut)), draw(arrays(st.just(one.type), len(one) - cut))], type=one.type
+        )
     ends = sorted(draw(st.lists(st.integers(0, len(one)), max_size=3))) if way == "cut" else []
-    return pa.chunked_array([one.slice(start, stop - start) for start, stop in zip([0, *ends], [*ends, len(one)], strict=True)], type=one.type)
+    return pa.chunked_array(
+        [one.slice(start, stop - start) for start, stop in zip([0, *ends], [*ends, len(one)], strict=True)],
+        type=one.type,
+    )
 
 
 _METADATA = [None, {}, {"k": "v"}, {b"\xff": b"\0", "pandas": "{}"}]
@@ -221,30 +244,28 @@ def _batches(draw: Any) -> Any:
 if pa is not None:
     _PLAIN = _plain_types()
     _types = st.recursive(st.integers(0, len(_PLAIN) - 1).map(_PLAIN.__getitem__), _nested, max_leaves=4)
-    _SAMPLES = (
-        [
-            pa.array([1, None, 3]),
-            pa.array(["a", None, "b"])[1:],
-            pa.array([[1], None, [2, 3]], pa.list_(pa.int8())),
-            pa.array([{"a": 1, "b": "x"}, None]),
-            pa.array(["a", "b", "a"]).dictionary_encode(),
-            pa.array([dt.datetime(2024, 1, 1)], pa.timestamp("us", "Asia/Kolkata")),
-            pa.array([], pa.null()),
-            pa.array([1, 2], pa.decimal128(19, 2)),
-            pa.array(["a", None, "x" * 40], pa.string_view()),
-            pa.array([[("a", 1)], None], pa.map_(pa.string(), pa.int8())),
-            pa.array([[1, 2], None], pa.list_(pa.int8(), 2)),
-            pa.array([["a"], ["a", "b"]], pa.list_(pa.dictionary(pa.int8(), pa.string()))),
-            pa.DictionaryArray.from_arrays(pa.array([0, None], pa.int8()), pa.array(["a", "b"]), ordered=True),
-            pa.UnionArray.from_sparse(pa.array([0, 1], pa.int8()), [pa.array([1, 2]), pa.array(["a", "b"])]),
-            pa.RunEndEncodedArray.from_arrays([2, 5], ["a", "b"]),
-            pa.RunEndEncodedArray.from_arrays(pa.array([2, 5, 9], pa.int16()), pa.array([1.5, None, -0.0])).slice(1),
-            pa.array([pa.MonthDayNano([1, 2, 3]), None]),
-            pa.array([{"a": [1]}, None, {"a": None}])[1:],
-            pa.ListArray.from_arrays(pa.array([1, 1, 3], pa.int32()), pa.array([1, 2, 3])),
-            pa.ListArray.from_arrays(pa.array([1], pa.int32()), pa.array([1, 2, 3])),
-        ]
-    )
+    _SAMPLES = [
+        pa.array([1, None, 3]),
+        pa.array(["a", None, "b"])[1:],
+        pa.array([[1], None, [2, 3]], pa.list_(pa.int8())),
+        pa.array([{"a": 1, "b": "x"}, None]),
+        pa.array(["a", "b", "a"]).dictionary_encode(),
+        pa.array([dt.datetime(2024, 1, 1)], pa.timestamp("us", "Asia/Kolkata")),
+        pa.array([], pa.null()),
+        pa.array([1, 2], pa.decimal128(19, 2)),
+        pa.array(["a", None, "x" * 40], pa.string_view()),
+        pa.array([[("a", 1)], None], pa.map_(pa.string(), pa.int8())),
+        pa.array([[1, 2], None], pa.list_(pa.int8(), 2)),
+        pa.array([["a"], ["a", "b"]], pa.list_(pa.dictionary(pa.int8(), pa.string()))),
+        pa.DictionaryArray.from_arrays(pa.array([0, None], pa.int8()), pa.array(["a", "b"]), ordered=True),
+        pa.UnionArray.from_sparse(pa.array([0, 1], pa.int8()), [pa.array([1, 2]), pa.array(["a", "b"])]),
+        pa.RunEndEncodedArray.from_arrays([2, 5], ["a", "b"]),
+        pa.RunEndEncodedArray.from_arrays(pa.array([2, 5, 9], pa.int16()), pa.array([1.5, None, -0.0])).slice(1),
+        pa.array([pa.MonthDayNano([1, 2, 3]), None]),
+        pa.array([{"a": [1]}, None, {"a": None}])[1:],
+        pa.ListArray.from_arrays(pa.array([1, 1, 3], pa.int32()), pa.array([1, 2, 3])),
+        pa.ListArray.from_arrays(pa.array([1], pa.int32()), pa.array([1, 2, 3])),
+    ]
     _samples = st.integers(0, len(_SAMPLES) - 1).map(_SAMPLES.__getitem__)
     _sampled = st.builds(
         lambda one, size: pa.table({"x": one, "y": pa.array([size] * len(one))}, metadata={"k": "v"}),
@@ -256,12 +277,15 @@ if pa is not None:
         "pa.Table": _tables() | _tables() | _sampled | st.just(pa.table({})),
         "pa.RecordBatch": _batches()
         | _batches()
-        | _sampled.map(lambda table: table.to_batches()[0] if table.num_rows else pa.record_batch({"a": pa.array([], "i1")})),
+        | _sampled.map(
+            lambda table: table.to_batches()[0] if table.num_rows else pa.record_batch({"a": pa.array([], "i1")})
+        ),
         "pa.ChunkedArray": chunked()
         | chunked()
         | st.builds(lambda one, times: pa.chunked_array([one] * times, type=one.type), _samples, st.integers(0, 3)),
         "pa.Array": arrays() | arrays() | _samples,
-        "pa.Scalar": _scalars.map(lambda one: one[-1]) | st.sampled_from([pa.scalar(None, pa.string()), pa.scalar(3, pa.int8())]),
+        "pa.Scalar": _scalars.map(lambda one: one[-1])
+        | st.sampled_from([pa.scalar(None, pa.string()), pa.scalar(3, pa.int8())]),
         "pa.Schema": _sampled.map(lambda table: table.schema)
         | st.builds(pa.schema, st.lists(_fields(types()), max_size=4), metadata=st.sampled_from(_METADATA)),
         "pa.Field": _fields(types()) | st.just(pa.field("a", pa.int8(), nullable=False, metadata={"k": "v"})),
@@ -312,10 +336,17 @@ if pl is not None:
     _unlike = [getattr(pl, name) for name in ("Object", "Int128", "UInt128", "Extension") if hasattr(pl, name)]
     _series = st.builds(
         _whether_sorted,
-        st.integers(0, 3).flatmap(lambda size: parametric.series(excluded_dtypes=_unlike, max_size=[5, 5, 40, 300][size])),
+        st.integers(0, 3).flatmap(
+            lambda size: parametric.series(excluded_dtypes=_unlike, max_size=[5, 5, 40, 300][size])
+        ),
         st.sampled_from([0, 0, 1, -1]),
     )
     STRATEGIES |= {
-        "pl.DataFrame": parametric.dataframes(excluded_dtypes=_unlike, min_cols=0) | parametric.dataframes(excluded_dtypes=_unlike, max_size=60) | _pl_frames | st.just(pl.DataFrame()),
-        "pl.Series": _series | _pl_frames.map(lambda frame: frame.to_series(0).alias("näme")) | st.just(pl.Series([1, None])),
+        "pl.DataFrame": parametric.dataframes(excluded_dtypes=_unlike, min_cols=0)
+        | parametric.dataframes(excluded_dtypes=_unlike, max_size=60)
+        | _pl_frames
+        | st.just(pl.DataFrame()),
+        "pl.Series": _series
+        | _pl_frames.map(lambda frame: frame.to_series(0).alias("näme"))
+        | st.just(pl.Series([1, None])),
     }

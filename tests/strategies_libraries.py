@@ -140,7 +140,9 @@ def _check_image(walk: Any, one: Any, other: Any, where: str) -> None:
     walk.true(getattr(one, "note", None) == getattr(other, "note", None), f"{where}.note")
     if one.mode in ("P", "PA"):
         walk.true(one.getpalette(None) == other.getpalette(None), f"{where}: palette")
-        walk.true(one.palette.mode == other.palette.mode and one.palette.colors == other.palette.colors, f"{where}: colors")
+        walk.true(
+            one.palette.mode == other.palette.mode and one.palette.colors == other.palette.colors, f"{where}: colors"
+        )
         walk.check(one.palette.palette, other.palette.palette, f"{where}.palette")
         walk.true(one.convert("RGBA") == other.convert("RGBA"), f"{where}: looks")
     walk.true(not other.readonly, f"{where}: not writable")
@@ -160,7 +162,9 @@ if Image is not None:
         if mode in ("P", "PA") and draw(st.booleans()):
             kind = draw(st.sampled_from(["RGB", "RGBA"]))
             made.putpalette(list(range(len(kind) * draw(st.integers(0, 60)))), kind)
-        made.info = draw(st.sampled_from([{}, {"dpi": (72, 72), "icc_profile": b"abc", "transparency": 3, "loop": [1]}]))
+        made.info = draw(
+            st.sampled_from([{}, {"dpi": (72, 72), "icc_profile": b"abc", "transparency": 3, "loop": [1]}])
+        )
         return made
 
     def _noted(made: Any) -> Any:
@@ -222,7 +226,9 @@ if torch is not None:
         dtype = draw(st.sampled_from(_TORCH_DTYPES))
         shape = draw(hnp.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=4))
         count = int(np.prod(shape)) * dtype.itemsize
-        raw = np.random.default_rng(draw(st.integers(0, 99))).integers(0, 2 if dtype == torch.bool else 256, count, np.uint8)
+        raw = np.random.default_rng(draw(st.integers(0, 99))).integers(
+            0, 2 if dtype == torch.bool else 256, count, np.uint8
+        )
         made = torch.from_numpy(raw).view(dtype).reshape(shape) if count else torch.empty(shape, dtype=dtype)
         layout = draw(st.sampled_from(["C", "T", "gaps", "wide", "last"]))
         if layout == "T":

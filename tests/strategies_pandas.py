@@ -46,8 +46,28 @@ _offsets = st.sampled_from(
 _names = st.none() | st.sampled_from(
     [
         *("close", 3, ("a", 1), pd.Timestamp("2024-01-01"), float("inf")),
-        *("", True, 2.5, -0.0, float("nan"), b"x", ("a", ("b", None)), frozenset({1, 2}), dt.date(2024, 1, 1), decimal.Decimal("1.50")),
-        *(np.int64(3), np.str_("x"), pd.NaT, pd.NA, pd.Interval(0, 1), pd.Period("2024-01", "M"), pd.Timedelta("1h"), 10**30),
+        *(
+            "",
+            True,
+            2.5,
+            -0.0,
+            float("nan"),
+            b"x",
+            ("a", ("b", None)),
+            frozenset({1, 2}),
+            dt.date(2024, 1, 1),
+            decimal.Decimal("1.50"),
+        ),
+        *(
+            np.int64(3),
+            np.str_("x"),
+            pd.NaT,
+            pd.NA,
+            pd.Interval(0, 1),
+            pd.Period("2024-01", "M"),
+            pd.Timedelta("1h"),
+            10**30,
+        ),
     ]
 )
 
@@ -100,7 +120,27 @@ _KINDS: list[Any] = [
 
 # Columns made at random
 
-_DTYPES = ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", ">i4", ">f8", ">u2", "c8", "c16", "g", "G"]
+_DTYPES = [
+    "?",
+    "i1",
+    "i2",
+    "i4",
+    "i8",
+    "u1",
+    "u2",
+    "u4",
+    "u8",
+    "f2",
+    "f4",
+    "f8",
+    ">i4",
+    ">f8",
+    ">u2",
+    "c8",
+    "c16",
+    "g",
+    "G",
+]
 _TIMES = [f"{kind}8[{unit}]" for kind in "mM" for unit in ("s", "ms", "us", "ns")]
 _MASKED = [f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)] + ["Float32", "Float64", "boolean"]
 _FREQS = [
@@ -193,10 +233,23 @@ def _moments(draw: Any, length: int) -> Any:
 @st.composite
 def _categories(draw: Any, length: int) -> Any:
     count = draw(st.integers(1, 6) | st.sampled_from([130, 300]))
-    values = draw(st.one_of(column("i8", count), column("f8", count), column("M8[ns]", count), _texts(count), _moments(count), _objects(count)))
+    values = draw(
+        st.one_of(
+            column("i8", count),
+            column("f8", count),
+            column("M8[ns]", count),
+            _texts(count),
+            _moments(count),
+            _objects(count),
+        )
+    )
     with contextlib.suppress(TypeError, ValueError):
         unique = pd.Index(values, dtype=values.dtype, tupleize_cols=False).dropna().unique().rename(draw(_names))
-        codes = np.random.default_rng(draw(seeds)).integers(-1, max(1, len(unique)), length) if len(unique) else np.full(length, -1)
+        codes = (
+            np.random.default_rng(draw(seeds)).integers(-1, max(1, len(unique)), length)
+            if len(unique)
+            else np.full(length, -1)
+        )
         return pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(unique, draw(st.booleans())))
     return pd.Categorical.from_codes(np.zeros(length, "i1"), pd.Index(["a", "b"], dtype=object))
 
@@ -208,7 +261,9 @@ def _spans(draw: Any, length: int) -> Any:
             column("i8", length + 1).map(lambda made: np.sort(made % (1 << 40))),
             column("f8", length + 1).map(lambda made: np.sort(np.nan_to_num(made))),
             column("m8[s]", length + 1).map(lambda made: np.sort(made.view("i8") % (1 << 30)).view("m8[s]")),
-            _moments(length + 1).map(lambda made: pd.DatetimeIndex(made.fillna(pd.Timestamp(0, tz="UTC"))).sort_values()),
+            _moments(length + 1).map(
+                lambda made: pd.DatetimeIndex(made.fillna(pd.Timestamp(0, tz="UTC"))).sort_values()
+            ),
         )
     )
     closed = draw(st.sampled_from(["left", "right", "both", "neither"]))
@@ -230,8 +285,15 @@ def _sparse(draw: Any, length: int) -> Any:
     dtype = draw(st.sampled_from(["f8", "f4", "i8", "i2", "u1", "?", "c16", "M8[ns]"]))
     values = draw(column(dtype, length))
     values[np.random.default_rng(draw(seeds)).random(length) < 0.7] = np.zeros((), dtype)[()]
-    fills = [None, *([values[0]] if length else []), *([np.nan] if dtype in ("f8", "f4", "c16") else []), np.zeros((), dtype)[()]]
-    return pd.arrays.SparseArray(values, fill_value=draw(st.sampled_from(fills)), kind=draw(st.sampled_from(["integer", "block"])))
+    fills = [
+        None,
+        *([values[0]] if length else []),
+        *([np.nan] if dtype in ("f8", "f4", "c16") else []),
+        np.zeros((), dtype)[()],
+    ]
+    return pd.arrays.SparseArray(
+        values, fill_value=draw(st.sampled_from(fills)), kind=draw(st.sampled_from(["integer", "block"]))
+    )
 
 
 def _is_known(kind: Any) -> bool:
@@ -255,7 +317,16 @@ def _arrow_backed(draw: Any, length: int) -> Any:
 def _values(length: int) -> Any:
     """An array of any dtype."""
     plain = st.sampled_from(_DTYPES + _TIMES).flatmap(lambda dtype: column(dtype, length))
-    made = [plain, plain, _objects(length), _texts(length), _masked(length), _moments(length), _categories(length), _spans(length)]
+    made = [
+        plain,
+        plain,
+        _objects(length),
+        _texts(length),
+        _masked(length),
+        _moments(length),
+        _categories(length),
+        _spans(length),
+    ]
     made += [_periods(length), _sparse(length), st.sampled_from(_KINDS).map(lambda kind: kind(length))]
     return st.one_of(made + ([] if pa is None else [_arrow_backed(length)]))
 
@@ -263,7 +334,9 @@ def _values(length: int) -> Any:
 @st.composite
 def _views(draw: Any, length: int) -> Any:
     """Of a longer array, or backwards: the elements do not lie side by side."""
-    more, cut = draw(st.sampled_from([(0, np.s_[:])] * 3 + [(3, np.s_[2 : 2 + length]), (length, np.s_[::2]), (0, np.s_[::-1])]))
+    more, cut = draw(
+        st.sampled_from([(0, np.s_[:])] * 3 + [(3, np.s_[2 : 2 + length]), (length, np.s_[::2]), (0, np.s_[::-1])])
+    )
     made = draw(_values(length + more))
     with contextlib.suppress(NotImplementedError, ValueError):  # of some types of Arrow, and of dictionaries with nulls
         return made[cut]
@@ -281,7 +354,11 @@ def _indexes(draw: Any, length: int | None = None) -> Any:
         return pd.RangeIndex(start, start + step * size, step, name=name)
     if kind == 1:
         zone = draw(st.none() | _pd_zones)
-        freq = draw(st.sampled_from(["D", pd.offsets.BusinessDay(), pd.offsets.MonthEnd(2), pd.offsets.Minute(5), pd.offsets.Hour(-3)]))
+        freq = draw(
+            st.sampled_from(
+                ["D", pd.offsets.BusinessDay(), pd.offsets.MonthEnd(2), pd.offsets.Minute(5), pd.offsets.Hour(-3)]
+            )
+        )
         return pd.date_range("2024-02-01", periods=size, freq=freq, tz=zone, name=name)
     if kind == 2:
         return pd.timedelta_range("1s", periods=size, freq=draw(st.sampled_from(["5min", "D"])), name=name)
@@ -303,7 +380,16 @@ def _multi(draw: Any, size: int) -> Any:
     levels, codes = [], []
     for _ in range(draw(st.integers(1, 3))):
         count = draw(st.integers(1, 6))
-        values = draw(st.one_of(column("i8", count), column("f4", count), _texts(count), _moments(count), _categories(count), _periods(count)))
+        values = draw(
+            st.one_of(
+                column("i8", count),
+                column("f4", count),
+                _texts(count),
+                _moments(count),
+                _categories(count),
+                _periods(count),
+            )
+        )
         level = pd.Index(values, dtype=values.dtype).dropna().unique()
         levels.append(level)
         codes.append(rng.integers(-1, len(level), size) if len(level) else np.full(size, -1))
@@ -314,7 +400,9 @@ def _multi(draw: Any, size: int) -> Any:
     return made
 
 
-_attrs = st.sampled_from([{}, {}, {"source": "kite", "at": dt.datetime(2024, 1, 1), "nested": {"a": [1, (2,)], "f": np.arange(3)}}])
+_attrs = st.sampled_from(
+    [{}, {}, {"source": "kite", "at": dt.datetime(2024, 1, 1), "nested": {"a": [1, (2,)], "f": np.arange(3)}}]
+)
 
 
 def _read_only(values: Any) -> Any:
@@ -345,7 +433,9 @@ def _frames(draw: Any) -> Any:
         made = pd.DataFrame(matrix, copy=False)
     elif way == "columns":
         columns = [draw(_views(size)) for _ in range(width)]
-        made = pd.DataFrame({place: pd.Series(values, dtype=values.dtype) for place, values in enumerate(columns)}, index=range(size))
+        made = pd.DataFrame(
+            {place: pd.Series(values, dtype=values.dtype) for place, values in enumerate(columns)}, index=range(size)
+        )
     else:  # one block for each, in an order of its own
         made = pd.DataFrame(index=range(size))
         dtypes = draw(st.lists(st.sampled_from(["f8", "i8", ">f4", "?", "M8[s]", "O"]), min_size=width, max_size=width))
@@ -354,11 +444,15 @@ def _frames(draw: Any) -> Any:
             made.insert(draw(st.integers(0, place)), place, pd.Series(values, dtype=dtype))
     if size and width and draw(st.integers(0, 3)) == 0:
         cut = draw(st.sampled_from([np.s_[::-1], np.s_[:, ::-1], np.s_[::2], np.s_[:, ::2]]))
-        with contextlib.suppress(ValueError, NotImplementedError):  # the other byte order under pandas 2, some types of Arrow
+        with contextlib.suppress(
+            ValueError, NotImplementedError
+        ):  # the other byte order under pandas 2, some types of Arrow
             made = made.iloc[cut]
     size, width = made.shape
     labels = [["a", "b", "a", 1, None], ["open", "high", "low", "close", "volume"]]
-    made.columns = draw(_indexes(width)) if draw(st.booleans()) else pd.Index(draw(st.sampled_from(labels))[:width], dtype=object)
+    made.columns = (
+        draw(_indexes(width)) if draw(st.booleans()) else pd.Index(draw(st.sampled_from(labels))[:width], dtype=object)
+    )
     made.index = draw(_indexes(size))
     made.attrs = draw(_attrs)
     with contextlib.suppress(TypeError, ValueError, NotImplementedError):  # labels that cannot be hashed
@@ -378,7 +472,9 @@ def _candles(draw: Any) -> Any:
         index = index if zone is None else index.tz_localize("UTC").tz_convert(zone)
     else:
         index = pd.date_range("2024-02-01", periods=size, freq=freq, tz=zone, name=name).as_unit(unit)
-    dtypes = draw(st.lists(st.sampled_from(["f8", "f8", "i8", "f4", "u1", "?", "M8[ns]", ">f8"]), min_size=1, max_size=5))
+    dtypes = draw(
+        st.lists(st.sampled_from(["f8", "f8", "i8", "f4", "u1", "?", "M8[ns]", ">f8"]), min_size=1, max_size=5)
+    )
     made = pd.DataFrame({place: draw(column(dtype, size)) for place, dtype in enumerate(dtypes)}, index=index)
     dtype = draw(st.sampled_from(["object", "string[python]", pd.Index(["a"]).dtype]))
     labels = [f"c{place % draw(st.integers(1, 5))}" for place in range(len(dtypes))]
@@ -414,9 +510,7 @@ STRATEGIES: dict[str, st.SearchStrategy[Any]] = {
     "pd.Series": _series(),
     "pd.Index": _indexes().filter(lambda made: not isinstance(made, (pd.RangeIndex, pd.MultiIndex))),
     "pd.Labels": st.builds(
-        lambda names, dtype, name: pd.DataFrame(
-            [range(len(names))], columns=pd.Index(names, dtype=dtype, name=name)
-        ),
+        lambda names, dtype, name: pd.DataFrame([range(len(names))], columns=pd.Index(names, dtype=dtype, name=name)),
         st.lists(st.text(max_size=5), min_size=1, max_size=6),
         st.sampled_from(["object", "string[python]", "string[pyarrow]", pd.Index(["a"]).dtype]),
         st.sampled_from([None, "field", ""]),
@@ -429,10 +523,12 @@ STRATEGIES: dict[str, st.SearchStrategy[Any]] = {
     "pd.Timedelta": st.builds(
         lambda number, unit: pd.Timedelta(np.timedelta64(number, unit)), st.integers(-(10**9), 10**9), _units
     ),
-    "pd.Period": st.builds(lambda ordinal, freq: pd.Period(ordinal=ordinal, freq=freq), st.integers(-9_999, 19_999), st.sampled_from(_FREQS))
-    | st.sampled_from(
-        [pd.Period("2024-01", "M"), pd.Period("2024-01-05", "D"), pd.Period("2024Q1", "Q-FEB")]
-    ),
+    "pd.Period": st.builds(
+        lambda ordinal, freq: pd.Period(ordinal=ordinal, freq=freq),
+        st.integers(-9_999, 19_999),
+        st.sampled_from(_FREQS),
+    )
+    | st.sampled_from([pd.Period("2024-01", "M"), pd.Period("2024-01-05", "D"), pd.Period("2024Q1", "Q-FEB")]),
     "pd.Interval": st.sampled_from(
         [pd.Interval(1, 2), pd.Interval(0.5, 1, "both"), pd.Interval(pd.Timestamp(0), pd.Timestamp(1), "neither")]
     ),
@@ -441,9 +537,7 @@ STRATEGIES: dict[str, st.SearchStrategy[Any]] = {
     "pd.DateOffset": _offsets,
     "pd.MaskedDtype": st.sampled_from([pd.Int8Dtype(), pd.UInt64Dtype(), pd.Float32Dtype(), pd.BooleanDtype()]),
     "pd.StringDtype": st.sampled_from(
-        [pd.StringDtype("python"), pd.StringDtype("pyarrow"), _STR]
-        if pa
-        else [pd.StringDtype("python")]
+        [pd.StringDtype("python"), pd.StringDtype("pyarrow"), _STR] if pa else [pd.StringDtype("python")]
     ),
     "pd.CategoricalDtype": st.sampled_from([pd.CategoricalDtype(), pd.CategoricalDtype(["b", "a"], ordered=True)]),
     "pd.DatetimeTZDtype": st.builds(pd.DatetimeTZDtype, _units, _pd_zones),

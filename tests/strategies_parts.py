@@ -29,7 +29,9 @@ ints = st.integers() | st.integers(-(2**63), 2**63 - 1) | st.just(10**400)
 ZONE_NAMES = ["UTC", "Asia/Kolkata", "America/New_York", "Europe/London", "Etc/GMT+5"]
 pytz_zones = st.sampled_from([pytz.timezone(key) for key in ZONE_NAMES])
 localized = st.builds(
-    lambda zone, at: zone.localize(at).tzinfo, pytz_zones, st.datetimes(dt.datetime(1900, 1, 1), dt.datetime(2030, 1, 1))
+    lambda zone, at: zone.localize(at).tzinfo,
+    pytz_zones,
+    st.datetimes(dt.datetime(1900, 1, 1), dt.datetime(2030, 1, 1)),
 )
 timezones = st.builds(dt.timezone, st.timedeltas(dt.timedelta(hours=-23), dt.timedelta(hours=23))) | st.sampled_from(
     [
@@ -73,7 +75,13 @@ scalars = st.one_of(
 
 seeds = st.integers(0, 1 << 32)
 #: Short as a rule; sometimes so long that columns are compressed (4 KiB are 512 floats) or packed.
-lengths = st.one_of(st.integers(0, 5), st.integers(0, 5), st.integers(0, 70), st.integers(0, 300), st.sampled_from([511, 512, 513, 1100]))
+lengths = st.one_of(
+    st.integers(0, 5),
+    st.integers(0, 5),
+    st.integers(0, 70),
+    st.integers(0, 300),
+    st.sampled_from([511, 512, 513, 1100]),
+)
 
 
 def noise(rng: np.random.Generator, dtype: np.dtype[Any], length: int) -> Any:

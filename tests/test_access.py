@@ -81,7 +81,9 @@ def _do_everything(url: str, namespace: str, kind: str) -> None:
     def outer(x):
         return function(x)
 
-    @redis_cached(namespace=namespace, ttl=60, cache=cache, on_error="raise", name="few", maxsize=2, shards=2, near=True)
+    @redis_cached(
+        namespace=namespace, ttl=60, cache=cache, on_error="raise", name="few", maxsize=2, shards=2, near=True
+    )
     def few(x):
         return x
 
@@ -342,7 +344,9 @@ def test_sentinels_by_tls(certificates, namespace):
         with redis.Redis.from_url(servers[1].plain) as client:
             assert client.exists(function.cache_key(2))
         for authority in ("stranger", "no"):
-            options = client_options(certificates, authority) if authority != "no" else f"ssl_ca_certs={certificates}/ca.crt"
+            options = (
+                client_options(certificates, authority) if authority != "no" else f"ssl_ca_certs={certificates}/ca.crt"
+            )
             outside = connect(url + options, secret=SECRET)
             refused = redis_cached(namespace=namespace, ttl=60, cache=outside, name="f")(lambda x: [x, "own"])
             assert refused(2) == [2, "own"], "P5, P6"

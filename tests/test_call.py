@@ -44,7 +44,22 @@ def make(text, name="f", **namespace):
 
 # ------------------------------------------------------------------------------------------------------------ binding
 
-_NAMES = ["self", "cls", "fn", "ttl", "key", "namespace", "args", "kwargs", "bind", "values", "ABSENT", "None_", "été", "x"]
+_NAMES = [
+    "self",
+    "cls",
+    "fn",
+    "ttl",
+    "key",
+    "namespace",
+    "args",
+    "kwargs",
+    "bind",
+    "values",
+    "ABSENT",
+    "None_",
+    "été",
+    "x",
+]
 
 
 @st.composite
@@ -69,7 +84,11 @@ def _functions(draw):
 
 
 @settings(max_examples=300, deadline=None)
-@given(_functions(), st.lists(st.integers(), max_size=5), st.dictionaries(st.sampled_from([*_NAMES, "other"]), st.integers(), max_size=4))
+@given(
+    _functions(),
+    st.lists(st.integers(), max_size=5),
+    st.dictionaries(st.sampled_from([*_NAMES, "other"]), st.integers(), max_size=4),
+)
 def test_p8_binding_is_what_the_function_does(function, args, kwargs):
     """The same values, or the very words of the function's own TypeError."""
     function.__qualname__ = "Some.where"
@@ -95,8 +114,19 @@ def test_the_shape_of_a_binder():
 
     binder = make_binder(f)
     assert binder.names == ("a", "b", "rest", "c", "more")
-    assert (binder.var_positional, binder.var_keyword, dict(binder.defaults), binder.loose) == ("rest", "more", {"c": 1}, False)
-    assert [k.name for k in binder.kinds] == ["POSITIONAL_ONLY", "POSITIONAL_OR_KEYWORD", "VAR_POSITIONAL", "KEYWORD_ONLY", "VAR_KEYWORD"]
+    assert (binder.var_positional, binder.var_keyword, dict(binder.defaults), binder.loose) == (
+        "rest",
+        "more",
+        {"c": 1},
+        False,
+    )
+    assert [k.name for k in binder.kinds] == [
+        "POSITIONAL_ONLY",
+        "POSITIONAL_OR_KEYWORD",
+        "VAR_POSITIONAL",
+        "KEYWORD_ONLY",
+        "VAR_KEYWORD",
+    ]
     assert binder.bind(1, 2, 3, a=4) == (1, 2, (3,), 1, {"a": 4})
     assert binder.bind.__qualname__ == f.__qualname__
 
@@ -236,7 +266,13 @@ def test_kind_sees_through():
             pass
 
     assert kind(functools.partial(functools.partial(coroutine))) == "async"
-    assert kind(classmethod(coroutine)) == kind(staticmethod(coroutine)) == kind(Callable()) == kind(Callable().__call__) == "async"
+    assert (
+        kind(classmethod(coroutine))
+        == kind(staticmethod(coroutine))
+        == kind(Callable())
+        == kind(Callable().__call__)
+        == "async"
+    )
     assert kind(generator) == "generator"
     assert kind(both) == "async generator"
     assert kind(len) == kind(Callable) == kind(lambda: 1) == "sync"
@@ -313,7 +349,13 @@ def test_a_default_that_cannot_be_keyed_is_the_default():
         pass
 
     callkey = CallKey(f)
-    seen = [digest(callkey, 1), digest(callkey, 1, 2), digest(callkey, 1, c=2), digest(callkey, 1, 2, 2), digest(callkey, 2)]
+    seen = [
+        digest(callkey, 1),
+        digest(callkey, 1, 2),
+        digest(callkey, 1, c=2),
+        digest(callkey, 1, 2, 2),
+        digest(callkey, 2),
+    ]
     assert len(set(seen)) == 5
     assert digest(callkey, 1, missing) == digest(callkey, 1, c=missing) == seen[0] == digest(CallKey(f), 1)
     assert digest(CallKey(f), 1, 2) == seen[1]
@@ -477,8 +519,28 @@ def test_closures_of_one_name_never_share():
     """PEERS: two closures of one name collide in all seven rivals."""
     assert function_identity(closure(1)) == function_identity(closure(1))
     assert re.fullmatch(rf"{__name__}.closure.<locals>.f~[0-9a-f]{{16}}", function_identity(closure(1)))
-    held = [1, 1.0, True, "1", [1], (1,), closure(1), closure(2), closure(closure(1)), textwrap.dedent, textwrap.indent, lambda: 1, lambda: 2]
-    held += [functools.partial(closure(1), 1), functools.partial(closure(1), 2), functools.partial(closure(2), 1), types, functools]
+    held = [
+        1,
+        1.0,
+        True,
+        "1",
+        [1],
+        (1,),
+        closure(1),
+        closure(2),
+        closure(closure(1)),
+        textwrap.dedent,
+        textwrap.indent,
+        lambda: 1,
+        lambda: 2,
+    ]
+    held += [
+        functools.partial(closure(1), 1),
+        functools.partial(closure(1), 2),
+        functools.partial(closure(2), 1),
+        types,
+        functools,
+    ]
     identities = [function_identity(closure(k)) for k in held]
     assert len(set(identities)) == len(identities)
     assert identities == [function_identity(closure(k)) for k in held]
@@ -564,7 +626,11 @@ def test_bound_methods_are_never_identified_without_their_object():
             pass
 
     for get in (lambda account: account.holdings, lambda account: account):
-        assert function_identity(get(Account("a"))) == function_identity(get(Account("a"))) != function_identity(get(Account("b")))
+        assert (
+            function_identity(get(Account("a")))
+            == function_identity(get(Account("a")))
+            != function_identity(get(Account("b")))
+        )
     with pytest.raises(KeyingError, match="bound to"):
         function_identity(Account(threading.Lock()).holdings)
 
@@ -590,7 +656,12 @@ def test_exec_in_two_namespaces():
 
 def identities(*arguments, cwd=None, **environ):
     done = subprocess.run(
-        [sys.executable, *map(str, arguments)], cwd=cwd, env={**os.environ, **environ}, capture_output=True, text=True, timeout=60
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
@@ -662,7 +733,11 @@ def test_two_scripts_with_one_function_never_share(tmp_path):
         seen.append(identities(path))
     assert len({f for f, _, _ in seen}) == len(seen)
     assert len({g for _, g, _ in seen}) == 1
-    for old, new in [('"c"', '"d"'), ("threading.Lock()", "threading.RLock()"), ("LOCK = threading.Lock()", "LOCK = (1, threading.Lock())[1]")]:
+    for old, new in [
+        ('"c"', '"d"'),
+        ("threading.Lock()", "threading.RLock()"),
+        ("LOCK = threading.Lock()", "LOCK = (1, threading.Lock())[1]"),
+    ]:
         path.write_text(SCRIPT.replace(old, new))
         f, g, _ = identities(path)
         assert f == seen[0][0]
@@ -739,7 +814,9 @@ def test_a_module_agrees_with_itself_run_by_name(tmp_path):
     (package / "__main__.py").write_text(SCRIPT)
     run = identities("-m", "pkg.mod", cwd=tmp_path)
     assert run[:2] == ["pkg.mod.f", "pkg.mod.g"] == run[3:]
-    imported = identities("-c", "from pkg.mod import *; print(function_identity(f), function_identity(g))", cwd=tmp_path)
+    imported = identities(
+        "-c", "from pkg.mod import *; print(function_identity(f), function_identity(g))", cwd=tmp_path
+    )
     assert imported == run[:2]
     assert identities("-m", "pkg", cwd=tmp_path)[0] == "pkg.__main__.f"
 
@@ -780,7 +857,13 @@ def test_p6_names_are_never_interpreted():
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(*[st.text(alphabet="a%:#{}<>lcos25 é", min_size=1, max_size=8)] * 3, st.integers(0, 30)), max_size=20, unique=True))
+@given(
+    st.lists(
+        st.tuples(*[st.text(alphabet="a%:#{}<>lcos25 é", min_size=1, max_size=8)] * 3, st.integers(0, 30)),
+        max_size=20,
+        unique=True,
+    )
+)
 def test_key_prefixes_are_injective(parts):
     assert len({key_prefix(*part) for part in parts}) == len(parts)
 

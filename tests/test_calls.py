@@ -250,7 +250,12 @@ def test_a_wrong_call_gets_the_functions_own_words(memo, definition):
             expected = str(error)
         else:
             continue
-        for ask in (call, call.replace("f(", "f.peek("), call.replace("f(", "f.refresh("), call.replace("f(", "f.cache_key(")):
+        for ask in (
+            call,
+            call.replace("f(", "f.peek("),
+            call.replace("f(", "f.refresh("),
+            call.replace("f(", "f.cache_key("),
+        ):
             with pytest.raises(TypeError) as caught:
                 eval(ask, {"f": decorated_one})
             assert str(caught.value) == expected, ask
@@ -906,7 +911,11 @@ def test_methods_of_a_pydantic_model(memo):
 
     two = Portfolio(owner="a", shares=2)
     assert set(Portfolio.model_fields) == {"owner", "shares"}
-    assert (two.value(5.0), Portfolio(owner="a", shares=3).value(5.0), Portfolio(owner="a", shares=2).value(5.0)) == (10, 15, 10)
+    assert (two.value(5.0), Portfolio(owner="a", shares=3).value(5.0), Portfolio(owner="a", shares=2).value(5.0)) == (
+        10,
+        15,
+        10,
+    )
     assert two.value.cache_info().misses == 2
     assert two.value.peek(5.0) == 10
     assert Joint(owner="a", shares=2).value.peek(5.0) is MISSING
@@ -1099,7 +1108,14 @@ def test_what_cannot_be_decorated_is_refused_with_a_reason(memo):
         def __call__(self):
             yield 1
 
-    for refused in (generator, agenerator, functools.partial(generator, 1), Items(), staticmethod(generator), classmethod(agenerator)):
+    for refused in (
+        generator,
+        agenerator,
+        functools.partial(generator, 1),
+        Items(),
+        staticmethod(generator),
+        classmethod(agenerator),
+    ):
         with pytest.raises(ConfigurationError, match=r"generator.*list"):
             memo()(refused)
     for refused in (property(lambda self: 1), functools.cached_property(lambda self: 1)):
@@ -1136,7 +1152,9 @@ class Shop:
 )  # fmt: skip
 def test_forgotten_parentheses_are_told_with_the_function_and_what_to_write(decorated, name):
     for mistake in (lambda: redis_cached(decorated), lambda: redis_cached(decorated, namespace="x", ttl=60)):
-        with pytest.raises(ConfigurationError, match=rf"{name}: .*write @redis_cached\(namespace=.*, ttl=.*\)") as caught:
+        with pytest.raises(
+            ConfigurationError, match=rf"{name}: .*write @redis_cached\(namespace=.*, ttl=.*\)"
+        ) as caught:
             mistake()
         assert isinstance(caught.value, TypeError)
 
@@ -1199,7 +1217,10 @@ def test_a_wrong_option_is_refused_at_decoration(options, said):
 
 
 def test_an_unknown_option_is_told_with_what_may_be_meant():
-    for options, said in (({"tll": 3}, "'tll'.*did you mean 'ttl'"), ({"zzz": "TOPSECRET"}, "'zzz'.*options are .*ttl")):
+    for options, said in (
+        ({"tll": 3}, "'tll'.*did you mean 'ttl'"),
+        ({"zzz": "TOPSECRET"}, "'zzz'.*options are .*ttl"),
+    ):
         with pytest.raises(ConfigurationError, match=said) as caught:
             redis_cached(namespace="x", **options)
         assert isinstance(caught.value, TypeError)
@@ -1218,7 +1239,13 @@ def test_without_any_expiry_a_call_is_refused_before_the_work(cache, namespace):
     async def af(x):
         calls.append(x)
 
-    for call in (f, f.refresh, functools.partial(f.store, 1), lambda x: asyncio.run(af(x)), lambda x: asyncio.run(af.store(1, x))):
+    for call in (
+        f,
+        f.refresh,
+        functools.partial(f.store, 1),
+        lambda x: asyncio.run(af(x)),
+        lambda x: asyncio.run(af.store(1, x)),
+    ):
         with pytest.raises(ConfigurationError, match="ttl"):
             call(1)
     assert calls == []
@@ -1553,7 +1580,9 @@ def test_a_fork_in_the_middle_of_things(memo, valkey_server):
     mine = f(1)
     asyncio.run(af(1))
     parent = os.getpid()
-    pids = [_in_child(lambda n=n: f(1) == mine and f(100 + n)[1] != parent and asyncio.run(af(n)) == n) for n in range(3)]
+    pids = [
+        _in_child(lambda n=n: f(1) == mine and f(100 + n)[1] != parent and asyncio.run(af(n)) == n) for n in range(3)
+    ]
     for x in range(50):
         assert f(1) == mine, "no other's answer on this connection"
         assert f(x)[0] == x

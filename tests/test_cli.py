@@ -87,9 +87,7 @@ def plain(x):
 
 
 @pytest.fixture
-def service(
-    valkey_server: Server, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Any:
+def service(valkey_server: Server, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A service's module in the current folder, and its server in the environment."""
     name = f"service_{namespace.replace('-', '_')}"
     (tmp_path / f"{name}.py").write_text(SERVICE.format(namespace=namespace))
@@ -129,13 +127,28 @@ def converted(function: Any, *words: str) -> tuple[list[Any], dict[str, Any]]:
 
 def test_a_word_is_what_its_parameter_takes() -> None:
     """P1: 1, 1.0, True and "1" are different calls, so the rule has to be exact."""
+
     def f(
         a: int, b: float, c: bool, d: str, e: date, g: datetime, h: Decimal, i: typing.Literal["x", 5], j: Side,
         k: typing.Optional[int], m: typing.Union[str, int], n: typing.Annotated[int, "many"], o: "no.such.name",  # noqa: F821
         p=365, q=True, r=None, s="365", *rest: int, **more: float,
     ): ...  # fmt: skip
 
-    words = ["5", "5", "yes", "5", "2026-11-08", "2026-11-08T09:15:00+05:30", "1.10", "5", "SELL", "None", "5", "7", "[1]"]
+    words = [
+        "5",
+        "5",
+        "yes",
+        "5",
+        "2026-11-08",
+        "2026-11-08T09:15:00+05:30",
+        "1.10",
+        "5",
+        "SELL",
+        "None",
+        "5",
+        "7",
+        "[1]",
+    ]
     args, kwargs = converted(f, *words, "30", "no", "2.5", "30", "1", "2", "extra=3")
     expected = [
         5, 5.0, True, "5", date(2026, 11, 8), datetime.fromisoformat("2026-11-08T09:15:00+05:30"), Decimal("1.10"), 5,
@@ -178,7 +191,10 @@ def test_a_word_that_fits_nothing_is_said_by_parameter(words: list[str], said: s
         (lambda m: m.history("TCS", "BSE", "minute"), ["history", "TCS", "BSE", "interval=minute"]),
         (lambda m: asyncio.run(m.quote("INFY", 5)), ["quote", "INFY", "depth=5"]),
         (lambda m: asyncio.run(m.quote("INFY", on=date(2026, 11, 8))), ["quote", "symbol=INFY", "on=2026-11-08"]),
-        (lambda m: m.anything(1.5, "a", (1, 2), kind=m.Kind.MINUTE, z=True), ["anything", "1.5", "a", "(1, 2)", "kind=MINUTE", "z=True"]),
+        (
+            lambda m: m.anything(1.5, "a", (1, 2), kind=m.Kind.MINUTE, z=True),
+            ["anything", "1.5", "a", "(1, 2)", "kind=MINUTE", "z=True"],
+        ),
         (lambda m: m.anything("1.5"), ["anything", "x:='1.5'"]),
         (lambda m: m.Client().fetch("X"), ["Client.fetch", "X"]),
         (lambda m: m.client.mine("X"), ["client.mine", "X"]),
@@ -255,7 +271,9 @@ def test_a_planted_entry_is_not_opened(service: ModuleType, capsys, valkey_serve
         ("needy_module:f", "it needs no_such_library"),
     ],
 )
-def test_a_name_that_is_not_there_is_said_with_the_nearest(service: ModuleType, capsys, tmp_path, name: str, said: str) -> None:
+def test_a_name_that_is_not_there_is_said_with_the_nearest(
+    service: ModuleType, capsys, tmp_path, name: str, said: str
+) -> None:
     (tmp_path / "broken_module.py").write_text("secret = 'hunter2'\n1 / 0\n")
     (tmp_path / "needy_module.py").write_text("import no_such_library\n")
     code, out, err = command(capsys, "get", name.format(m=service.__name__))
@@ -298,7 +316,9 @@ def test_listings_go_on_where_they_ended(service: ModuleType, capsys, namespace:
     assert command(capsys, "ls", target, "--cursor", "nonsense")[0] == 3
 
 
-def test_namespaces_are_found_among_other_applications_keys(service: ModuleType, capsys, namespace: str, valkey_server) -> None:
+def test_namespaces_are_found_among_other_applications_keys(
+    service: ModuleType, capsys, namespace: str, valkey_server
+) -> None:
     service.history("A")
     with valkey_server.client() as client:
         client.set("memo:{planted\x1b[2J}:functions", "a string", ex=60)
@@ -319,7 +339,9 @@ def test_namespaces_are_found_among_other_applications_keys(service: ModuleType,
             client.delete("memo:{evil\x1b[31m}:functions", "memo:{planted\x1b[2J}:functions")
 
 
-def test_a_namespace_whose_registry_was_evicted_is_found_by_its_keys(service, capsys, namespace: str, valkey_server) -> None:
+def test_a_namespace_whose_registry_was_evicted_is_found_by_its_keys(
+    service, capsys, namespace: str, valkey_server
+) -> None:
     service.history("A")
     with valkey_server.client() as client:
         client.delete(f"memo:{{{namespace}}}:functions")
@@ -356,7 +378,11 @@ def test_invalidate_removes_what_was_meant(service: ModuleType, capsys) -> None:
         service.history(symbol)
         service.history(symbol, interval="minute")
     target = f"{service.__name__}:history"
-    for words, count in ((["symbol=RELIANCE"], 2), (["interval=minute"], 2), (["symbol=RELIANCE", "interval=minute"], 1)):
+    for words, count in (
+        (["symbol=RELIANCE"], 2),
+        (["interval=minute"], 2),
+        (["symbol=RELIANCE", "interval=minute"], 1),
+    ):
         assert answer(capsys, "invalidate", target, *words, "--dry-run")[1]["would_remove"] == count
     whole = ["symbol=INFY", "exchange=NSE", "interval=day", "period=365"]
     assert answer(capsys, "invalidate", target, *whole, "--dry-run")[1]["would_remove"] == 1
@@ -440,7 +466,9 @@ def test_clear_leaves_everybody_elses_keys(service: ModuleType, capsys, namespac
     other.close()
 
 
-def test_the_command_line_names_the_server_that_counts(service, capsys, tmp_path, redis_server: Server, namespace: str) -> None:
+def test_the_command_line_names_the_server_that_counts(
+    service, capsys, tmp_path, redis_server: Server, namespace: str
+) -> None:
     """Whatever the code configures: else --url staging could clear production."""
     name = f"configured_{namespace.replace('-', '_')}"
     (tmp_path / f"{name}.py").write_text(
@@ -543,7 +571,9 @@ def fresh_server() -> Iterator[Server]:
     server.stop()
 
 
-def test_the_page_of_the_command_line_shows_what_it_prints(tmp_path: Path, fresh_server: Server, capsys, monkeypatch) -> None:
+def test_the_page_of_the_command_line_shows_what_it_prints(
+    tmp_path: Path, fresh_server: Server, capsys, monkeypatch
+) -> None:
     """docs/cli.md: each command runs, ends as it says there, and prints what is shown there."""
     monkeypatch.setattr(_doctor, "SLOW", 10.0)  # the machine of the tests may be
     monkeypatch.setattr(_doctor, "TOO_SLOW", 10.0)

@@ -365,12 +365,14 @@ def asker(asynchronous, plain, coroutine):
 
 
 @pytest.mark.parametrize(
-    ("asynchronous", "settings"), [(False, {}), (True, {}), (False, {"read_from": "replica"})], ids=["sync", "async", "replica"]
+    ("asynchronous", "settings"),
+    [(False, {}), (True, {}), (False, {"read_from": "replica"})],
+    ids=["sync", "async", "replica"],
 )
 def test_p5_a_slot_that_no_node_serves_is_no_concern_of_the_others_of_its_node(
     moving_site, namespace, asynchronous, settings
 ):
-    """"CLUSTERDOWN Hash slot not served" is said of one slot: no breaker opens, and what is beside it is served."""
+    """ "CLUSTERDOWN Hash slot not served" is said of one slot: no breaker opens, and what is beside it is served."""
     cache, (lost, lost_async, slot, _), (kept, kept_async, _, _) = beside(moving_site, namespace, **settings)
     ask_lost, ask_kept = asker(asynchronous, lost, lost_async), asker(asynchronous, kept, kept_async)
     assert (ask_lost(1), ask_kept(1)) == ([1, 1], [1, 1])
@@ -381,7 +383,11 @@ def test_p5_a_slot_that_no_node_serves_is_no_concern_of_the_others_of_its_node(
     owner = moving_site.abandon(slot)
     try:
         # Together, before anything was asked alone: one that is refused takes none of the others with it.
-        answers = asyncio.run(cache.engine.backend.aperform_many(reads)) if asynchronous else cache.engine.backend.perform_many(reads)
+        answers = (
+            asyncio.run(cache.engine.backend.aperform_many(reads))
+            if asynchronous
+            else cache.engine.backend.perform_many(reads)
+        )
         assert [type(each) for each in answers[::2]] == [StoreUnavailable] * 2
         assert [bytes(each) for each in answers[1::2]] == [envelope] * 2
         for number in range(3):
@@ -423,7 +429,7 @@ def test_an_invalidation_in_pieces_of_a_slot_that_no_node_serves_raises_an_error
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_p5_a_cluster_that_is_down_is_not_asked_until_it_is_not(moving_site, namespace, asynchronous):
-    """"CLUSTERDOWN The cluster is down" is said of every slot: the node's breaker opens, and closes by itself."""
+    """ "CLUSTERDOWN The cluster is down" is said of every slot: the node's breaker opens, and closes by itself."""
     cache, (_, _, slot, _), (kept, kept_async, _, calls) = beside(moving_site, namespace)
     ask = asker(asynchronous, kept, kept_async)
     assert ask(1) == [1, 1]
@@ -440,7 +446,7 @@ def test_p5_a_cluster_that_is_down_is_not_asked_until_it_is_not(moving_site, nam
 
 
 def test_p5_a_cluster_that_only_answers_reads_is_read(moving_site, namespace, monkeypatch):
-    """"CLUSTERDOWN The cluster is down and only accepts read commands": hits go on, as where a server is read-only."""
+    """ "CLUSTERDOWN The cluster is down and only accepts read commands": hits go on, as where a server is read-only."""
     cache, (_, _, slot, _), (kept, _, _, _) = beside(moving_site, namespace)
     monkeypatch.setattr(_envelope, "CHUNK", 100_000)
     assert kept(1) == [1, 1]
@@ -540,7 +546,9 @@ def test_a_map_after_a_slot_has_moved_asks_its_new_master_for_all_of_it_together
 
     monkeypatch.setattr(Node, "exchange", counted)
     monkeypatch.setattr(Node, "aexchange", acounted)
-    found = asyncio.run(mapped()) if asynchronous else function.map(wanted, batch=lambda some: [[x, 0, 0] for x in some])
+    found = (
+        asyncio.run(mapped()) if asynchronous else function.map(wanted, batch=lambda some: [[x, 0, 0] for x in some])
+    )
     assert [each[0] for each in found] == [*wanted]
     assert len(exchanges) <= 6
     assert len(calls) == 300

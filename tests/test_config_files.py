@@ -47,7 +47,7 @@ def test_a_value_is_replaced_in_its_place() -> None:
     assert with_value(ENV, "REDIS_MEMO_URL", "redis://new") == ENV.replace("redis://old", "redis://new")
     assert with_value(ENV, "X", "2") == ENV[:-1] + "2"
     assert with_value(ENV, "KITE_API_SECRET", "b c") == ENV.replace("hunter2", "b c")
-    assert with_value(ENV, "NEW", "it's") == ENV + "\r\nNEW=\"it's\""
+    assert with_value(ENV, "NEW", "it's") == ENV + '\r\nNEW="it\'s"'
     assert with_value("", "A", "1") == "A=1\n"
     assert with_value("A=1\nA=2\n", "A", "3") == "A=1\nA=3\n"  # the last counts
     assert with_value("A=1 # c\n", "A", "x y") == "A='x y' # c\n"
@@ -76,7 +76,12 @@ def env_files(draw: st.DrawFn) -> str:
         lines.append(
             draw(
                 st.sampled_from(
-                    [f"{export}{draw(NAMES)}{space}={space}{quote}{value}{quote}{comment}", f"# {value}", "", "no assignment"]
+                    [
+                        f"{export}{draw(NAMES)}{space}={space}{quote}{value}{quote}{comment}",
+                        f"# {value}",
+                        "",
+                        "no assignment",
+                    ]
                 )
             )
         )
@@ -174,7 +179,9 @@ TOML_ITEMS = st.lists(st.sampled_from(['"a"', "'b[c]>=1'", '"é#]"', '"x, y"', "
 @given(TOML_ITEMS, st.sampled_from(["\n", "\r\n"]), st.sampled_from(["", ","]), st.booleans(), st.sampled_from(["", '  # c ] "', "\t"]), st.sampled_from(["", "[a]\nb = '''\n]\n[project]\n'''\n"]))  # fmt: skip
 def test_any_array_of_dependencies_gets_one_more(items, newline, comma, several, comment, ahead) -> None:
     if several:
-        inner = "".join(f"{newline}    {each}{',' if n < len(items) - 1 or comma else ''}{comment}" for n, each in enumerate(items))
+        inner = "".join(
+            f"{newline}    {each}{',' if n < len(items) - 1 or comma else ''}{comment}" for n, each in enumerate(items)
+        )
         array = f"[{inner}{newline}]"
     else:
         array = f"[{', '.join(items)}{comma if items else ''}]"
@@ -232,7 +239,9 @@ def test_cache_sections_are_changed_and_nothing_else() -> None:
     ]  # fmt: skip
     assert left == []
     expected = (
-        MODULE.replace('{"type": "memory", \'ttl\': 300}', '{"type": "redis_memo", \'ttl\': 300, "url_env": "REDIS_MEMO_URL"}')
+        MODULE.replace(
+            '{"type": "memory", \'ttl\': 300}', '{"type": "redis_memo", \'ttl\': 300, "url_env": "REDIS_MEMO_URL"}'
+        )
         .replace("'type': 'file'", "'type': 'redis_memo'")
         .replace("60)   # no comma\n", "60),   # no comma\n            'url_env': 'REDIS_MEMO_URL'\n")
         .replace('"cache": {}', '"cache": {"backend": "redis_memo", "url_env": "REDIS_MEMO_URL"}')
@@ -300,7 +309,10 @@ def test_flat_names_and_dict_calls_are_sections_too() -> None:
     assert changed == expected
     assert with_cache_section(changed, {**ENTRIES, "ttl": 60})[0] == changed
     assert with_cache_section(FLAT.replace("\n", "\r\n"), {**ENTRIES, "ttl": 60})[0] == expected.replace("\n", "\r\n")
-    assert with_cache_section(FLAT, ENTRIES, ["production"])[1] == ["ENVIRONMENTS.production.cache", "CONFIGS.production"]
+    assert with_cache_section(FLAT, ENTRIES, ["production"])[1] == [
+        "ENVIRONMENTS.production.cache",
+        "CONFIGS.production",
+    ]
     assert settings_by_name(FLAT) == ["CACHE_TYPE", "Config.CACHE_TYPE"]
     assert "hunter2" not in "".join(difference("settings.py", FLAT, changed, "python"))
 
@@ -327,8 +339,19 @@ def modules(draw: st.DrawFn) -> str:
     newline = draw(st.sampled_from(["\n", "\r\n"]))
     blocks = ["# é settings", "import os"]
     for number in range(draw(st.integers(1, 3))):
-        keys = draw(st.lists(st.sampled_from(["'type'", '"backend"', "'ttl'", '"é"', "'url_env'", "5", "'cache_ttl'", "'CACHE_TYPE'"]), max_size=4, unique=True))
-        items = [f"{key}: {draw(st.sampled_from(['1', 'None', chr(39) + 'x' + chr(39), 'os.sep', '(1 +' + newline + ' 2)', '[1, {2: 3}]']))}" for key in keys]
+        keys = draw(
+            st.lists(
+                st.sampled_from(
+                    ["'type'", '"backend"', "'ttl'", '"é"', "'url_env'", "5", "'cache_ttl'", "'CACHE_TYPE'"]
+                ),
+                max_size=4,
+                unique=True,
+            )
+        )
+        items = [
+            f"{key}: {draw(st.sampled_from(['1', 'None', chr(39) + 'x' + chr(39), 'os.sep', '(1 +' + newline + ' 2)', '[1, {2: 3}]']))}"
+            for key in keys
+        ]
         if draw(st.booleans()):
             tail = draw(st.sampled_from(["", ","])) if items else ""
             comment = draw(st.sampled_from(["", "  # } c"]))
@@ -337,10 +360,27 @@ def modules(draw: st.DrawFn) -> str:
         else:
             section = "{" + ", ".join(items) + "}"
         if draw(st.booleans()):
-            named = [f"{key}={value}" for key, value in (("type", "'x'"), ("ttl", "(1 +\n 2)"), ("é", "1"))][: draw(st.integers(0, 3))]
-            section = draw(st.sampled_from(["dict(", "dict (", f"dict({newline}        "])) + ", ".join(named) + draw(st.sampled_from(["", ","] if named else [""])) + ")"
+            named = [f"{key}={value}" for key, value in (("type", "'x'"), ("ttl", "(1 +\n 2)"), ("é", "1"))][
+                : draw(st.integers(0, 3))
+            ]
+            section = (
+                draw(st.sampled_from(["dict(", "dict (", f"dict({newline}        "]))
+                + ", ".join(named)
+                + draw(st.sampled_from(["", ","] if named else [""]))
+                + ")"
+            )
         name = draw(st.sampled_from(["cache", "CACHE_CONFIG", "other", "redis_cache"]))
-        blocks.append(draw(st.sampled_from([f"{name}_{number} = {section}", f"{name} = {section}", f'C{number} = {{"a": {{"{name}": {section}}}, "b": "é"}}'])))
+        blocks.append(
+            draw(
+                st.sampled_from(
+                    [
+                        f"{name}_{number} = {section}",
+                        f"{name} = {section}",
+                        f'C{number} = {{"a": {{"{name}": {section}}}, "b": "é"}}',
+                    ]
+                )
+            )
+        )
     return draw(st.sampled_from(["", "\ufeff"])) + newline.join(blocks) + draw(st.sampled_from(["", newline]))
 
 
@@ -373,7 +413,12 @@ def test_no_secret_is_in_a_difference() -> None:
     )
     toml = f'[project]\n# token = "{secrets[0]}"\n[tool.x]\nurl = "https://me:{secrets[2]}@h/files"\n'
     for kind, text in (("env", env), ("python", python), ("toml", toml)):
-        for before, after in ((text, f"{text}\nREDIS_MEMO_URL=1\n"), ("", text), (text, ""), (text, text.replace("\n", "\r\n"))):
+        for before, after in (
+            (text, f"{text}\nREDIS_MEMO_URL=1\n"),
+            ("", text),
+            (text, ""),
+            (text, text.replace("\n", "\r\n")),
+        ):
             said = "\n".join(difference("file", before, after, kind))
             assert [each for each in secrets if each in said] == [], said
     commented = f"X=1\n# OLD_PASSWORD={secrets[0]}"
@@ -399,7 +444,8 @@ def project(tmp_path: Path, valkey_server: Server, monkeypatch: pytest.MonkeyPat
     root = tmp_path / "project"
     root.mkdir()
     (root / ".env").write_bytes(
-        b"# service\r\nexport KITE_API_SECRET='hunter2'\r\nREDIS_HOST=%b\r\nREDIS_PORT=%b\r\nREDIS_DB=0" % (host.encode(), port.encode())
+        b"# service\r\nexport KITE_API_SECRET='hunter2'\r\nREDIS_HOST=%b\r\nREDIS_PORT=%b\r\nREDIS_DB=0"
+        % (host.encode(), port.encode())
     )
     (root / ".env").chmod(0o640)
     (root / "requirements.txt").write_text("pandas\n")

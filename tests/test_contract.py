@@ -17,7 +17,20 @@ from redis_memo import MISSING, Cache, cache_info, clear, connect, invalidate, r
 from .conftest import SECRET, Server, leaked, until
 
 
-@pytest.fixture(params=["fake_server", "embedded_server", "valkey_server", "redis_server", "redis_6_server", "redis_8_server", "cluster_site", "cluster_6_site", "cluster_8_site", "sentinel_site"])
+@pytest.fixture(
+    params=[
+        "fake_server",
+        "embedded_server",
+        "valkey_server",
+        "redis_server",
+        "redis_6_server",
+        "redis_8_server",
+        "cluster_site",
+        "cluster_6_site",
+        "cluster_8_site",
+        "sentinel_site",
+    ]
+)
 def server(request: pytest.FixtureRequest) -> Server:
     return request.getfixturevalue(request.param)
 
@@ -30,7 +43,13 @@ class Runner:
         self._loop = asyncio.Runner() if asynchronous else None
 
     def decorate(self, function, **options):
-        options = {"namespace": self.namespace, "ttl": 60, "cache": self.cache, "name": function.__name__, "shards": self.shards} | options
+        options = {
+            "namespace": self.namespace,
+            "ttl": 60,
+            "cache": self.cache,
+            "name": function.__name__,
+            "shards": self.shards,
+        } | options
         if not self.asynchronous:
             return redis_cached(**options)(function)
 
@@ -98,7 +117,9 @@ def test_another_client_hits_what_this_one_stored(run: Runner, server: Server) -
     first = run(fetch("INFY"))
     other = connect(server.url, secret=SECRET)
     again, again_calls = counted(Runner(other, run.namespace, False))
-    again = redis_cached(namespace=run.namespace, ttl=60, name="fetch", cache=other, shards=run.shards)(lambda symbol, period=365: 1 / 0)
+    again = redis_cached(namespace=run.namespace, ttl=60, name="fetch", cache=other, shards=run.shards)(
+        lambda symbol, period=365: 1 / 0
+    )
     assert again("INFY") == first
     assert (len(calls), again_calls) == (1, [])
     other.close()
@@ -368,7 +389,9 @@ def test_an_invalidation_beats_the_computation_in_flight(run: Runner) -> None:
                 assert go_on.wait(10)
                 return value
 
-        function = redis_cached(namespace=run.namespace, ttl=60, cache=run.cache, name=f"slow{len(given)}{min(given, default='')}")(slow)
+        function = redis_cached(
+            namespace=run.namespace, ttl=60, cache=run.cache, name=f"slow{len(given)}{min(given, default='')}"
+        )(slow)
         early = []
 
         def call():

@@ -40,7 +40,9 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), target
     for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text()):
         text = ((page.parent / target) if target else page).read_text()
-        headings = [re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.+)$", text, re.M)]
+        headings = [
+            re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.+)$", text, re.M)
+        ]
         assert anchor in headings, f"{target}#{anchor}"
 
 
@@ -118,6 +120,8 @@ def test_the_example_of_quotes_tells_its_story() -> None:
 def test_the_example_of_columns_tells_its_story() -> None:
     """Smaller than gzip, and the columns that were asked for."""
     said = example("columns.py")
-    pickled, gzipped, stored = (int(number.replace(",", "")) for number in re.findall(r"([\d,]+\d)(?= bytes as| with gzip| here)", said))
+    pickled, gzipped, stored = (
+        int(number.replace(",", "")) for number in re.findall(r"([\d,]+\d)(?= bytes as| with gzip| here)", said)
+    )
     assert stored < gzipped * 0.42 < pickled * 0.42
     assert "two columns: (50000, 2)" in said

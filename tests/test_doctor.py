@@ -65,7 +65,9 @@ def client(patient: Server) -> Iterator[redis.Redis]:
         yield client
 
 
-def diagnosis(capsys: pytest.CaptureFixture[str], *arguments: str, secrets: tuple[str, ...] = ()) -> dict[str, dict[str, Any]]:
+def diagnosis(
+    capsys: pytest.CaptureFixture[str], *arguments: str, secrets: tuple[str, ...] = ()
+) -> dict[str, dict[str, Any]]:
     """The worst finding by check; and that neither form of the report says a secret."""
     capsys.readouterr()
     code = _cli.main(["doctor", *arguments, "--json"])
@@ -125,7 +127,9 @@ def test_other_servers_are_healthy_and_refuse_in_their_own_words(kind: str, requ
             found = diagnosis(capsys, "--url", server.url)
             # Other tests sign with other secrets, and cut functions up in other ways.
             assert {**bad(found), "entries": "", "shards": ""} == {"entries": "", "shards": ""}
-            client.execute_command("ACL", "SETUSER", "narrow", "reset", "on", f">{PASSWORD}", "~*", "&*", "+@all", "-zadd", "-subscribe")
+            client.execute_command(
+                "ACL", "SETUSER", "narrow", "reset", "on", f">{PASSWORD}", "~*", "&*", "+@all", "-zadd", "-subscribe"
+            )
             url = server.url.replace("redis://", f"redis://narrow:{PASSWORD}@")
             assert "SUBSCRIBE, ZADD" in diagnosis(capsys, "--url", url)["scripts"]["said"]
         finally:
@@ -203,7 +207,13 @@ def test_what_an_acl_forbids_is_found(patient: Server, client, capsys, rules, ch
     client.execute_command("ACL", "SETUSER", "narrow", "reset", "on", f">{PASSWORD}", "~*", "&*", *rules)
     url = patient.url.replace("redis://", f"redis://narrow:{PASSWORD}@")
     found = diagnosis(capsys, "--url", url)
-    assert found[check]["severity"] == ("info" if check == "config" else "warning" if check == "tracking" or names in ("SUBSCRIBE", "PUBLISH") else "error")
+    assert found[check]["severity"] == (
+        "info"
+        if check == "config"
+        else "warning"
+        if check == "tracking" or names in ("SUBSCRIBE", "PUBLISH")
+        else "error"
+    )
     assert names in found[check]["said"]
 
 
@@ -238,7 +248,9 @@ def test_rights_that_the_remedy_names_are_enough(patient: Server, client, capsys
 def test_a_replica_is_found(patient: Server, client, capsys) -> None:
     client.config_set("repl-diskless-sync-delay", "0")
     port = free_port()
-    replica = start_server(valkey(), "--replicaof", "127.0.0.1", patient.url.rpartition(":")[2].partition("/")[0], port=port)
+    replica = start_server(
+        valkey(), "--replicaof", "127.0.0.1", patient.url.rpartition(":")[2].partition("/")[0], port=port
+    )
     with replica.client() as theirs:
         until(lambda: theirs.info("replication")["master_link_status"] == "up")
         found = diagnosis(capsys, "--url", replica.url)
@@ -280,6 +292,7 @@ def test_a_server_that_is_not_there_says_why(capsys, tmp_path: Path) -> None:
 def test_another_protocol_is_told_from_an_outage(patient: Server, capsys, monkeypatch) -> None:
     monkeypatch.setattr(_doctor, "TIMEOUT", 1.0)  # a server waits for the end of a line that TLS never sends
     with socket.create_server(("127.0.0.1", 0)) as listener:
+
         def greet() -> None:
             with contextlib.suppress(OSError):
                 while True:
@@ -370,7 +383,9 @@ def test_a_clock_that_goes_wrong_is_found(patient: Server, client, capsys) -> No
         (f"{SECRET},short", "fewer than 16 bytes"),
     ],
 )
-def test_a_bad_secret_is_found_and_not_said(patient: Server, client, capsys, monkeypatch, tmp_path, secret, word) -> None:
+def test_a_bad_secret_is_found_and_not_said(
+    patient: Server, client, capsys, monkeypatch, tmp_path, secret, word
+) -> None:
     """P6: what anybody can guess signs nothing."""
     (tmp_path / ".env.example").write_text("REDIS_MEMO_SECRET=from-the-example-file-000\n")
     monkeypatch.setenv("REDIS_MEMO_SECRET", secret)
@@ -382,7 +397,9 @@ def test_a_bad_secret_is_found_and_not_said(patient: Server, client, capsys, mon
     assert found["version"]["severity"] == "ok"  # and the rest was looked at, too
 
 
-def test_a_secret_file_that_others_may_read_is_found(patient: Server, client, capsys, monkeypatch, tmp_path: Path) -> None:
+def test_a_secret_file_that_others_may_read_is_found(
+    patient: Server, client, capsys, monkeypatch, tmp_path: Path
+) -> None:
     monkeypatch.delenv("REDIS_MEMO_SECRET")
     env = tmp_path / ".env"
     env.write_text(f"REDIS_MEMO_URL={patient.url}\nREDIS_MEMO_SECRET='{SECRET}'\n")
@@ -431,7 +448,9 @@ def test_the_embedded_server_is_healthy_and_a_folder_that_cannot_be_is_said(caps
     assert code == 3
 
 
-def test_a_functions_own_settings_are_looked_at(patient: Server, client, capsys, tmp_path: Path, monkeypatch, namespace) -> None:
+def test_a_functions_own_settings_are_looked_at(
+    patient: Server, client, capsys, tmp_path: Path, monkeypatch, namespace
+) -> None:
     monkeypatch.setattr(sys, "path", list(sys.path))
     name = f"doctored_{namespace.replace('-', '_')}"
     (tmp_path / f"{name}.py").write_text(

@@ -69,7 +69,9 @@ def test_who_waits_in_vain_hardly_tries_again(ends: tuple[socket.socket, socket.
     assert tries > SELDOM
 
 
-@pytest.mark.parametrize("other_kind", [[b"*11\r\n$7\r\nEVALSHA\r\n$40\r\n"], Pipeline([b"*2\r\n$3\r\nGET\r\n$80\r\n"])])
+@pytest.mark.parametrize(
+    "other_kind", [[b"*11\r\n$7\r\nEVALSHA\r\n$40\r\n"], Pipeline([b"*2\r\n$3\r\nGET\r\n$80\r\n"])]
+)
 def test_who_waits_in_vain_for_one_kind_of_answer_still_waits_for_others(
     ends: tuple[socket.socket, socket.socket], other_kind: list[Piece]
 ) -> None:

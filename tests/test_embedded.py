@@ -253,7 +253,9 @@ def test_users_pipes_are_not_kept_open_so_capturing_callers_do_not_hang(folder, 
     command = [sys.executable, "-c", script("start(); import os; print(os.getpid())"), str(folder)]
     stay = None
     # The first process starts the server; another keeps it alive when the first one has gone.
-    first = subprocess.Popen([*command[:2], script(STAY), str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    first = subprocess.Popen(
+        [*command[:2], script(STAY), str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     try:
         first.stdout.readline()
         stay = user()
@@ -433,7 +435,16 @@ def test_starter_killed_at_any_moment_blocks_nobody(folder, user):
     """The moments are told by what has just been made in the folder."""
     with contextlib.ExitStack() as stack:
         others = []
-        for moment in ("users.lock", "start.lock", "secret", "server.log", "keeper.lock", "boot", "appendonlydir", "server.sock"):
+        for moment in (
+            "users.lock",
+            "start.lock",
+            "secret",
+            "server.log",
+            "keeper.lock",
+            "boot",
+            "appendonlydir",
+            "server.sock",
+        ):
             make = stack.enter_context(tidy(folder / moment))
             one = make()
             wait_until((folder / moment / moment).exists)
@@ -508,8 +519,8 @@ def test_damaged_entries_are_put_aside_and_the_server_starts(folder, user, caplo
     one.end()
     wait_until(lambda: not ours(folder))
     data = folder / "appendonlydir"
-    base, = data.glob("*.base.rdb")
-    written, = data.glob("*.incr.aof")
+    (base,) = data.glob("*.base.rdb")
+    (written,) = data.glob("*.incr.aof")
     manifest = data / "appendonly.aof.manifest"
     target, content = {
         "garbage base": (base, os.urandom(5000)),
@@ -533,7 +544,7 @@ def test_half_written_last_command_costs_only_itself(folder, user):
         client.set("second", "2")
     one.end()
     wait_until(lambda: not ours(folder))
-    written, = (folder / "appendonlydir").glob("*.incr.aof")
+    (written,) = (folder / "appendonlydir").glob("*.incr.aof")
     written.write_bytes(written.read_bytes()[:-3])
     with connected(user().line()[2]) as client:
         assert client.mget("first", "second") == [b"1", None]
@@ -717,7 +728,11 @@ def test_user_without_passwd_entry_and_home_has_a_server_where_told(folder, user
     wheels = str(Path(_launch._binary()).parents[3])
     pythons = [sys.executable, shutil.which("python3", path="/usr/bin") or ""]
     for python in filter(None, pythons):
-        check = [python, "-c", f"import sys; assert sys.version_info >= (3, 11); open({_launch._binary()!r}); open({_embedded.__file__!r})"]
+        check = [
+            python,
+            "-c",
+            f"import sys; assert sys.version_info >= (3, 11); open({_launch._binary()!r}); open({_embedded.__file__!r})",
+        ]
         with contextlib.suppress(OSError):
             if subprocess.run(check, capture_output=True, **other).returncode == 0:
                 break
@@ -733,7 +748,9 @@ def test_user_without_passwd_entry_and_home_has_a_server_where_told(folder, user
 
 @contextlib.contextmanager
 def mounted(folder, options):
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"mode=700,{options}", "tmpfs", str(folder)], capture_output=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"mode=700,{options}", "tmpfs", str(folder)], capture_output=True
+    )
     if done.returncode:
         pytest.skip(f"CANNOT MOUNT a small disk here, full and read-only disks are untested: {done.stderr.decode()}")
     try:

@@ -311,7 +311,9 @@ def test_bad_secrets_are_refused_without_showing_them() -> None:
         with pytest.raises(ConfigurationError) as caught:
             Settings.build("redis://localhost", secret=secret)
         assert "hunter2" not in str(caught.value)
-    assert "a secret that nobody may see" not in repr(Settings.build("redis://h", secret="a secret that nobody may see"))
+    assert "a secret that nobody may see" not in repr(
+        Settings.build("redis://h", secret="a secret that nobody may see")
+    )
 
 
 def test_damaged_envelopes_with_a_right_checksum_are_read_or_refused() -> None:

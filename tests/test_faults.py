@@ -227,7 +227,10 @@ def test_a_cancelled_call_leaves_no_answer_for_the_next(proxy: Proxy, namespace:
             await asyncio.sleep(0.05)
             for each in asking:
                 each.cancel()
-            assert all(isinstance(each, asyncio.CancelledError) for each in await asyncio.gather(*asking, return_exceptions=True))
+            assert all(
+                isinstance(each, asyncio.CancelledError)
+                for each in await asyncio.gather(*asking, return_exceptions=True)
+            )
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.05):
                     await calls.afetch(3)
@@ -356,7 +359,10 @@ def test_while_it_is_open_nobody_asks_but_the_probe(proxy: Proxy, namespace: str
 @pytest.mark.parametrize("style", ["threads", "tasks"])
 def test_each_change_is_told_once(proxy: Proxy, namespace: str, style: str, caplog: pytest.LogCaptureFixture) -> None:
     told = []
-    with calls_through(proxy.url, namespace, timeout=1.0, on_event=told.append) as calls, caplog.at_level(logging.WARNING, "redis_memo"):
+    with (
+        calls_through(proxy.url, namespace, timeout=1.0, on_event=told.append) as calls,
+        caplog.at_level(logging.WARNING, "redis_memo"),
+    ):
         run = getattr(calls, style)
         run()
         assert told == []
@@ -435,7 +441,9 @@ def test_a_failure_from_before_says_nothing_of_now() -> None:
     assert breaker.state == "closed"
 
 
-def test_where_no_thread_can_be_started_a_caller_asks(proxy: Proxy, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_no_thread_can_be_started_a_caller_asks(
+    proxy: Proxy, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """P5: as while the interpreter ends."""
     start = threading.Thread.start
 
@@ -548,7 +556,10 @@ asyncio.run(main())
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "thread closed"
-    assert done.stdout.splitlines()[1].startswith("task closed ['NoneType', 'StoreUnavailable']") or "['NoneType', 'NoneType']" in done.stdout
+    assert (
+        done.stdout.splitlines()[1].startswith("task closed ['NoneType', 'StoreUnavailable']")
+        or "['NoneType', 'NoneType']" in done.stdout
+    )
 
 
 def test_the_limits_are_what_the_page_says() -> None:

@@ -127,7 +127,13 @@ def test_one_symbol_or_another_of_its_length_is_one_form() -> None:
 def test_what_has_no_form_is_read_as_ever() -> None:
     """Sharing, other zones, long texts, tables: by the reader."""
     shared = [1.5]
-    for value in ({"a": shared, "b": shared}, [dt.datetime(2026, 1, 1, tzinfo=dt.UTC)], {"a": "x" * 300}, [(1, 2)], [1j]):
+    for value in (
+        {"a": shared, "b": shared},
+        [dt.datetime(2026, 1, 1, tzinfo=dt.UTC)],
+        {"a": "x" * 300},
+        [(1, 2)],
+        [1j],
+    ):
         for _ in range(3):
             back = loads(dumps(value, allow_pickle=False).meta, (), trusted=False)
             assert same(back, value) is True

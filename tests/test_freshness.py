@@ -107,7 +107,9 @@ def test_one_refresh_over_all_processes(valkey_server: Server, namespace: str) -
     sources, functions = [Source(), Source()], []
     for source in sources:
         cache = connect(valkey_server.url, secret=SECRET)
-        functions.append(redis_cached(namespace=namespace, ttl="30ms", stale=60, cache=cache, name="f")(source.__call__))
+        functions.append(
+            redis_cached(namespace=namespace, ttl="30ms", stale=60, cache=cache, name="f")(source.__call__)
+        )
     functions[0](1)
     stale_now(functions[0], 1)
     for source in sources:
@@ -375,7 +377,9 @@ def test_settings_are_checked_at_decoration(cache: Cache) -> None:
 
 
 def run_script(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def test_the_interpreter_waits_for_a_refresh_that_is_nearly_done(valkey_server: Server, namespace: str) -> None:
@@ -390,12 +394,15 @@ def body(x):
     return len(sys.argv)
 f = redis_cached(namespace={namespace!r}, ttl="10ms", stale=3600, cache=cache, name="f")(body)
 """
-    code = begin.format(seconds=0.3) + """
+    code = (
+        begin.format(seconds=0.3)
+        + """
 f(1)
 while f.explain(1).fresh_for > 0:
     pass
 print(f(1))
 """
+    )
     done = run_script(code)
     assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
     cache = connect(valkey_server.url, secret=SECRET)

@@ -16,14 +16,25 @@ from .histories import BUGS, MS, Counts, History, Recorder, S, Span, check, read
 KEY = ("volume", "a", 0)
 
 
-def span(mark: str, begin: float, end: float | None, outcome: str | None = "returned", *, scope=KEY, process="0.0", **more) -> Span:
+def span(
+    mark: str, begin: float, end: float | None, outcome: str | None = "returned", *, scope=KEY, process="0.0", **more
+) -> Span:
     """A span in ms; its kind is the first letters of its name."""
     kind = mark.rstrip("0123456789")
     value = more.pop("value", None)
     if kind == "compute":
         value = [list(scope), more.pop("version", 0), mark]
     return Span(
-        mark, kind, process, "t", tuple(scope), int(begin * MS), None if end is None else int(end * MS), outcome, value, **more
+        mark,
+        kind,
+        process,
+        "t",
+        tuple(scope),
+        int(begin * MS),
+        None if end is None else int(end * MS),
+        outcome,
+        value,
+        **more,
     )
 
 
@@ -49,7 +60,9 @@ def test_a_history_without_fault() -> None:
 
 
 @pytest.mark.parametrize("kind", ["call", "peek"])
-@pytest.mark.parametrize("scope", [KEY, ("volume", "a", None), ("volume", None, 0), ("volume", None, None), (None, None, None)])
+@pytest.mark.parametrize(
+    "scope", [KEY, ("volume", "a", None), ("volume", None, 0), ("volume", None, None), (None, None, None)]
+)
 def test_p3_an_old_value_after_an_invalidation_that_covers_its_key(kind: str, scope) -> None:
     late = span(f"{kind}2", 6.1, 8, value=got(COMPUTE))
     erase = span("invalidate1", 5, 6, scope=scope)
@@ -58,13 +71,17 @@ def test_p3_an_old_value_after_an_invalidation_that_covers_its_key(kind: str, sc
 
 @pytest.mark.parametrize("scope", [("volume", "b", None), ("price", None, None), ("volume", None, 1)])
 def test_p3_other_keys_are_not_covered(scope) -> None:
-    assert judged(COMPUTE, LEADER, span("invalidate1", 5, 6, scope=scope), span("call2", 6.1, 8, value=got(COMPUTE))) == []
+    assert (
+        judged(COMPUTE, LEADER, span("invalidate1", 5, 6, scope=scope), span("call2", 6.1, 8, value=got(COMPUTE))) == []
+    )
 
 
 @pytest.mark.parametrize("outcome", ["failed", None])
 def test_p3_an_invalidation_that_failed_promises_nothing(outcome) -> None:
     erase = span("invalidate1", 5, 6 if outcome else None, outcome)
-    found = judged(COMPUTE, LEADER, erase, span("call2", 6.1, 8, value=got(COMPUTE)), span("kill1", 7, 7.5, None, scope=()))
+    found = judged(
+        COMPUTE, LEADER, erase, span("call2", 6.1, 8, value=got(COMPUTE)), span("kill1", 7, 7.5, None, scope=())
+    )
     assert found == []
 
 
@@ -184,7 +201,12 @@ def test_a_story_tells_what_happened() -> None:
     late = span("call2", 6.1, 8, value=got(COMPUTE))
     (story,) = check(History([LEADER, COMPUTE, INVALIDATE, late]))
     assert "call call2 began after invalidate invalidate1 had returned" in story
-    assert [line.split()[7] for line in story.split("\n") if line.startswith("> ")] == ["call", "compute", "invalidate", "call"]
+    assert [line.split()[7] for line in story.split("\n") if line.startswith("> ")] == [
+        "call",
+        "compute",
+        "invalidate",
+        "call",
+    ]
 
 
 def test_a_history_is_read_back_as_it_was_written(tmp_path: Path) -> None:
@@ -196,7 +218,12 @@ def test_a_history_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     with (tmp_path / "events-3.1").open("ab") as file:
         file.write(b'["end", 17, "call-')
     first, second = read(tmp_path, 0.8).spans
-    assert (first.process, first.scope, first.floor, first.outcome) == ("3.1", ("volume", "a", None), {KEY: 4}, "returned")
+    assert (first.process, first.scope, first.floor, first.outcome) == (
+        "3.1",
+        ("volume", "a", None),
+        {KEY: 4},
+        "returned",
+    )
     assert first.begin <= first.until <= second.begin
     assert (second.scope, second.end) == (KEY, None)
 
@@ -206,7 +233,18 @@ def test_p3_p4_on_a_real_server(server: str) -> None:
     """Processes are killed and stopped past their leases, scripts and connections go; nothing is wrong, nothing locked."""
     if server == "redis" and shutil.which("redis-server") is None:
         pytest.skip("NO redis-server ON THIS MACHINE: these histories were not recorded")
-    counts = run(2.6, 3, server, processes=4, threads=2, tasks=3, lease=0.5, storm=1.7, calm=0.9, faults=("kill", "pause", "flush", "cut"))
+    counts = run(
+        2.6,
+        3,
+        server,
+        processes=4,
+        threads=2,
+        tasks=3,
+        lease=0.5,
+        storm=1.7,
+        calm=0.9,
+        faults=("kill", "pause", "flush", "cut"),
+    )
     assert counts.stories == []
     assert counts.calls > 100
     assert counts.invalidations > 10
@@ -215,7 +253,9 @@ def test_p3_p4_on_a_real_server(server: str) -> None:
     assert json.loads(counts.line())["violations"] == 0
 
 
-@pytest.mark.parametrize("faults", [("move", "kill", "move", "pause", "flush"), ("fail",)], ids=["slots move", "a master dies"])
+@pytest.mark.parametrize(
+    "faults", [("move", "kill", "move", "pause", "flush"), ("fail",)], ids=["slots move", "a master dies"]
+)
 def test_p3_p4_on_a_cluster(faults: tuple[str, ...]) -> None:
     """Functions in shards, whose slots go from master to master key by key; masters that are killed and come back."""
     counts = run(3.6, 3, "cluster", processes=3, threads=2, tasks=3, lease=0.5, storm=2.4, calm=1.2, faults=faults)

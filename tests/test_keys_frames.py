@@ -20,7 +20,26 @@ from redis_memo.errors import KeyingError
 from tests.test_keys import different, same
 
 DTYPES = [
-    *("bool", "i1", "<i4", ">i4", "u8", "f2", "f4", "<f8", ">f8", "g", "c8", "<c16", "G", "S3", "U2", "V5", "M8[D]", "m8[ns]"),
+    *(
+        "bool",
+        "i1",
+        "<i4",
+        ">i4",
+        "u8",
+        "f2",
+        "f4",
+        "<f8",
+        ">f8",
+        "g",
+        "c8",
+        "<c16",
+        "G",
+        "S3",
+        "U2",
+        "V5",
+        "M8[D]",
+        "m8[ns]",
+    ),
     *("O", [("a", "i1"), ("b", "<f8")], [("a", "i1", (2,)), ("s", [("x", "U1"), ("o", "O")])]),
     np.dtype({"names": ["a", "b"], "formats": ["f4", "i2"], "offsets": [8, 1], "itemsize": 24}),
 ]
@@ -73,7 +92,11 @@ def test_p1_any_array_by_dtype_shape_and_elements(array, rng):
     rng.shuffle(axes)
     same(array, array.transpose(axes).copy().transpose(np.argsort(axes)) if array.ndim else array.copy())
     different(array, array[np.newaxis])
-    other = array.astype(">i2" if array.dtype != np.dtype(">i2") else "<i2", casting="unsafe") if array.dtype.kind in "iub" else None
+    other = (
+        array.astype(">i2" if array.dtype != np.dtype(">i2") else "<i2", casting="unsafe")
+        if array.dtype.kind in "iub"
+        else None
+    )
     if other is not None:
         different(array, other)
 
@@ -141,7 +164,9 @@ def test_p1_other_things_of_numpy():
     same(np.random.RandomState(1), np.random.RandomState(1))
     strings = pytest.importorskip("numpy.dtypes").StringDType
     same(np.array(["a", "b"], strings()), np.array(["a", "x", "b"], strings())[::2])
-    different(np.array(["a"], strings()), np.array(["a"], strings(na_object=None)), np.array(["a"]), np.array(["a"], object))
+    different(
+        np.array(["a"], strings()), np.array(["a"], strings(na_object=None)), np.array(["a"]), np.array(["a"], object)
+    )
     record = np.rec.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")])
     different(record, np.asarray(record))
     with pytest.raises(KeyingError):
@@ -243,7 +268,13 @@ def test_p1_block_layout_does_not_count(rows):
     scattered = pd.DataFrame(index=range(rows))
     for n in range(10):
         scattered[n] = columns[n]
-    same(pd.DataFrame(numbers), pd.DataFrame(np.asfortranarray(numbers)), pd.DataFrame(columns), scattered, scattered.copy())
+    same(
+        pd.DataFrame(numbers),
+        pd.DataFrame(np.asfortranarray(numbers)),
+        pd.DataFrame(columns),
+        scattered,
+        scattered.copy(),
+    )
     mixed = pd.DataFrame({"a": columns[0], "b": np.arange(rows), "c": columns[2]})
     late = pd.DataFrame({"a": columns[0], "c": columns[2]})
     late.insert(1, "b", np.arange(rows))
@@ -293,7 +324,9 @@ def test_p1_indexes():
     assert dates.freq is not None
     same(dates, pd.DatetimeIndex(dates, freq=None), dates._with_freq(None))
     product = pd.MultiIndex.from_product([["a", "b", "c"], [1, 2]], names=["x", "y"])
-    same(product[2:], product[2:].remove_unused_levels(), pd.MultiIndex.from_tuples(list(product[2:]), names=["x", "y"]))
+    same(
+        product[2:], product[2:].remove_unused_levels(), pd.MultiIndex.from_tuples(list(product[2:]), names=["x", "y"])
+    )
     same(product[[3, 0]], pd.MultiIndex.from_tuples([("b", 2), ("a", 1)], names=["x", "y"]))
     different(product, product.set_names(["x", "z"]), product[::-1], product[:4], product.swaplevel())
     gaps = pd.MultiIndex.from_tuples([("a", np.nan), ("b", 1), ("c", 2)])
@@ -340,15 +373,21 @@ def test_p1_sparse_values_stored_or_not():
     full.fill_value = 0.0  # both elements stay stored
     assert len(full.sp_values) == 2
     same(stored, full)
-    different(stored, pd.arrays.SparseArray([0.0, 1.0], fill_value=np.nan), pd.arrays.SparseArray([1.0, 0.0], fill_value=0.0))
+    different(
+        stored, pd.arrays.SparseArray([0.0, 1.0], fill_value=np.nan), pd.arrays.SparseArray([1.0, 0.0], fill_value=0.0)
+    )
 
 
 def test_p1_scalars_of_pandas():
     same(*(pd.Timestamp("2026-02-01").as_unit(unit) for unit in ("s", "ms", "us", "ns")))
     same(*(pd.Timedelta("1s").as_unit(unit) for unit in ("s", "ms", "us", "ns")))
-    kolkata = [pd.Timestamp("2026-02-01", tz=tz) for tz in (zoneinfo.ZoneInfo("Asia/Kolkata"), pytz.timezone("Asia/Kolkata"))]
+    kolkata = [
+        pd.Timestamp("2026-02-01", tz=tz) for tz in (zoneinfo.ZoneInfo("Asia/Kolkata"), pytz.timezone("Asia/Kolkata"))
+    ]
     different(*kolkata, pd.Timestamp("2026-02-01"), kolkata[0].tz_convert("UTC"), dt.datetime(2026, 2, 1), pd.NaT)
-    different(pd.offsets.BDay(1), pd.offsets.BDay(2), pd.offsets.CustomBusinessDay(holidays=["2026-01-26"]), pd.offsets.Day(1))
+    different(
+        pd.offsets.BDay(1), pd.offsets.BDay(2), pd.offsets.CustomBusinessDay(holidays=["2026-01-26"]), pd.offsets.Day(1)
+    )
     same(pd.offsets.DateOffset(months=1), pd.offsets.DateOffset(months=1))
 
 
@@ -404,9 +443,15 @@ def test_p1_arrow_by_schema_and_content():
     )
     same(table, pa.concat_tables([table.slice(0, 1), table.slice(1)]), table.combine_chunks(), table.take([0, 1, 2]))
     same(table.slice(1), table.take([1, 2]))
-    changed = [table.set_column(n, field, table[field.name].take([0, 0, 1])) for n, field in enumerate(table.schema) if field.name != "n"]
+    changed = [
+        table.set_column(n, field, table[field.name].take([0, 0, 1]))
+        for n, field in enumerate(table.schema)
+        if field.name != "n"
+    ]
     different(table, table.slice(1), table.select(["s", "a"]), table.rename_columns([*"abcdefghijkl"]), *changed)
-    different(pa.scalar(None, pa.int64()), pa.scalar(0), pa.scalar(0, pa.int32()), pa.array([0]), pa.int64(), table.schema)
+    different(
+        pa.scalar(None, pa.int64()), pa.scalar(0), pa.scalar(0, pa.int32()), pa.array([0]), pa.int64(), table.schema
+    )
     lying = pa.Array.from_buffers(pa.int64(), 2, [pa.py_buffer(b"\x01"), pa.py_buffer(np.array([1, 77]).tobytes())])
     same(lying, pa.array([1, None]))
     frame = pd.DataFrame({"a": pd.array([1, None, 3], dtype="int64[pyarrow]")})
@@ -432,9 +477,14 @@ def test_p1_types_of_arrow_over_which_arrow_itself_stumbles():
     pairs = pa.list_(pa.list_(pa.int8(), 1), 2)
     inner = pa.array([[[0], [0]], [[1], [2]], [[3], [4]], [[5], [6]]], pairs).slice(1)
     gone = np.array([True, False, False])
-    seen = [pa.StructArray.from_arrays([part], ["p"], mask=pa.array(gone)) for part in (inner, pa.array(inner.to_pylist(), pairs))]
+    seen = [
+        pa.StructArray.from_arrays([part], ["p"], mask=pa.array(gone))
+        for part in (inner, pa.array(inner.to_pylist(), pairs))
+    ]
     same(*seen)
-    begins_late = pa.Array.from_buffers(pa.list_(pa.int8()), 0, [None, pa.py_buffer(b"\1\0\0\0")], children=[pa.array([], pa.int8())])
+    begins_late = pa.Array.from_buffers(
+        pa.list_(pa.int8()), 0, [None, pa.py_buffer(b"\1\0\0\0")], children=[pa.array([], pa.int8())]
+    )
     same(begins_late, pa.array([], pa.list_(pa.int8())))
 
 
@@ -454,7 +504,14 @@ def test_p1_polars_by_schema_and_content():
     )
     same(frame, pl.concat([frame[:1], frame[1:]], rechunk=False), frame.clone())
     same(frame[1:], frame.clone()[1:])
-    different(frame, frame[1:], frame.reverse(), frame.select(list(reversed(frame.columns))), frame.rename({"a": "A"}), frame["a"])
+    different(
+        frame,
+        frame[1:],
+        frame.reverse(),
+        frame.select(list(reversed(frame.columns))),
+        frame.rename({"a": "A"}),
+        frame["a"],
+    )
     different(frame["a"], frame["a"].cast(pl.Int32), frame["a"].fill_null(0), frame["a"].rename("A"), frame["t"])
     with pytest.raises(KeyingError):
         encode(frame.lazy())

@@ -34,7 +34,10 @@ def shuffled(name: str) -> sp.sparray:
     if name in ("csr", "csc"):
         made = getattr(sp, f"{name}_array")(sp.coo_array(DENSE))
         for start, stop in zip(made.indptr[:-1], made.indptr[1:], strict=True):
-            made.indices[start:stop], made.data[start:stop] = made.indices[start:stop][::-1].copy(), made.data[start:stop][::-1].copy()
+            made.indices[start:stop], made.data[start:stop] = (
+                made.indices[start:stop][::-1].copy(),
+                made.data[start:stop][::-1].copy(),
+            )
         made.indices, made.indptr = made.indices.astype("i8"), made.indptr.astype("i8")
         return made
     if name == "dia":
@@ -78,7 +81,11 @@ def test_p1_matrices_differ_by_all_they_say():
     different(
         DENSE,
         *(getattr(sp, f"{name}_{flavour}")(DENSE) for name in FORMATS for flavour in ("array", "matrix")),
-        *(getattr(sp, f"{name}_array")(array) for name in FORMATS for array in (changed, moved, DENSE[:2], np.zeros((3, 4)))),
+        *(
+            getattr(sp, f"{name}_array")(array)
+            for name in FORMATS
+            for array in (changed, moved, DENSE[:2], np.zeros((3, 4)))
+        ),
         sp.csr_array(DENSE.astype("f4")),
         sp.csr_array((3, 5)),
         stored_zero,
@@ -89,7 +96,9 @@ def test_p1_matrices_differ_by_all_they_say():
     different(huge, huge.T)
 
 
-@pytest.mark.parametrize("name", sorted(name for name in STRATEGIES if name.startswith(("scipy.", "PIL.", "np.", "pd.", "pa.", "pl."))))
+@pytest.mark.parametrize(
+    "name", sorted(name for name in STRATEGIES if name.startswith(("scipy.", "PIL.", "np.", "pd.", "pa.", "pl.")))
+)
 def test_p1_what_comes_back_from_a_hit_has_the_key_of_what_was_stored(name):
     @quick(40)
     @given(STRATEGIES[name])
@@ -156,7 +165,9 @@ def test_p1_images():
     recolored.putpalette(list(range(255, -1, -1)) * 3)
     same(one, one.copy())
     same(colored, colored.copy())
-    different(one, other, noted, dotted, one.convert("RGB"), one.transpose(Image.Transpose.ROTATE_90), colored, recolored)
+    different(
+        one, other, noted, dotted, one.convert("RGB"), one.transpose(Image.Transpose.ROTATE_90), colored, recolored
+    )
     different(Image.new("L", (2, 3)), Image.new("L", (3, 2)))
 
 

@@ -320,7 +320,11 @@ def test_who_finds_it_stored_between_a_read_and_a_lease_gets_all_of_it(
     monkeypatch.setattr(Invocation, "locate", stored_meanwhile)
     (several,) = f.map([3])
     pd.testing.assert_frame_equal(several, noise(3))
-    assert (f.cache_info().hits + g.cache_info().hits, f.cache_info().unreadable, g.cache_info().unreadable) == (3, 0, 0)
+    assert (f.cache_info().hits + g.cache_info().hits, f.cache_info().unreadable, g.cache_info().unreadable) == (
+        3,
+        0,
+        0,
+    )
 
 
 def peaks(server: Server, namespace: str, columns: int) -> tuple[float, float]:

@@ -142,7 +142,9 @@ def imports(name: str, tree: ast.Module) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("redis_memo.")}
             assert "redis_memo" not in {alias.name for alias in node.names}, f"{name} imports the whole package"
-        elif isinstance(node, ast.ImportFrom) and (node.level == 1 or (node.module or "").split(".")[0] == "redis_memo"):
+        elif isinstance(node, ast.ImportFrom) and (
+            node.level == 1 or (node.module or "").split(".")[0] == "redis_memo"
+        ):
             assert node.level < 2, name
             inner = node.module if node.level else (node.module or "").partition(".")[2]
             if inner:
@@ -198,7 +200,9 @@ def test_all_is_what_there_is(name: str) -> None:
     module = importlib.import_module("redis_memo" if name == "__init__" else f"redis_memo.{name}")
     declared = list(getattr(module, "__all__", []))
     if not declared:
-        assert not [node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name[0] != "_"]
+        assert not [
+            node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name[0] != "_"
+        ]
         return
     assert declared == _ruff_sorted(declared), "sort __all__"
     assert len(set(declared)) == len(declared)
@@ -220,7 +224,9 @@ def test_only_what_all_names_is_taken_from_a_module() -> None:
     wrong = []
     for name, tree in modules().items():
         for node in ast.walk(tree):
-            if not isinstance(node, ast.ImportFrom) or not (node.level or (node.module or "").startswith("redis_memo.")):
+            if not isinstance(node, ast.ImportFrom) or not (
+                node.level or (node.module or "").startswith("redis_memo.")
+            ):
                 continue
             inner = node.module if node.level else (node.module or "").partition(".")[2]
             if not inner:

@@ -41,7 +41,13 @@ def collected(names: list[str], examples: int) -> list[Any]:
     found: list[Any] = []
 
     @seed(7)
-    @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],
+    )
     @given(st.one_of([STRATEGIES[name] for name in names]))
     def collect(value: Any) -> None:
         found.append(value)
@@ -437,7 +443,9 @@ def test_estimators_and_a_server(secret: str | None, valkey_server: Any, namespa
     cache.close()
 
 
-def test_an_estimator_of_another_version_is_trained_again(valkey_server: Any, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_estimator_of_another_version_is_trained_again(
+    valkey_server: Any, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """P2: scikit-learn would read it with a warning, and not promise that it predicts the same."""
     import sklearn
 

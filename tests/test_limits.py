@@ -147,7 +147,9 @@ def test_what_nobody_calls_any_more_is_tidied_away(
     monkeypatch.setattr(_commands, "FORGOTTEN", 0)
     monkeypatch.setattr(_commands, "TIDIED_AT_ONCE", 100)
     old = connect(valkey_server.url, secret=SECRET)
-    closures = [redis_cached(namespace=namespace, ttl="30ms", cache=old, name=f"closure{n}")(lambda x: x) for n in range(20)]
+    closures = [
+        redis_cached(namespace=namespace, ttl="30ms", cache=old, name=f"closure{n}")(lambda x: x) for n in range(20)
+    ]
     lasting = redis_cached(namespace=namespace, ttl=60, cache=old, name="lasting")(lambda x: x)
     lasting(1)
     for closure in closures:
@@ -179,7 +181,9 @@ def forgets_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def names(store, namespace: str) -> set[str]:
     """What a namespace has that does not end by itself."""
     with store.client() as client:
-        return {name.decode() for name in client.scan_iter(f"memo:{{{namespace}*", count=10_000) if client.ttl(name) == -1}
+        return {
+            name.decode() for name in client.scan_iter(f"memo:{{{namespace}*", count=10_000) if client.ttl(name) == -1
+        }
 
 
 def look_after(cache) -> None:
@@ -256,7 +260,9 @@ def test_p3_a_namespace_that_is_used_again_while_it_is_tidied_up_is_invalidated_
         return cache.engine.backend.perform(op)
 
     # Of all that others left there, only this one.
-    flow = _neighbours._tidied(own, cache.engine.backend.perform(ops.Enroll(NAMESPACES, f"{own}{namespace}"))[0], math.inf)
+    flow = _neighbours._tidied(
+        own, cache.engine.backend.perform(ops.Enroll(NAMESPACES, f"{own}{namespace}"))[0], math.inf
+    )
     drive(flow, perform)
     assert came == [1]
     assert own in cache.engine.backend.perform(ops.Enrolled(NAMESPACES))

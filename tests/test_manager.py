@@ -82,7 +82,9 @@ def test_what_has_some_parameters_is_deleted(manager: CacheManager) -> None:
 def test_parameters_by_position_are_refused_in_words(manager: CacheManager) -> None:
     manager.set("quotes", 1.0, symbol="INFY")
     delete: Any = manager.delete  # which a type checker refuses as well
-    with pytest.raises(TypeError, match=r"^quotes: delete\(\) takes parameters by name, as in delete\(.quotes., symbol="):
+    with pytest.raises(
+        TypeError, match=r"^quotes: delete\(\) takes parameters by name, as in delete\(.quotes., symbol="
+    ):
         delete("quotes", "INFY")
     assert manager.get("quotes", symbol="INFY") == 1.0
 
@@ -189,7 +191,11 @@ def test_each_kind_has_its_lifetime(manager, valkey_server, kind, params, at, li
 
 def test_lifetimes_can_be_chosen(cache: Cache, namespace: str, valkey_server: Server) -> None:
     chosen = CacheManager(
-        cache, namespace=namespace, ttl="1h", lifetimes={"quotes": lambda call: call.arguments["window"] * 10}, exchange="MCX"
+        cache,
+        namespace=namespace,
+        ttl="1h",
+        lifetimes={"quotes": lambda call: call.arguments["window"] * 10},
+        exchange="MCX",
     )
     assert 150 < lifetime(chosen, valkey_server, "quotes", window=20) <= 200
     assert 3550 < lifetime(chosen, valkey_server, "other") <= 3600
@@ -267,7 +273,9 @@ def test_kinds_name_entries_of_methods_coroutines_and_mappings(manager, cache, n
 
 
 def test_the_common_shapes(manager: CacheManager) -> None:
-    candles = pd.DataFrame({"close": [1.5, 2.5]}, index=pd.date_range("2026-01-05 09:15", periods=2, freq="5min", tz="Asia/Kolkata"))
+    candles = pd.DataFrame(
+        {"close": [1.5, 2.5]}, index=pd.date_range("2026-01-05 09:15", periods=2, freq="5min", tz="Asia/Kolkata")
+    )
     assert manager.get_historical_data("INFY", interval="5minute") is None
     assert manager.set_historical_data("INFY", candles, interval="5minute", from_date="2026-01-05")
     found = manager.get_historical_data("INFY", interval="5minute", from_date="2026-01-05")

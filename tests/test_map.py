@@ -175,7 +175,9 @@ def test_results_are_those_of_single_calls_in_their_order(cache: Cache, namespac
             quotes.runs.extend(each[0] if isinstance(each, tuple) else each for each in some)
             return [made(*each) if isinstance(each, tuple) else made(each) for each in some]
 
-        options: dict[str, Any] = {"in order": {}, "workers": {"workers": size}}.get(how, {"batch": batch, "batch_size": size})
+        options: dict[str, Any] = {"in order": {}, "workers": {"workers": size}}.get(
+            how, {"batch": batch, "batch_size": size}
+        )
         results = quotes.map(calls, **options)
         assert results == [made(*each) for each in wanted]
         missing = {(*each, "NSE")[:2] for each in wanted} - {(symbol, "NSE") for symbol in stored}
@@ -268,7 +270,9 @@ def test_490_of_500_are_read_and_10_stored_in_three_round_trips(namespace: str, 
         with valkey_server.client() as client:
             before = client.info("commandstats")["cmdstat_get"]["calls"]
             quotes.map([each for symbol in symbols for each in (symbol, symbol)])
-            assert client.info("commandstats")["cmdstat_get"]["calls"] - before == 500, "equal calls are read once in an exchange"
+            assert client.info("commandstats")["cmdstat_get"]["calls"] - before == 500, (
+                "equal calls are read once in an exchange"
+            )
         cache.close()
         direct.cache.close()
 
@@ -378,9 +382,15 @@ def test_calls_that_a_mapping_takes_for_one_are_not_given_each_others_results(qu
     found = quotes.map([1, "A", True, ("B", 1), ("B", 1.0)], batch=batch, return_exceptions=True)
     assert [type(each) for each in found] == [BatchError, dict, BatchError, BatchError, BatchError]
     assert quotes.one(1) == made(1)
-    assert quotes.map([1, True, 1.0], batch=lambda calls: [made(call) for call in calls]) == [made(1), made(True), made(1.0)]
+    assert quotes.map([1, True, 1.0], batch=lambda calls: [made(call) for call in calls]) == [
+        made(1),
+        made(True),
+        made(1.0),
+    ]
     away = Quotes(connect(f"redis://127.0.0.1:{free_port()}/0", secret=SECRET), quotes.namespace, quotes.kind)
-    assert away.map([("B", 1), ("B", 1)], batch=lambda calls: {call: made(*call) for call in calls}) == [made("B", 1)] * 2
+    assert (
+        away.map([("B", 1), ("B", 1)], batch=lambda calls: {call: made(*call) for call in calls}) == [made("B", 1)] * 2
+    )
     away.cache.close()
 
 
@@ -937,7 +947,9 @@ def test_in_order_means_the_callers_own_thread(cache: Cache, namespace: str) -> 
 def test_what_comes_back_at_once_is_handed_to_no_other_thread(cache: Cache, namespace: str) -> None:
     quotes = Quotes(cache, namespace, "sync")
     helpers: list[str] = []
-    quotes.before = lambda _: helpers.extend(each.name for each in threading.enumerate() if each.name == "redis_memo map")
+    quotes.before = lambda _: helpers.extend(
+        each.name for each in threading.enumerate() if each.name == "redis_memo map"
+    )
     quotes.map(range(40))
     assert len(quotes.runs) == 40
     assert helpers == []
@@ -1005,7 +1017,14 @@ def test_what_a_map_reads_is_used_and_so_is_kept(cache: Cache, namespace: str, k
 
 
 def test_results_of_many_forms_are_those_of_single_calls(cache: Cache, namespace: str) -> None:
-    values = [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}, {"a": None, "b": "z"}, {"a": 1.0, "b": "x"}, {"b": "x", "a": 1}, {}]
+    values = [
+        {"a": 1, "b": "x"},
+        {"a": 2, "b": "y"},
+        {"a": None, "b": "z"},
+        {"a": 1.0, "b": "x"},
+        {"b": "x", "a": 1},
+        {},
+    ]
     values += [[1, 2], "text", None, {"a": 1, "c": "x"}, {"a": {"b": 1}}, {"a": True, "b": "xy"}, {1: 2}, {"\ud800": 1}]
 
     @redis_cached(namespace=namespace, ttl=60, cache=cache, name="forms")
@@ -1039,7 +1058,9 @@ def test_a_progress_function_that_fails_ends_the_run(quotes: Quotes) -> None:
     assert quotes.leases() == []
 
 
-def test_progress_on_stderr(quotes: Quotes, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_on_stderr(
+    quotes: Quotes, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     quotes.map(range(3), progress=True)
     quotes.map(range(3))
     assert capsys.readouterr().err == "", "short runs say nothing"
@@ -1050,7 +1071,9 @@ def test_progress_on_stderr(quotes: Quotes, capsys: pytest.CaptureFixture[str], 
     assert "quote" in said
 
 
-def test_an_async_map_asks_no_thread_for_the_secret_that_it_has(quotes: Quotes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_async_map_asks_no_thread_for_the_secret_that_it_has(
+    quotes: Quotes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first one may have to start a server for it; each later one would wait for a thread."""
     quotes.map(["A", "B"])
     asked: list[object] = []

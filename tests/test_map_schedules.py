@@ -139,7 +139,9 @@ class Process:
             told, error = None, None
             if type(op) is ops.Together or type(op) is Fetch:
                 told = []
-                for each in op.ops if type(op) is ops.Together else map(ops.Read, op.entries):  # other processes' commands come in between
+                for each in (
+                    op.ops if type(op) is ops.Together else map(ops.Read, op.entries)
+                ):  # other processes' commands come in between
                     yield
                     if self.interrupt:
                         self.interrupt, error = False, Interrupted()

@@ -45,8 +45,6 @@ except ImportError:  # pragma: no cover - a Python without its own tests
     mapping_tests = None  # type: ignore[assignment]
 
 
-
-
 @pytest.fixture
 def d(cache: Cache, namespace: str) -> CacheDict:
     return CacheDict(namespace, ttl=60, cache=cache)
@@ -54,7 +52,11 @@ def d(cache: Cache, namespace: str) -> CacheDict:
 
 def left_behind(server: Server, namespace: str) -> list[bytes]:
     with server.client() as client:
-        return [key for key in client.scan_iter(f"memo:{{{namespace}*", count=1000) if not key.endswith((b":functions", b":stats"))]
+        return [
+            key
+            for key in client.scan_iter(f"memo:{{{namespace}*", count=1000)
+            if not key.endswith((b":functions", b":stats"))
+        ]
 
 
 # ------------------------------------------------------------------------------------------------- CPython's own tests
@@ -108,7 +110,9 @@ def test_the_exceptions_to_them(d: CacheDict, namespace: str) -> None:
 # --------------------------------------------------------------------------------------------------- a dict beside it
 
 VALUES = st.one_of(st.none(), st.integers(), st.text(max_size=5), st.lists(st.floats(allow_nan=False), max_size=3))
-KEYS = st.sampled_from(["a", "b", "", "1", b"a", 1, 1.0, True, 0, -0.0, 2.5, None, (1, "a"), (1.0, "a"), (), ("a", ("b",))])
+KEYS = st.sampled_from(
+    ["a", "b", "", "1", b"a", 1, 1.0, True, 0, -0.0, 2.5, None, (1, "a"), (1.0, "a"), (), ("a", ("b",))]
+)
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("set"), KEYS, VALUES),
@@ -211,8 +215,34 @@ class Plain(Enum):
 
 Pair = collections.namedtuple("Pair", "a b")  # noqa: PYI024
 IST = timezone(timedelta(hours=5, minutes=30))
-NUMBERS = [0, 1, 2**70, 0.0, -0.0, 1.0, 0.1, 2.0**70, math.inf, True, False, 1 + 0j, 1j, complex(-0.0, 1), complex(0.1, -0.0)]
-EXACT = [Decimal(1), Decimal("1.0"), Decimal("0.1"), Decimal("Infinity"), Decimal("0.5"), Fraction(1), Fraction(1, 10), Fraction(1, 2), 0.5]
+NUMBERS = [
+    0,
+    1,
+    2**70,
+    0.0,
+    -0.0,
+    1.0,
+    0.1,
+    2.0**70,
+    math.inf,
+    True,
+    False,
+    1 + 0j,
+    1j,
+    complex(-0.0, 1),
+    complex(0.1, -0.0),
+]
+EXACT = [
+    Decimal(1),
+    Decimal("1.0"),
+    Decimal("0.1"),
+    Decimal("Infinity"),
+    Decimal("0.5"),
+    Fraction(1),
+    Fraction(1, 10),
+    Fraction(1, 2),
+    0.5,
+]
 TEXTS = ["NSE", Segment.NSE, np.str_("NSE"), b"NSE", np.bytes_(b"NSE"), Number.ONE, Plain.ONE, None]
 NUMPY = [np.int64(1), np.float32(0.1), np.float64(0.1), np.float32(0.5), np.bool_(True), np.complex128(1j), np.int8(0)]
 TIMES = [
@@ -222,7 +252,16 @@ TIMES = [
     pd.Timestamp("2026-01-05 09:15") + pd.Timedelta(1, "ns"), datetime(1, 1, 1, tzinfo=IST),
 ]  # fmt: skip
 FLAT = [*NUMBERS, *EXACT, *TEXTS, *NUMPY, *TIMES]
-NESTED = [(), (1, "NSE"), (1.0, Segment.NSE), Pair(1, "NSE"), (True, ("NSE",)), frozenset({1}), frozenset({1.0}), (0.5, Decimal("0.5"))]
+NESTED = [
+    (),
+    (1, "NSE"),
+    (1.0, Segment.NSE),
+    Pair(1, "NSE"),
+    (True, ("NSE",)),
+    frozenset({1}),
+    frozenset({1.0}),
+    (0.5, Decimal("0.5")),
+]
 
 
 def same(one: object, other: object) -> bool:
@@ -245,7 +284,10 @@ def test_keys_are_one_where_a_dict_takes_them_for_one() -> None:
     assert wrong == []
 
 
-@given(st.one_of(st.integers(), st.floats(allow_nan=False), st.decimals(allow_nan=False), st.fractions()), st.sampled_from([int, float, Decimal, Fraction, np.float64]))
+@given(
+    st.one_of(st.integers(), st.floats(allow_nan=False), st.decimals(allow_nan=False), st.fractions()),
+    st.sampled_from([int, float, Decimal, Fraction, np.float64]),
+)
 def test_a_number_is_one_key_in_every_type_that_holds_it(number, kind) -> None:
     try:
         other = kind(number)
@@ -260,14 +302,36 @@ def test_a_key_of_a_million_digits_is_not_spelt_out() -> None:
 
 
 def test_keys_come_back_as_they_were(d: CacheDict) -> None:
-    keys = ["INFY", ("INFY", 5), 7, 2.5, None, Segment.NSE, np.int64(99), TIMES[0], b"\x00\xff", frozenset({1, 2}), Number]
+    keys = [
+        "INFY",
+        ("INFY", 5),
+        7,
+        2.5,
+        None,
+        Segment.NSE,
+        np.int64(99),
+        TIMES[0],
+        b"\x00\xff",
+        frozenset({1, 2}),
+        Number,
+    ]
     for at, key in enumerate(keys):
         d[key] = at
     assert [(type(key), key) for key in d] == [(type(key), key) for key in keys]
     assert list(d.items()) == list(zip(keys, range(len(keys)), strict=True))
 
 
-@pytest.mark.parametrize("use", [lambda d, k: d[k], lambda d, k: d.get(k), lambda d, k: k in d, lambda d, k: d.pop(k, None), lambda d, k: d.__setitem__(k, 1), lambda d, k: d.setdefault(k, 1)])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda d, k: d[k],
+        lambda d, k: d.get(k),
+        lambda d, k: k in d,
+        lambda d, k: d.pop(k, None),
+        lambda d, k: d.__setitem__(k, 1),
+        lambda d, k: d.setdefault(k, 1),
+    ],
+)
 def test_what_cannot_be_a_key_is_refused(d: CacheDict, use, namespace: str) -> None:
     for unhashable in ([], {}, ([],), bytearray()):
         with pytest.raises(TypeError, match="unhashable"):
@@ -434,7 +498,9 @@ def test_what_is_assigned_while_it_is_popped_is_not_lost(d: CacheDict, cache: Ca
     assert "a" not in d
 
 
-def test_what_cannot_be_stored_is_missing_and_said_once(valkey_server, namespace, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_cannot_be_stored_is_missing_and_said_once(
+    valkey_server, namespace, caplog: pytest.LogCaptureFixture
+) -> None:
     """Without a secret: a value, and a key, that only pickle could hold."""
     d = CacheDict(namespace, ttl=60, cache=connect(valkey_server.url))
     assert d.set("a", threading.Lock()) is False
@@ -499,7 +565,10 @@ def test_what_every_dict_needs_is_said_at_once(cache: Cache, namespace: str) -> 
 
 def test_dicts_are_told_apart_by_namespace_and_name(cache: Cache, namespace: str) -> None:
     one, same = (CacheDict(namespace, ttl=60, cache=cache) for _ in range(2))
-    named, elsewhere = CacheDict(namespace, ttl=60, name="b", cache=cache), CacheDict(f"{namespace}x", ttl=60, cache=cache)
+    named, elsewhere = (
+        CacheDict(namespace, ttl=60, name="b", cache=cache),
+        CacheDict(f"{namespace}x", ttl=60, cache=cache),
+    )
     one["a"] = 1
     assert same["a"] == 1
     assert one == same

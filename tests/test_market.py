@@ -661,7 +661,12 @@ def test_p7_on_saturdays_of_the_stock_exchanges_of_which_others_say_nothing_noth
 def test_p7_a_time_before_the_table_does_not_use_up_the_warning_of_its_end(caplog):
     _exchanges.set_overlays(_exchanges._read)  # as in a process that has warned of nothing yet
     caplog.set_level(logging.WARNING, logger="redis_memo.market")
-    for at in ("2019-07-10 12:00", "2019-08-10 12:00", "2027-07-14 12:00", "2027-08-14 12:00"):  # a backtest, then New Year
+    for at in (
+        "2019-07-10 12:00",
+        "2019-08-10 12:00",
+        "2027-07-14 12:00",
+        "2027-08-14 12:00",
+    ):  # a backtest, then New Year
         phase("NSE", ist(at))
     assert [("Is the clock right" in message, "calendar import" in message) for message in caplog.messages] == [
         (True, False), (False, True)

@@ -117,7 +117,9 @@ def test_p7_no_entry_of_any_minute_outlives_the_next_change_and_closed_hours_hit
         slot = wall.hour * 60 + wall.minute if wall.date() == midnight.date() else 1439
         fresh = at.timestamp() < expires
         if fresh:
-            assert not moving[stored:slot].any() or at.timestamp() - 60 < midnight.timestamp() + stored * 60, "outlived a change"
+            assert not moving[stored:slot].any() or at.timestamp() - 60 < midnight.timestamp() + stored * 60, (
+                "outlived a change"
+            )
         else:
             lived = life(exchange, at)
             expires, stored = at.timestamp() + lived, slot

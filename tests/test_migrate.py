@@ -146,7 +146,11 @@ def test_a_whole_service_moves_in_and_can_go_back(
         client.flushdb()
         client.set("other:program", "its own", ex=10_000)
     old = old_service.MarketData(tmp_path)
-    calls = [(symbol, "NSE", interval, date(2026, 1, 1), date(2026, 2, 28)) for symbol in ("INFY", "M&M") for interval in ("day", "minute")]
+    calls = [
+        (symbol, "NSE", interval, date(2026, 1, 1), date(2026, 2, 28))
+        for symbol in ("INFY", "M&M")
+        for interval in ("day", "minute")
+    ]
     for call in calls:
         old.historical(*call)
         old.historical(*call)
@@ -246,7 +250,10 @@ def test_the_moment_in_metadata_goes_before_the_file_time(service: Service, caps
     service.file("ab12.json", [1])
     service.file("cd34.json", [2])
     week = (datetime.now() - timedelta(days=7)).isoformat()
-    meta = {"ab12": {"symbol": "INFY", "timestamp": week}, "cd34": {"symbol": "TCS", "timestamp": time.time() - 40 * DAY}}
+    meta = {
+        "ab12": {"symbol": "INFY", "timestamp": week},
+        "cd34": {"symbol": "TCS", "timestamp": time.time() - 40 * DAY},
+    }
     service.file("cache_metadata.json", meta)
     answer = command(capsys, "cache", service.f(), "--apply")
     assert states(answer) == {"ab12.json": "migrated", "cd34.json": "stale"}
@@ -274,7 +281,16 @@ def test_what_cannot_be_migrated_is_named_and_kept_and_the_rest_goes_on(
     (service.cache / "LOOP.json").symlink_to("LOOP.json")
     os.mkfifo(service.cache / "PIPE.json")
     kept = {name: held for name, held in tree(service.cache).items() if name != "GOOD.csv"}
-    answer = command(capsys, "cache", service.f(), "--pattern", "{symbol}.{ending:csv|pkl|json|json.gz}", "--apply", "--trust", code=1)
+    answer = command(
+        capsys,
+        "cache",
+        service.f(),
+        "--pattern",
+        "{symbol}.{ending:csv|pkl|json|json.gz}",
+        "--apply",
+        "--trust",
+        code=1,
+    )
     found = {each["item"]: each for each in answer["items"]}
     assert found.pop("GOOD.csv")["state"] == "migrated"
     assert {each["state"] for each in found.values()} == {"failed"}
@@ -318,14 +334,17 @@ def test_a_pickle_is_not_opened_unless_it_is_trusted(service: Service, capsys: p
 def test_a_file_that_changes_while_it_is_migrated_is_left_and_not_served(
     service: Service, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    module = service.write(HISTORY + """
+    module = service.write(
+        HISTORY
+        + """
 def load(path):
     import json
     value = json.loads(path.read_bytes())
     if path.name == "INFY.json" and value == [1]:
         path.write_text("[1, 2]")   # the old service is still running
     return value
-""")
+"""
+    )
     path = service.file("INFY.json", [1])
     service.file("TCS.json", [2])
     args = ("cache", service.f(), "--pattern", "{symbol}.json", "--reader", service.f("load"), "--apply")
@@ -370,7 +389,10 @@ def test_once_more_does_nothing_twice(service: Service, capsys: pytest.CaptureFi
     service.file("INFY.json", [1], age=DAY)
     args = ("cache", service.f(), "--pattern", "{symbol}.json", "--apply")
     command(capsys, *args)
-    stored, manifest = everything(service.url, service.namespace), (service.folder / "cache.fetch.migration.jsonl").read_bytes()
+    stored, manifest = (
+        everything(service.url, service.namespace),
+        (service.folder / "cache.fetch.migration.jsonl").read_bytes(),
+    )
     assert states(command(capsys, *args)) == {"INFY.json": "done"}
     assert everything(service.url, service.namespace) == stored
     assert (service.folder / "cache.fetch.migration.jsonl").read_bytes() == manifest
@@ -381,7 +403,9 @@ def test_once_more_does_nothing_twice(service: Service, capsys: pytest.CaptureFi
     assert everything(service.url, service.namespace) == {}
 
 
-def test_clean_up_moves_only_what_is_still_what_was_verified(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+def test_clean_up_moves_only_what_is_still_what_was_verified(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
     service.write(HISTORY)
     for name in ("INFY", "TCS", "SBIN"):
         service.file(f"x/{name}.json", [name])
@@ -427,7 +451,9 @@ def test_rollback_leaves_what_the_function_computed_since(service: Service, caps
 
 
 @pytest.mark.parametrize("size", [300_000, 34_000_000], ids=["large", "in chunks"])
-def test_a_large_entry_that_was_replaced_comes_back(service: Service, capsys: pytest.CaptureFixture[str], size: int) -> None:
+def test_a_large_entry_that_was_replaced_comes_back(
+    service: Service, capsys: pytest.CaptureFixture[str], size: int
+) -> None:
     module = service.write(HISTORY)
     before = os.urandom(size)
     module.fetch.store(before, "INFY")
@@ -440,7 +466,9 @@ def test_a_large_entry_that_was_replaced_comes_back(service: Service, capsys: py
     assert command(capsys, "rollback", "cache", service.f())["counts"] == {"restored": 1}
     assert (module.fetch.peek("INFY") == before) is True
     after = everything(service.url, service.namespace)
-    assert {key for key in after if not key.endswith((b":index", b":functions")) and after[key] != stored.get(key)} == set()
+    assert {
+        key for key in after if not key.endswith((b":index", b":functions")) and after[key] != stored.get(key)
+    } == set()
     assert set(after) == set(stored)
 
 
@@ -456,7 +484,9 @@ def test_a_manifest_is_of_one_migration_and_a_torn_line_never_happened(
     manifest.write_bytes(whole + b'{"what":"verified","item":"TC')
     assert states(command(capsys, *args)) == {"INFY.json": "done"}
     assert manifest.read_bytes() == whole
-    said = command(capsys, "cache", service.f("other"), "--pattern", "{symbol}.json", "--apply", "--manifest", manifest, code=3)
+    said = command(
+        capsys, "cache", service.f("other"), "--pattern", "{symbol}.json", "--apply", "--manifest", manifest, code=3
+    )
     assert "--manifest" in said
     manifest.write_bytes(b"no manifest\n")
     assert "is damaged" in command(capsys, *args, code=3)
@@ -485,16 +515,34 @@ def test_arguments_become_what_the_annotations_say(service: Service, capsys: pyt
     }})  # fmt: skip
     command(capsys, "cache", service.f(), "--apply")
     assert module.fetch(
-        "500325", date(2026, 1, 2), datetime(2026, 1, 2, 9, 15), 5, 2.0, "day", module.Side.BUY, True, None, ("a", "b"), 8, "9", None
+        "500325",
+        date(2026, 1, 2),
+        datetime(2026, 1, 2, 9, 15),
+        5,
+        2.0,
+        "day",
+        module.Side.BUY,
+        True,
+        None,
+        ("a", "b"),
+        8,
+        "9",
+        None,
     ) == [1]
     assert module.runs == []
 
 
 @pytest.mark.parametrize(
     ("field", "value", "said"),
-    [("day", "2026-01-02T09:15:00", "time of day"), ("days", "1.5", "is not a valid int"), ("interval", "weekly", "none of the values")],
+    [
+        ("day", "2026-01-02T09:15:00", "time of day"),
+        ("days", "1.5", "is not a valid int"),
+        ("interval", "weekly", "none of the values"),
+    ],
 )
-def test_what_cannot_be_an_argument_is_said(service: Service, capsys: pytest.CaptureFixture[str], field, value, said) -> None:
+def test_what_cannot_be_an_argument_is_said(
+    service: Service, capsys: pytest.CaptureFixture[str], field, value, said
+) -> None:
     service.write("""
     @cached()
     def fetch(day: date, days: int, interval: Literal["day", "minute"]) -> Any: ...
@@ -516,11 +564,16 @@ def test_a_name_that_fits_in_two_ways_tells_nothing(service: Service, capsys: py
     assert module.fetch("BAJAJ_AUTO", "day") == [1]
 
 
-def test_a_mapping_file_with_templates_constants_and_functions(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
-    module = service.write(HISTORY + """
+def test_a_mapping_file_with_templates_constants_and_functions(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = service.write(
+        HISTORY
+        + """
 def call_of(fields):
     return None if fields["sym"] == "TEST" else (fields["sym"].upper(), {"x": 1}["x"])[:1]
-""")
+"""
+    )
     service.file("nse-infy.json", {"data": {"frame": [1]}, "when": 5})
     mapping = service.folder / "map.toml"
     mapping.write_text(f"""
@@ -545,7 +598,9 @@ def call_of(fields):
 
 def test_hashes_are_found_by_the_calls_that_there_may_be(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
     """No metadata: the old cache's own function of names, and all calls of the service, tell which file is which."""
-    module = service.write(HISTORY + """
+    module = service.write(
+        HISTORY
+        + """
 import hashlib
 def known_calls():
     for symbol in ("INFY", "TCS", "SBIN"):
@@ -553,7 +608,8 @@ def known_calls():
             yield {"symbol": symbol, "interval": interval}
 def cache_name(symbol, interval):
     return hashlib.md5(f"{symbol}_{interval}".encode()).hexdigest()
-""")
+"""
+    )
     service.file(module.cache_name("TCS", "minute") + ".json", [5])
     service.file("0" * 32 + ".json", [6])
     args = ("cache", service.f(), "--calls", service.f("known_calls"), "--name", service.f("cache_name"), "--apply")
@@ -610,7 +666,9 @@ def _frames() -> dict[str, pd.DataFrame]:
 
 
 @pytest.mark.parametrize("name", sorted(_frames()))
-def test_frames_of_csv_files_are_what_they_were(service: Service, capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_frames_of_csv_files_are_what_they_were(
+    service: Service, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
     """P2: index, its name and zone, types, floats to the last bit."""
     module = service.write(HISTORY)
     frame = _frames()[name]
@@ -637,7 +695,15 @@ def test_other_kinds_of_files(service: Service, capsys: pytest.CaptureFixture[st
     np.savez(service.cache / "ARRAYS.npz", a=np.arange(3), b=np.eye(2))
     joblib.dump(model, service.cache / "MODEL.joblib")
     service.file("CHART.png", b"\x89PNG\r\n and so on")
-    answer = command(capsys, "cache", service.f(), "--pattern", "{symbol:PARQUET|FEATHER|PICKLED|ARRAY|ARRAYS|MODEL|CHART}.{ending}", "--apply", "--trust")
+    answer = command(
+        capsys,
+        "cache",
+        service.f(),
+        "--pattern",
+        "{symbol:PARQUET|FEATHER|PICKLED|ARRAY|ARRAYS|MODEL|CHART}.{ending}",
+        "--apply",
+        "--trust",
+    )
     assert answer["counts"] == {"migrated": 7}
     assert same(module.fetch("PARQUET"), frame)
     assert same(module.fetch("PICKLED"), frame)
@@ -660,12 +726,14 @@ def test_a_live_dict_and_an_lru_become_entries(cache: Cache, namespace: str) -> 
         runs.append(symbol)
 
     frame = pd.DataFrame({"close": [1.5, 2.5]})
-    data_cache: OrderedDict[Any, Any] = OrderedDict({
-        "NSE:INFY:day": (frame, {"timestamp": time.time() - 600}),
-        "NSE:TCS:day": (frame * 2, {"timestamp": time.time() - 7200}),
-        "broken": (frame, {"timestamp": time.time()}),
-        ("other",): (frame, {"timestamp": time.time()}),
-    })
+    data_cache: OrderedDict[Any, Any] = OrderedDict(
+        {
+            "NSE:INFY:day": (frame, {"timestamp": time.time() - 600}),
+            "NSE:TCS:day": (frame * 2, {"timestamp": time.time() - 7200}),
+            "broken": (frame, {"timestamp": time.time()}),
+            ("other",): (frame, {"timestamp": time.time()}),
+        }
+    )
 
     def key(held: Any) -> Any:
         if isinstance(held, tuple):
@@ -675,7 +743,12 @@ def test_a_live_dict_and_an_lru_become_entries(cache: Cache, namespace: str) -> 
 
     def move(**options: Any) -> Any:
         return migrate_mapping(
-            data_cache, into=history, key=key, value=lambda held: held[0], created=lambda held: held[1]["timestamp"], **options
+            data_cache,
+            into=history,
+            key=key,
+            value=lambda held: held[0],
+            created=lambda held: held[1]["timestamp"],
+            **options,
         )
 
     assert sorted(each.state for each in move(dry_run=True).outcomes) == ["failed", "ready", "skipped", "stale"]
@@ -746,7 +819,9 @@ def test_a_function_in_shards_moves_in_and_can_go_back(
     assert fetch.cache_info().currsize == 24
     assert fetch.invalidate(number=5) == 1, "P3: it is found by its arguments"
     other = connect(server.url, secret=SECRET)
-    assert len(other.engine.run(_only(ops.Enrolled(f"memo:{{{namespace}}}:functions")))) == 8, "P3: by its namespace, too"
+    assert len(other.engine.run(_only(ops.Enrolled(f"memo:{{{namespace}}}:functions")))) == 8, (
+        "P3: by its namespace, too"
+    )
     assert command(capsys, "rollback", "cache", service.f())["counts"] == {"restored": 1, "deleted": 22, "left": 1}
     assert fetch.peek(3) == "older"
     assert [number for number in range(24) if fetch.peek(number) is not MISSING] == [3]
@@ -832,7 +907,9 @@ def test_a_lease_that_a_killed_process_left_is_waited_for(service: Service, caps
 # ---------------------------------------------------------------------------------------------- against the function
 
 
-def test_a_check_runs_the_function_and_says_in_what_it_differs(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_check_runs_the_function_and_says_in_what_it_differs(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A file that is read otherwise than the function would return it is no result of it (P2)."""
     module = service.write("""
     import pandas as pd
@@ -852,7 +929,9 @@ def test_a_check_runs_the_function_and_says_in_what_it_differs(service: Service,
     answer = command(capsys, *args, code=1)
     assert "the function's index is a DatetimeIndex 'date'" in answer["items"][0]["why"]
     assert states(command(capsys, *args, "--csv-tz", "Asia/Kolkata", "--apply")) == {"INFY.csv": "migrated"}
-    answer = command(capsys, "cache", service.f(), "--pattern", "{symbol}.csv", "--csv-index", "none", "--check", 1, code=1)
+    answer = command(
+        capsys, "cache", service.f(), "--pattern", "{symbol}.csv", "--csv-index", "none", "--check", 1, code=1
+    )
     assert "the function's columns are close float64; these date" in answer["items"][0]["why"]
     service.file("TCS.json", {"x": 1})
     later = ("cache", service.f("later"), "--files", "*.json", "--pattern", "{symbol}.json", "--check", 1)
@@ -899,11 +978,16 @@ def test_a_folder_that_cannot_be_listed_is_named_and_the_rest_goes_on(
 
     monkeypatch.setattr(os, "scandir", refuse)
     answer = command(capsys, "cache", service.f(), "--pattern", "{symbol}.json", "--apply", code=1)
-    assert {Path(name).name: state for name, state in states(answer).items()} == {"closed": "failed", "INFY.json": "migrated"}
+    assert {Path(name).name: state for name, state in states(answer).items()} == {
+        "closed": "failed",
+        "INFY.json": "migrated",
+    }
     assert "Permission denied" in answer["items"][0]["why"]
 
 
-def test_types_that_no_annotation_says_are_said_by_the_mapping(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+def test_types_that_no_annotation_says_are_said_by_the_mapping(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
     module = service.write("""
     @cached()
     def fetch(symbol, day, days):
@@ -912,7 +996,9 @@ def test_types_that_no_annotation_says_are_said_by_the_mapping(service: Service,
     service.file("INFY_20260102_5.json", [1])
     answer = command(capsys, "cache", service.f(), "--pattern", "{symbol}_{day:date}_{days:int}.json", code=1)
     assert "'day' may be a text or a date" in answer["items"][0]["why"]
-    guessed = command(capsys, "cache", service.f(), "--infer", "--pattern", "{symbol}_{day:date}_{days:int}.json", code=1)
+    guessed = command(
+        capsys, "cache", service.f(), "--infer", "--pattern", "{symbol}_{day:date}_{days:int}.json", code=1
+    )
     assert {each["how"]: each["level"] for each in guessed["guesses"]} == {
         "{symbol}": "sure", "{day:date}": "guess", "{days:int}": "guess", "the file's last change": "likely",
     }  # fmt: skip
@@ -941,10 +1027,16 @@ def test_what_does_not_come_back_equal_does_not_count_and_is_not_served(
 ) -> None:
     """Each entry is read back and compared (P2); the file stays, and the entry goes."""
     if "tests.Price" not in _codecs.registered_types():
-        register_type(Price, name="tests.Price", encode=lambda price: price.paise, decode=lambda paise: Price(paise // 100))
-    module = service.write(HISTORY + "\ndef load(path):\n    from tests.test_migrate import Price\n    return Price(12345)\n")
+        register_type(
+            Price, name="tests.Price", encode=lambda price: price.paise, decode=lambda paise: Price(paise // 100)
+        )
+    module = service.write(
+        HISTORY + "\ndef load(path):\n    from tests.test_migrate import Price\n    return Price(12345)\n"
+    )
     path = service.file("INFY.json", [1])
-    answer = command(capsys, "cache", service.f(), "--pattern", "{symbol}.json", "--reader", service.f("load"), "--apply", code=1)
+    answer = command(
+        capsys, "cache", service.f(), "--pattern", "{symbol}.json", "--reader", service.f("load"), "--apply", code=1
+    )
     assert answer["items"][0]["why"] == "what was read back from Redis is not equal to it"
     assert module.fetch.peek("INFY") is MISSING
     assert command(capsys, "cache", service.f(), "--cleanup")["counts"] == {}

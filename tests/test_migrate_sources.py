@@ -57,7 +57,9 @@ def test_joblib_memory(service: Service, capsys: pytest.CaptureFixture[str]) -> 
     assert tree(service.cache) == before
 
 
-def test_results_of_another_function_are_not_taken_for_this_ones(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_of_another_function_are_not_taken_for_this_ones(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Two functions of one cache may have equal parameters; and metadata may say of what kind a file is."""
     import joblib
 
@@ -125,11 +127,14 @@ def test_cachier(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
     """Its keys are hashes of calls: found by the calls that there may be."""
     cachier = pytest.importorskip("cachier", reason="NOT INSTALLED: this source was not read")
 
-    module = service.write(FETCH + """
+    module = service.write(
+        FETCH
+        + """
 def known_calls():
     for symbol in ("INFY", "TCS"):
         yield {"symbol": symbol, "interval": "day"}
-""")
+"""
+    )
 
     @cachier.cachier(cache_dir=service.cache)
     def fetch(symbol, interval="day"):
@@ -152,7 +157,11 @@ def test_a_table_of_sqlite(service: Service, capsys: pytest.CaptureFixture[str])
         database.execute("CREATE TABLE cache (symbol TEXT, interval TEXT, data BLOB, created_at TEXT)")
         database.execute("CREATE TABLE other (x)")
         moment = (dt.datetime.now() - dt.timedelta(days=40)).isoformat()
-        rows = [("INFY", "day", b'{"x": 1}', None), ("TCS", "minute", gzip.compress(b"[1, 2]"), None), ("OLD", "day", b"1", moment)]
+        rows = [
+            ("INFY", "day", b'{"x": 1}', None),
+            ("TCS", "minute", gzip.compress(b"[1, 2]"), None),
+            ("OLD", "day", b"1", moment),
+        ]
         database.executemany("INSERT INTO cache VALUES (?, ?, ?, ?)", rows)
     database.close()
     before = path.read_bytes()
@@ -167,13 +176,16 @@ def test_a_table_of_sqlite(service: Service, capsys: pytest.CaptureFixture[str])
 
 def test_keys_of_another_layout_in_redis(service: Service, capsys: pytest.CaptureFixture[str], valkey_server) -> None:
     """``cache:{type}:{md5}`` with gzip and pickle; their own expiry counts; they are read only, as all others are."""
-    module = service.write(FETCH + """
+    module = service.write(
+        FETCH
+        + """
 import hashlib
 def known_calls():
     return [{"symbol": s} for s in ("INFY", "TCS", "SBIN")]
 def cache_name(symbol):
     return "cache:historical:" + hashlib.md5(symbol.encode()).hexdigest()
-""")
+"""
+    )
     url = valkey_server.url.replace("/0", "/8")
     frame = pd.DataFrame({"close": [1.5, 2.5]}, index=pd.date_range("2026-01-01", periods=2, tz="Asia/Kolkata"))
     with redis.Redis.from_url(url) as client:
@@ -185,7 +197,16 @@ def cache_name(symbol):
         client.hset("cache:historical:hash", "a", 1)
         client.set("somebody:else", "x")
         before = everything(url)
-        args = (url, service.f(), "--files", "cache:historical:*", "--calls", service.f("known_calls"), "--name", service.f("cache_name"))
+        args = (
+            url,
+            service.f(),
+            "--files",
+            "cache:historical:*",
+            "--calls",
+            service.f("known_calls"),
+            "--name",
+            service.f("cache_name"),
+        )
         answer = command(capsys, *args, "--trust", "--apply", code=1)
         assert everything(url) == before
         assert {each["item"].rpartition(":")[2]: each["state"] for each in answer["items"]} == {
@@ -206,15 +227,29 @@ def cache_name(symbol):
 # --------------------------------------------------------------------------------------------------------- proposals
 
 
-def test_a_proposal_from_metadata_is_sure_and_works_as_it_is(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_proposal_from_metadata_is_sure_and_works_as_it_is(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
     module = service.write("""
     @cached()
     def fetch(symbol: str, interval: str, from_date: date, to_date: date, exchange: str = "NSE") -> Any:
         runs.append(symbol)
     """)
     entries = {
-        "ab12": {"tradingsymbol": "INFY", "exchange": "BSE", "interval": "day", "start": "2026-01-01", "end": "2026-02-01"},
-        "cd34": {"tradingsymbol": "TCS", "exchange": "NSE", "interval": "day", "start": "2026-01-01", "end": "2026-02-01"},
+        "ab12": {
+            "tradingsymbol": "INFY",
+            "exchange": "BSE",
+            "interval": "day",
+            "start": "2026-01-01",
+            "end": "2026-02-01",
+        },
+        "cd34": {
+            "tradingsymbol": "TCS",
+            "exchange": "NSE",
+            "interval": "day",
+            "start": "2026-01-01",
+            "end": "2026-02-01",
+        },
     }
     service.file("cache_metadata.json", {"version": 1, "entries": entries})
     for name in entries:
@@ -298,7 +333,13 @@ def test_conversion_never_guesses() -> None:
 def test_values_are_the_same_only_if_nothing_differs() -> None:
     """The comparison that decides whether an item counts as migrated."""
     frame = pd.DataFrame({"a": [1, 2]}, index=pd.date_range("2026-01-01", periods=2))
-    others = [frame.astype("int32"), frame.rename(columns={"a": "b"}), frame.set_index(frame.index.tz_localize("UTC")), frame.iloc[::-1], frame.to_dict()]
+    others = [
+        frame.astype("int32"),
+        frame.rename(columns={"a": "b"}),
+        frame.set_index(frame.index.tz_localize("UTC")),
+        frame.iloc[::-1],
+        frame.to_dict(),
+    ]
     assert same(frame, frame.copy())
     assert not any(same(frame, other) for other in others)
     texts = {f"{n}" for n in range(99)}

@@ -990,7 +990,9 @@ def test_a_void_ticket_fills_nothing():
     for come_between in (lambda: near.forget(digest), lambda: near.forget_matching(b"12345678"), near.clear):
         ticket = near.ticket(digest)
         come_between()
-        assert not near.fill(PREFIX + digest, ticket, NearEntry(1, None, 0, deadline=9e9, seconds=0.0, tokens=b""), None)
+        assert not near.fill(
+            PREFIX + digest, ticket, NearEntry(1, None, 0, deadline=9e9, seconds=0.0, tokens=b""), None
+        )
 
 
 @pytest.mark.parametrize(

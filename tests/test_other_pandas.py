@@ -52,13 +52,17 @@ def other() -> Any:
 def test_what_the_other_version_wrote_is_read_here(other, valkey_server, namespace: str) -> None:
     """P2: frames, series, indexes and scalars of every kind."""
     assert other("write", valkey_server.url, namespace) == {"refused": 0}
-    assert {name: found for name, found in pandas_values.read(valkey_server.url, namespace).items() if found is not True} == {}
+    assert {
+        name: found for name, found in pandas_values.read(valkey_server.url, namespace).items() if found is not True
+    } == {}
 
 
 def test_what_was_written_here_is_read_by_the_other_version(other, valkey_server, namespace: str) -> None:
     """P2, the other way round."""
     assert pandas_values.write(valkey_server.url, namespace) == {"refused": 0}
-    assert {name: found for name, found in other("read", valkey_server.url, namespace).items() if found is not True} == {}
+    assert {
+        name: found for name, found in other("read", valkey_server.url, namespace).items() if found is not True
+    } == {}
 
 
 def test_what_went_through_the_other_version_comes_back(other, valkey_server, namespace: str) -> None:
@@ -67,7 +71,9 @@ def test_what_went_through_the_other_version_comes_back(other, valkey_server, na
     sent: list[Any] = []
 
     @seed(20260201)
-    @settings(max_examples=250, deadline=None, database=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+    @settings(
+        max_examples=250, deadline=None, database=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate]
+    )
     @given(st.one_of(kinds))
     def collect(value: Any) -> None:
         sent.append(value)
@@ -81,7 +87,9 @@ def test_what_went_through_the_other_version_comes_back(other, valkey_server, na
     wrong = {}
     for number, value in enumerate(sent):
         if report[str(number)] != "read":
-            if b"dateutil.tzfile" not in dumps(value, allow_pickle=False).meta:  # which pandas 2 may not know how to use
+            if (
+                b"dateutil.tzfile" not in dumps(value, allow_pickle=False).meta
+            ):  # which pandas 2 may not know how to use
                 wrong[number] = f"unreadable there: {type(value).__name__}"
         elif same(value, back := stored.peek(str(number), 1)) is not True:
             wrong[number] = f"{same(value, back)}: {type(value).__name__}"

@@ -94,7 +94,12 @@ def test_an_invalidation_that_did_not_happen_raises(server: Server) -> None:
     fetch, _ = decorated(cache)
     fetch(1)
     server.stop()
-    for attempt in (lambda: invalidate(fetch, x=1), lambda: invalidate(fetch), lambda: cache.clear("outage"), fetch.cache_clear):
+    for attempt in (
+        lambda: invalidate(fetch, x=1),
+        lambda: invalidate(fetch),
+        lambda: cache.clear("outage"),
+        fetch.cache_clear,
+    ):
         with pytest.raises(StoreError):
             attempt()
 
@@ -212,7 +217,16 @@ def test_a_password_that_is_missing_or_wrong(server: Server, caplog: pytest.LogC
 
 @pytest.mark.parametrize(
     "answer",
-    [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x00\xff" * 100, b"$-5\r\n", b"*1\r\n:1\r\n", b":1\r\n", b"$999999999999\r\nx", b"+OK\r\n", b""],
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"\x00\xff" * 100,
+        b"$-5\r\n",
+        b"*1\r\n:1\r\n",
+        b":1\r\n",
+        b"$999999999999\r\nx",
+        b"+OK\r\n",
+        b"",
+    ],
     ids=["http", "binary", "negative", "list", "integer", "huge", "status", "closed"],
 )
 def test_something_else_listens_there(answer: bytes) -> None:
@@ -277,7 +291,14 @@ def test_values_of_other_kinds_at_our_keys(server: Server) -> None:
 
 
 def test_configuration_errors_are_raised_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    for url in ("http://localhost", "redis//localhost", "rediss", "redis://localhost:port", "redis://h/0?nonsense=1", "emdedded://"):
+    for url in (
+        "http://localhost",
+        "redis//localhost",
+        "rediss",
+        "redis://localhost:port",
+        "redis://h/0?nonsense=1",
+        "emdedded://",
+    ):
         with pytest.raises(ConfigurationError) as caught:
             connect(url.replace("localhost", "user:hunter2@localhost"))
         assert "hunter2" not in str(caught.value)
@@ -326,8 +347,12 @@ def test_a_long_computation_keeps_its_lease(server: Server) -> None:
         assert go_on.wait(30)
         return x
 
-    first = redis_cached(namespace="outage", ttl=60, cache=connect(server.url, secret=SECRET, lease=0.5), name="slow")(slow)
-    second = redis_cached(namespace="outage", ttl=60, cache=connect(server.url, secret=SECRET, lease=0.5), name="slow")(slow)
+    first = redis_cached(namespace="outage", ttl=60, cache=connect(server.url, secret=SECRET, lease=0.5), name="slow")(
+        slow
+    )
+    second = redis_cached(namespace="outage", ttl=60, cache=connect(server.url, secret=SECRET, lease=0.5), name="slow")(
+        slow
+    )
     results = []
     leader = threading.Thread(target=lambda: results.append(first(1)))
     leader.start()
@@ -445,7 +470,19 @@ def mended(client, how: str) -> None:
 @BOTH
 @pytest.mark.parametrize(
     "how",
-    ["full", "replica", "stale replica", "password", "-evalsha -eval", "-publish", "-subscribe", "-get", "resetkeys ~other:*", "resetchannels", "off"],
+    [
+        "full",
+        "replica",
+        "stale replica",
+        "password",
+        "-evalsha -eval",
+        "-publish",
+        "-subscribe",
+        "-get",
+        "resetkeys ~other:*",
+        "resetchannels",
+        "off",
+    ],
 )
 def test_a_server_that_refuses(server: Server, namespace: str, how: str, style: str) -> None:
     """P5: the function's results while it does, and hits when it does no more."""
@@ -487,7 +524,9 @@ def test_a_refusal_is_told_to_who_wants_it(server: Server, namespace: str, how: 
 
 
 @pytest.mark.parametrize("credentials", ["nobody:wrong@", ""], ids=["wrong", "none"])
-def test_credentials_that_are_refused_are_not_tried_with_every_call(server: Server, namespace: str, credentials: str) -> None:
+def test_credentials_that_are_refused_are_not_tried_with_every_call(
+    server: Server, namespace: str, credentials: str
+) -> None:
     """P5: some servers lock an account after so many failures."""
     url = server.url.replace("redis://", f"redis://{credentials}")
     with server.client() as client, calls_through(url, namespace, timeout=1.0) as calls:
@@ -657,16 +696,51 @@ def test_a_lease_that_could_not_be_given_back_is_given_back_later(server: Server
 def test_many_connect_at_once_over_tls(namespace: str, style: str, tmp_path) -> None:
     """P5: fifty handshakes at once would each outlast the limit; one that is refused opens the breaker."""
     certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    made = subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"],
-        capture_output=True,
-        check=False,
-    ) if shutil.which("openssl") else None
+    made = (
+        subprocess.run(
+            [
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-keyout",
+                key,
+                "-out",
+                certificate,
+                "-days",
+                "2",
+                "-subj",
+                "/CN=localhost",
+                "-addext",
+                "subjectAltName=IP:127.0.0.1",
+            ],
+            capture_output=True,
+            check=False,
+        )
+        if shutil.which("openssl")
+        else None
+    )
     if made is None or made.returncode:
         pytest.skip("NO openssl ON THIS MACHINE: TLS was not tried")
     port = free_port()
     process = subprocess.Popen(
-        [debian_redis(), "--port", "0", "--tls-port", str(port), "--tls-cert-file", certificate, "--tls-key-file", key, "--tls-auth-clients", "no", "--save", ""],
+        [
+            debian_redis(),
+            "--port",
+            "0",
+            "--tls-port",
+            str(port),
+            "--tls-cert-file",
+            certificate,
+            "--tls-key-file",
+            key,
+            "--tls-auth-clients",
+            "no",
+            "--save",
+            "",
+        ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -679,7 +753,9 @@ def test_many_connect_at_once_over_tls(namespace: str, style: str, tmp_path) -> 
 
     try:
         until(lambda: answers(listens))
-        with calls_through(f"{server.url}?ssl_ca_certs={certificate}", namespace, timeout=1.0, on_error="raise") as calls:
+        with calls_through(
+            f"{server.url}?ssl_ca_certs={certificate}", namespace, timeout=1.0, on_error="raise"
+        ) as calls:
             getattr(calls, style)()
             assert calls.fetch.cache_info().breaker == "closed"
             until(calls.hits)

@@ -110,7 +110,10 @@ def test_p7_candles_of_other_exchanges_count_from_their_own_open():
     policy = market_aware("XNYS")
     assert resolve(policy, Call(now=at.astimezone(UTC), arguments={"interval": "1h"})) == 25 * 60 + 2
     evening = ist("2026-07-10 21:10")
-    assert resolve(market_aware("MCX"), Call(now=evening.astimezone(UTC), arguments={"interval": "60minute"})) == 50 * 60 + 2
+    assert (
+        resolve(market_aware("MCX"), Call(now=evening.astimezone(UTC), arguments={"interval": "60minute"}))
+        == 50 * 60 + 2
+    )
 
 
 @pytest.mark.parametrize("interval", ["day", "1d", "D", "week", "1wk", "month", "1M", "1mo"])
@@ -120,7 +123,9 @@ def test_p7_a_days_bar_asked_before_the_close_is_never_frozen_as_final(interval)
         assert life(policy, at, interval=interval) <= 60
         assert life(policy, at, interval=interval, to_date="2026-07-10") <= 60
     assert life(policy, "2026-07-10 16:00:05", started="2026-07-10 15:59:50", interval=interval) <= 60
-    assert ends(policy, "2026-07-10 16:00:05", started="2026-07-10 16:00:01", interval=interval) == ist("2026-07-13 09:00")
+    assert ends(policy, "2026-07-10 16:00:05", started="2026-07-10 16:00:01", interval=interval) == ist(
+        "2026-07-13 09:00"
+    )
 
 
 @pytest.mark.parametrize("interval", [5, None, "often", "", "0m", object(), [], "5 parsecs", b"5m", True])
@@ -143,24 +148,51 @@ def test_p7_a_range_that_ended_before_todays_session_is_immutable():
     policy = market_aware(immutable="30d")
     month = 30 * 86400
     for at in ("2026-07-10 11:00", "2026-07-10 20:00", "2026-07-11 12:00", "2026-07-10 02:00"):
-        for to in ("2026-07-09", "2019-12-31", "2026-07-09 15:30:00", date(2026, 7, 9), datetime(2026, 7, 9, 15, 30), ist("2026-07-09 15:30")):
+        for to in (
+            "2026-07-09",
+            "2019-12-31",
+            "2026-07-09 15:30:00",
+            date(2026, 7, 9),
+            datetime(2026, 7, 9, 15, 30),
+            ist("2026-07-09 15:30"),
+        ):
             assert life(policy, at, interval="5minute", to_date=to) == month, (at, to)
     assert life(market_aware(), "2026-07-10 11:00", to_date="2026-07-08") == 7 * 86400
 
 
-@pytest.mark.parametrize("to", [None, "2026-07-10", "2026-07-31", "now", "10-07-2026", 20260709, date(2026, 7, 10), object(), ["2026-07-01"], math.nan])
+@pytest.mark.parametrize(
+    "to",
+    [
+        None,
+        "2026-07-10",
+        "2026-07-31",
+        "now",
+        "10-07-2026",
+        20260709,
+        date(2026, 7, 10),
+        object(),
+        ["2026-07-01"],
+        math.nan,
+    ],
+)
 def test_p7_a_range_up_to_now_or_one_that_cannot_be_told_is_short_while_the_market_is_open(to):
     assert life(market_aware(), "2026-07-10 11:00", interval="day", to_date=to) == 60
     assert life(market_aware(), "2026-07-10 11:00", interval="60minute", to_date=to) <= 3600
-    assert life(market_aware(open="10s"), "2026-07-10 11:00", interval="5minute", to_date=to) <= 10 or isinstance(to, list)
+    assert life(market_aware(open="10s"), "2026-07-10 11:00", interval="5minute", to_date=to) <= 10 or isinstance(
+        to, list
+    )
 
 
 def test_p7_of_today_only_complete_candles_are_kept_for_the_session():
     policy = market_aware()
-    assert ends(policy, "2026-07-10 11:00", interval="15minute", to_date="2026-07-10 10:00:00") == ist("2026-07-10 15:30")
+    assert ends(policy, "2026-07-10 11:00", interval="15minute", to_date="2026-07-10 10:00:00") == ist(
+        "2026-07-10 15:30"
+    )
     assert life(policy, "2026-07-10 11:03", interval="15minute", to_date="2026-07-10 11:00:00") == 60
     assert life(policy, "2026-07-10 11:00:01", interval="15minute", to_date="2026-07-10 10:50:00") == 1
-    assert life(policy, "2026-07-10 11:00", to_date="2026-07-10 10:00:00") == 60, "without an interval nothing is complete"
+    assert life(policy, "2026-07-10 11:00", to_date="2026-07-10 10:00:00") == 60, (
+        "without an interval nothing is complete"
+    )
 
 
 def test_p7_a_session_that_goes_on_after_midnight_is_not_over():
@@ -198,9 +230,13 @@ def test_p7_a_candle_of_a_long_or_an_unknown_length_is_not_over_for_as_long_as_i
 
 
 # Few of each, so that calls meet what others left behind.
-FEW_MOMENTS = st.builds(lambda day, hour: datetime(2026, 7, day, hour, 5), st.integers(9, 11), st.sampled_from([0, 8, 11, 16, 20]))
+FEW_MOMENTS = st.builds(
+    lambda day, hour: datetime(2026, 7, day, hour, 5), st.integers(9, 11), st.sampled_from([0, 8, 11, 16, 20])
+)
 FEW_CANDLES = st.sampled_from([None, "60minute", "day", "week", "3mo"])
-FEW_ENDS = st.one_of(st.dates(date(2026, 7, 7), date(2026, 7, 11)), FEW_MOMENTS.map(str), st.sampled_from([None, [], "2020-01-01"]))
+FEW_ENDS = st.one_of(
+    st.dates(date(2026, 7, 7), date(2026, 7, 11)), FEW_MOMENTS.map(str), st.sampled_from([None, [], "2020-01-01"])
+)
 
 
 @given(
@@ -245,7 +281,12 @@ MOMENTS = st.floats(min_value=ist("2024-01-01 00:00").timestamp(), max_value=ist
 
 
 @settings(max_examples=400, deadline=None)
-@given(MOMENTS, st.sampled_from(["minute", "5minute", "15minute", "60minute", "day", None]), st.integers(-3, 2), st.floats(0, 100))
+@given(
+    MOMENTS,
+    st.sampled_from(["minute", "5minute", "15minute", "60minute", "day", None]),
+    st.integers(-3, 2),
+    st.floats(0, 100),
+)
 def test_p7_whatever_the_arguments_an_entry_ends_where_its_answer_may_change(t, interval, days, took):
     """Of a range that reaches into today, nothing outlives the phase; of a candle, nothing outlives its publication."""
     now = datetime.fromtimestamp(t, UTC)
@@ -367,7 +408,18 @@ def test_p7_until_where_clocks_change_is_never_late():
         assert ends_[-1].strftime("%d %H:%M") == f"{day.day + 1:02d} {text}"
 
 
-@pytest.mark.parametrize("wrong", [{"at": "25:00"}, {"at": "8.30"}, {"at": 830}, {"at": None}, {"at": "08:30", "tz": "Asia/Nowhere"}, {"at": "08:30", "tz": 5}, {"at": "08:30+05:30"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"at": "25:00"},
+        {"at": "8.30"},
+        {"at": 830},
+        {"at": None},
+        {"at": "08:30", "tz": "Asia/Nowhere"},
+        {"at": "08:30", "tz": 5},
+        {"at": "08:30+05:30"},
+    ],
+)
 def test_p7_a_wrong_time_of_day_is_said_at_decoration(wrong):
     with pytest.raises(ConfigurationError):
         until(**wrong)
@@ -442,7 +494,11 @@ def test_p7_what_makes_a_policy_is_none_itself_and_is_refused_before_any_call(na
 
 def test_every_factory_of_policies_is_known_as_one():
     """A new one says by its annotation that it returns a policy, and has to be among them."""
-    makers = {each for each in ttl.__all__ if "Policy" in str(getattr(getattr(ttl, each), "__annotations__", {}).get("return"))}
+    makers = {
+        each
+        for each in ttl.__all__
+        if "Policy" in str(getattr(getattr(ttl, each), "__annotations__", {}).get("return"))
+    }
     assert makers - {"as_policy"} == {name for name in FACTORIES if "." not in name}
 
 
@@ -537,7 +593,10 @@ def test_explain_without_a_call_is_about_now():
 
 
 def test_p7_a_call_without_a_zone_is_refused():
-    for wrong in ({"now": datetime(2026, 7, 10, 11)}, {"now": ist("2026-07-10 11:00"), "started": datetime(2026, 7, 10, 11)}):
+    for wrong in (
+        {"now": datetime(2026, 7, 10, 11)},
+        {"now": ist("2026-07-10 11:00"), "started": datetime(2026, 7, 10, 11)},
+    ):
         with pytest.raises(ConfigurationError, match="aware"):
             Call(**wrong)
 

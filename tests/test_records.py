@@ -146,7 +146,10 @@ def stored_size(value: Any) -> int:
 WAYS_TO_SHARE = {
     "first again": lambda rows: [*rows, rows[0]],
     "thrice": lambda rows: rows * 3,
-    "two indexes": lambda rows: {"token": dict(enumerate(rows)), "symbol": {f"N{n}": row for n, row in enumerate(rows)}},
+    "two indexes": lambda rows: {
+        "token": dict(enumerate(rows)),
+        "symbol": {f"N{n}": row for n, row in enumerate(rows)},
+    },
     "backwards": lambda rows: [rows, rows[::-1]],
     "some beside": lambda rows: [rows[100:], rows[:200], rows[5]],
     "one for all": lambda rows: [rows, [{"n": number, "row": rows[7]} for number in range(300)]],

@@ -139,9 +139,7 @@ def test_an_entry_copied_to_another_call_is_not_believed(cache, namespace: str, 
     assert calls == [1, 2]
 
 
-def test_mutated_entries_cost_a_computation_each_and_no_exception(
-    cache, namespace: str, valkey_server: Server
-) -> None:
+def test_mutated_entries_cost_a_computation_each_and_no_exception(cache, namespace: str, valkey_server: Server) -> None:
     f, calls = function(cache, namespace)
     f(1)
     key, choose = f.cache_key(1), random.Random(7)

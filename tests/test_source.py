@@ -129,7 +129,17 @@ def test_p1_canonical_form_is_injective_and_ignores_layout(one, other):
 
 
 def test_none_in_lists_and_constants_is_seen():
-    texts = ["{**a}", "{None: a}", "None", "...", "'None'", "(lambda *, a=1, b: a)", "(lambda *, a, b=1: a)", "f'{a}'", "f'a'"]
+    texts = [
+        "{**a}",
+        "{None: a}",
+        "None",
+        "...",
+        "'None'",
+        "(lambda *, a=1, b: a)",
+        "(lambda *, a, b=1: a)",
+        "f'{a}'",
+        "f'a'",
+    ]
     assert len({_canonical(f"def f():\n    return {t}") for t in texts}) == len(texts)
 
 
@@ -210,7 +220,11 @@ def test_frozenset_constants_do_not_follow_the_hash_seed():
     )
     answers = {
         subprocess.run(
-            [sys.executable, "-c", script], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True, text=True
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+            text=True,
         ).stdout
         for seed in ("0", "1", "2")
     }
@@ -344,8 +358,12 @@ def test_two_definitions_of_one_name_never_share_it(module):
         class A:
             def m(self): return 2
         """
-    one = module(text.format(condition="if True:\n            def h(): return 1\n        else:\n            def h(): return 2"))
-    two = module(text.format(condition="if False:\n            def h(): return 1\n        else:\n            def h(): return 2"))
+    one = module(
+        text.format(condition="if True:\n            def h(): return 1\n        else:\n            def h(): return 2")
+    )
+    two = module(
+        text.format(condition="if False:\n            def h(): return 1\n        else:\n            def h(): return 2")
+    )
     assert not name_identifies(one.f)
     assert name_identifies(one.first)
     assert name_identifies(two.first)

@@ -534,7 +534,9 @@ def test_a_namespace_whose_list_and_indexes_are_lost_is_found_on_every_master(se
 
 
 @pytest.mark.parametrize("site", ["valkey_server", "cluster_site"])
-def test_what_another_number_of_shards_left_is_found_and_cleared(site, request, namespace, capsys, tmp_path, monkeypatch):
+def test_what_another_number_of_shards_left_is_found_and_cleared(
+    site, request, namespace, capsys, tmp_path, monkeypatch
+):
     """After a deploy with another ``shards=`` nothing looks for the old entries any more, but for the command line."""
     url = request.getfixturevalue(site).url
     monkeypatch.setenv("REDIS_MEMO_URL", url)
@@ -558,7 +560,9 @@ def test_what_another_number_of_shards_left_is_found_and_cleared(site, request, 
         cursor = page["cursor"]
     assert len(found) == len(set(found)) == 63
     memo = function.__redis_memo__._memo
-    (finding,) = (each for each in examined(cache.engine, {}, memo) if each.check == "shards" and f"{name}.f " in each.said)
+    (finding,) = (
+        each for each in examined(cache.engine, {}, memo) if each.check == "shards" and f"{name}.f " in each.said
+    )
     assert finding.severity.name == "WARNING"
     assert "1, 4 and 16" in finding.said
     assert "clear" in finding.remedy

@@ -75,7 +75,9 @@ def test_a_failing_function_starts_no_herd_and_no_queue(valkey_server: Server, n
     runs = [run for each in told for run in each["runs"]]
     carried = "locked" not in mode and "unsigned" not in mode
     # Twice as many as promised: on a machine that is busy some of the 50 callers come when all that is over.
-    assert 1 <= len(runs) <= 2 * (2 if carried else 5), "one takes over; where it cannot be told, each process looks once"
+    assert 1 <= len(runs) <= 2 * (2 if carried else 5), (
+        "one takes over; where it cannot be told, each process looks once"
+    )
     assert all(len(each["runs"]) <= 1 for each in told)
     waited = max(at for each in told for _, at in each["results"]) - min(began for began, _ in runs)
     assert waited < 4 * WORK, "five failures one after the other would take longer"
@@ -192,8 +194,15 @@ def test_who_waits_is_sent_the_result_and_does_not_ask_for_it_one_by_one(
     for thread in threads:
         thread.start()
     with valkey_server.client() as client:
-        until(lambda: waiting.engine.backend.listener._channels and len(next(iter(waiting.engine.backend.listener._channels.values()))) == 30)
-        until(lambda: all(not each.news.done() for each in next(iter(waiting.engine.backend.listener._channels.values()))))
+        until(
+            lambda: (
+                waiting.engine.backend.listener._channels
+                and len(next(iter(waiting.engine.backend.listener._channels.values()))) == 30
+            )
+        )
+        until(
+            lambda: all(not each.news.done() for each in next(iter(waiting.engine.backend.listener._channels.values())))
+        )
         client.config_resetstat()
         go_on.set()
         for thread in [leader, *threads]:

@@ -35,7 +35,9 @@ def program(prefix: str, bounds: Bounds = NO_BOUNDS) -> st.SearchStrategy[list[o
     tags = st.sampled_from([b"", b"tag-of-1", b"tag-of-2", b"tag-of-1tag-of-2"])
     found_by = st.builds(lambda place, tag: (place, place.tokens + tag), places, tags)
     envelopes = st.sampled_from([b"", b"one", b"two" * 50])
-    subsets = st.sampled_from([b"", *FIRST, *SECOND, FIRST[0] + SECOND[1], SECOND[0] + FIRST[0], b"tag-of-1", b"tag-of-2"])
+    subsets = st.sampled_from(
+        [b"", *FIRST, *SECOND, FIRST[0] + SECOND[1], SECOND[0] + FIRST[0], b"tag-of-1", b"tag-of-2"]
+    )
     return st.lists(
         st.one_of(
             st.builds(ops.Read, places.map(lambda place: place.entry)),
@@ -44,7 +46,10 @@ def program(prefix: str, bounds: Bounds = NO_BOUNDS) -> st.SearchStrategy[list[o
             st.builds(ops.Renew, places, TOKENS, st.just(LONG)),
             st.builds(
                 lambda found, token, envelope, key: ops.Fill(found[0], token, envelope, LONG, found[1], key),
-                found_by, TOKENS, envelopes, KEYS,
+                found_by,
+                TOKENS,
+                envelopes,
+                KEYS,
             ),
             st.builds(lambda found, envelope: ops.Put(found[0], envelope, LONG, found[1]), found_by, envelopes),
             st.builds(ops.Release, places, TOKENS, st.just(b"told"), st.sampled_from([0.0, LONG])),
@@ -56,7 +61,9 @@ def program(prefix: str, bounds: Bounds = NO_BOUNDS) -> st.SearchStrategy[list[o
             st.builds(ops.DropMatching, st.just(prefix), subsets, st.sampled_from([1, 2, 100])),
             st.just(ops.Count(prefix)),
             st.builds(ops.Inspect, places),
-            st.builds(ops.Touch, st.just(prefix), st.just(bounds), digests.map(lambda each: dict.fromkeys(each, 1)), amounts),
+            st.builds(
+                ops.Touch, st.just(prefix), st.just(bounds), digests.map(lambda each: dict.fromkeys(each, 1)), amounts
+            ),
             st.just(ops.Counted(prefix)),
             st.just(ops.Counted(prefix, forget=True)),
             *([st.just(ops.Usage(prefix)), st.just(ops.Mend(prefix, bounds))] if bounds else []),

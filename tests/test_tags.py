@@ -28,12 +28,18 @@ def keys_left(cache: Cache, namespace: str) -> set[bytes]:
     import redis
 
     with redis.Redis.from_url(cache.engine.settings.url) as client:
-        return {key for key in client.scan_iter(f"memo:*{namespace}*", count=1000) if not key.endswith((b":functions", b":stats"))}
+        return {
+            key
+            for key in client.scan_iter(f"memo:*{namespace}*", count=1000)
+            if not key.endswith((b":functions", b":stats"))
+        }
 
 
 def test_static_tags(cache: Cache, namespace: str) -> None:
     first = redis_cached(namespace=namespace, ttl=60, tags="prices", cache=cache, name="first")(lambda x: x)
-    second = redis_cached(namespace=namespace, ttl=60, tags=["prices", "daily"], cache=cache, name="second")(lambda x: x)
+    second = redis_cached(namespace=namespace, ttl=60, tags=["prices", "daily"], cache=cache, name="second")(
+        lambda x: x
+    )
     for x in range(3):
         first(x)
         second(x)
@@ -170,7 +176,9 @@ def test_a_tag_beats_the_computation_in_flight(
 
 
 def test_tags_that_fail_cost_the_caching_and_not_the_result(cache: Cache, namespace: str, caplog) -> None:
-    for number, tags in enumerate((lambda call: 1 / 0, lambda call: [3], lambda call: [""], lambda call: map(str, range(5000)))):
+    for number, tags in enumerate(
+        (lambda call: 1 / 0, lambda call: [3], lambda call: [""], lambda call: map(str, range(5000)))
+    ):
         fetch = redis_cached(namespace=namespace, ttl=60, cache=cache, name=f"f{number}", tags=tags)(lambda x: x)
         assert fetch("hunter2") == "hunter2"
         assert fetch.peek("hunter2") is MISSING
@@ -235,7 +243,11 @@ def test_the_work_is_that_of_what_matches(cache: Cache, namespace: str) -> None:
     import redis
 
     fetch = redis_cached(
-        namespace=namespace, ttl=600, cache=cache, name="f", tags=lambda call: "rare" if call.value % 1000 == 0 else "common"
+        namespace=namespace,
+        ttl=600,
+        cache=cache,
+        name="f",
+        tags=lambda call: "rare" if call.value % 1000 == 0 else "common",
     )(lambda x: x)
     for x in range(3000):
         fetch(x)
@@ -247,7 +259,9 @@ def test_the_work_is_that_of_what_matches(cache: Cache, namespace: str) -> None:
     assert calls < 100
 
 
-def test_more_in_flight_than_one_step_takes(valkey_server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_in_flight_than_one_step_takes(
+    valkey_server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Revocation goes on until nothing is left that may turn out to have the tag."""
     from redis_memo import _ops as ops
 

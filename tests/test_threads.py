@@ -216,7 +216,12 @@ def _frames() -> dict[str, Any]:
         "thirds": pd.Series(rng.integers(0, 3_000, 400_000) / 3),
         "strings": pd.DataFrame({"a": words[rng.integers(0, 4, 60_000)], "b": rng.integers(0, 99, 60_000).astype(str)}),
         "bytes": [rng.bytes(3_000) * 300 for _ in range(4)],
-        "all kinds": [rng.random(200_000), "x" * 2_000_000, pd.Series(rng.integers(0, 9, 300_000) / 100), b"y" * 900_000],
+        "all kinds": [
+            rng.random(200_000),
+            "x" * 2_000_000,
+            pd.Series(rng.integers(0, 9, 300_000) / 100),
+            b"y" * 900_000,
+        ],
     }
 
 

@@ -123,7 +123,10 @@ def test_sparse_and_quantized_tensors_are_pickled() -> None:
         for value in (torch.eye(3).to_sparse(), torch.eye(3).to_sparse_csr(), quantized):
             back = by_pickle(value)
             assert back.layout is value.layout
-            assert torch.equal(back.to_dense() if back.layout is not torch.strided else back.dequantize(), value.to_dense() if value.layout is not torch.strided else value.dequantize())
+            assert torch.equal(
+                back.to_dense() if back.layout is not torch.strided else back.dequantize(),
+                value.to_dense() if value.layout is not torch.strided else value.dequantize(),
+            )
 
 
 @quick(400)
@@ -176,7 +179,15 @@ def test_p1_tensors_by_dtype_shape_and_elements() -> None:
 
 
 def test_p1_other_things_of_torch() -> None:
-    different(torch.float32, torch.float64, torch.device("cpu"), torch.device("meta"), torch.strided, torch.channels_last, "torch.float32")
+    different(
+        torch.float32,
+        torch.float64,
+        torch.device("cpu"),
+        torch.device("meta"),
+        torch.strided,
+        torch.channels_last,
+        "torch.float32",
+    )
     same_key(torch.Size([1, 2]), torch.ones(1, 2).shape)
     different(torch.Size([1, 2]), (1, 2))
     one = model()

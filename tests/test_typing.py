@@ -31,7 +31,9 @@ def test_mypy_strict_sees_the_decorated_signatures() -> None:
 def test_pyright_strict_sees_the_decorated_signatures() -> None:
     need("pyright")
     # The Python package fetches the checker itself when it first runs; without a network there is none.
-    ready = subprocess.run([sys.executable, "-m", "pyright", "--version"], capture_output=True, check=False, timeout=170)
+    ready = subprocess.run(
+        [sys.executable, "-m", "pyright", "--version"], capture_output=True, check=False, timeout=170
+    )
     if ready.returncode:
         pytest.skip("PYRIGHT CANNOT BE FETCHED HERE: what it makes of the types was not checked")
     run("pyright")

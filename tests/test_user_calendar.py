@@ -125,9 +125,13 @@ print(market.phase("NSE", datetime(2026, 7, 10, 6, tzinfo=timezone.utc)), market
     environ = {"REDIS_MEMO_CALENDAR": f"{toml}:{other}"}
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["closed", "open"]
-    wrong = subprocess.run([sys.executable, "-c", code], env={"REDIS_MEMO_CALENDAR": "/nowhere.toml"}, capture_output=True, text=True)
+    wrong = subprocess.run(
+        [sys.executable, "-c", code], env={"REDIS_MEMO_CALENDAR": "/nowhere.toml"}, capture_output=True, text=True
+    )
     assert "nowhere.toml cannot be read" in wrong.stderr
-    fine = subprocess.run([sys.executable, "-c", "import redis_memo"], env={"REDIS_MEMO_CALENDAR": "/nowhere.toml"}, capture_output=True)
+    fine = subprocess.run(
+        [sys.executable, "-c", "import redis_memo"], env={"REDIS_MEMO_CALENDAR": "/nowhere.toml"}, capture_output=True
+    )
     assert fine.returncode == 0, "who asks no exchange is not bothered"
 
 
@@ -180,7 +184,10 @@ def test_what_is_said_of_one_exchange_and_of_all_is_put_together(toml):
         {"NSE": {"2026-07-13": "closed"}, "NFO": {"2026-07-13": "open", "2026-07-15": "closed"}},
         lambda exchange, day: "closed" if day == date(2026, 7, 14) else None,
     ])  # fmt: skip
-    closed = {name: [day for day in (13, 14, 15) if phase(name, ist(f"2026-07-{day} 12:00")) == "closed"] for name in ("NSE", "NFO", "BSE")}
+    closed = {
+        name: [day for day in (13, 14, 15) if phase(name, ist(f"2026-07-{day} 12:00")) == "closed"]
+        for name in ("NSE", "NFO", "BSE")
+    }
     assert closed == {"NSE": [13, 14], "NFO": [14, 15], "BSE": [14]}
 
 
@@ -292,7 +299,21 @@ CIRCULAR_BARS = """| Sr. No. | Date | Day | Holiday |
 """
 
 
-@pytest.mark.parametrize("text", [CIRCULAR_CSV, CIRCULAR_TORN, CIRCULAR_TEXT, CIRCULAR_HTML, CIRCULAR_BARS, CIRCULAR_CSV.replace(",", "\t").replace('"January 26\t 2027"', "2027-01-26").replace('"March 26\t 2027"', "2027-03-26").replace('"October 29\t 2027"', "29th October 2027").replace('"December 25\t 2027"', "25 Dec 2027")])
+@pytest.mark.parametrize(
+    "text",
+    [
+        CIRCULAR_CSV,
+        CIRCULAR_TORN,
+        CIRCULAR_TEXT,
+        CIRCULAR_HTML,
+        CIRCULAR_BARS,
+        CIRCULAR_CSV.replace(",", "\t")
+        .replace('"January 26\t 2027"', "2027-01-26")
+        .replace('"March 26\t 2027"', "2027-03-26")
+        .replace('"October 29\t 2027"', "29th October 2027")
+        .replace('"December 25\t 2027"', "25 Dec 2027"),
+    ],
+)
 def test_p7_a_circular_is_read_in_every_form_in_which_exchanges_publish_it(text):
     read = read_circular(text, "holidays")
     assert [(entry.day, entry.fact.kind) for entry in read.entries] == [
@@ -354,7 +375,14 @@ def test_p6_any_icalendar_is_read_or_refused_never_anything_else(lines):
         pass
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.dates(), lambda inner: st.lists(inner, max_size=3), max_leaves=4), st.sampled_from(["exchanges", "covers", "source", "closed", "date", "windows", "may_open", "name"]))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.dates(),
+        lambda inner: st.lists(inner, max_size=3),
+        max_leaves=4,
+    ),
+    st.sampled_from(["exchanges", "covers", "source", "closed", "date", "windows", "may_open", "name"]),
+)
 @settings(max_examples=300, deadline=None)
 def test_p6_any_toml_is_read_or_refused_never_anything_else(value, key):
     def written(value):
@@ -393,7 +421,9 @@ def test_p7_icalendar_is_read_with_its_zones_and_folds(tmp_path):
     assert phase("NSE", ist("2026-07-17 18:20")) == "uncertain"
     assert read_file(path, IST).entries[0].fact.name == "Two days, closed"
     for wrong in ("RRULE:FREQ=YEARLY", "DTSTART:soon"):
-        path.write_text(f"BEGIN:VCALENDAR\nBEGIN:VEVENT\nDTSTART;VALUE=DATE:20260713\n{wrong}\nSUMMARY:Holi\nEND:VEVENT\nEND:VCALENDAR")
+        path.write_text(
+            f"BEGIN:VCALENDAR\nBEGIN:VEVENT\nDTSTART;VALUE=DATE:20260713\n{wrong}\nSUMMARY:Holi\nEND:VEVENT\nEND:VCALENDAR"
+        )
         with pytest.raises(ConfigurationError, match="Holi"):
             use_calendar({"NSE": path})
 
@@ -417,7 +447,12 @@ def test_sessions_lists_days_with_their_windows_and_where_they_are_known_from():
     assert not any(each.certain for each in beyond)
     assert {each.known for each in beyond} == {"unknown"}
     assert {each.known for each in sessions("XNYS", date(2026, 7, 6), date(2026, 7, 7))} == {"library"}
-    for wrong in ((date(2026, 7, 7), date(2026, 7, 6)), (date(1900, 1, 1), date(2026, 1, 1)), ("2026-07-07", date(2026, 7, 8)), (datetime(2026, 7, 7), date(2026, 7, 8))):
+    for wrong in (
+        (date(2026, 7, 7), date(2026, 7, 6)),
+        (date(1900, 1, 1), date(2026, 1, 1)),
+        ("2026-07-07", date(2026, 7, 8)),
+        (datetime(2026, 7, 7), date(2026, 7, 8)),
+    ):
         with pytest.raises(ConfigurationError):
             sessions("NSE", *wrong)
 
@@ -480,7 +515,14 @@ def test_what_goes_wrong_is_one_line_and_an_exit_code(capsys, tmp_path):
     assert err.startswith("redis-memo calendar: unknown exchange 'NSEE'")
     assert err.count("\n") == 1
     assert run("calendar", "import", str(tmp_path / "none.csv"), capsys=capsys)[0] == 3
-    for wrong in ((), ("calender",), ("calendar", "--days", "0"), ("calendar", "--from", "soon"), ("calendar", "import"), ("calendar", "--nonsense")):
+    for wrong in (
+        (),
+        ("calender",),
+        ("calendar", "--days", "0"),
+        ("calendar", "--from", "soon"),
+        ("calendar", "import"),
+        ("calendar", "--nonsense"),
+    ):
         with pytest.raises(SystemExit) as ended:
             _cli.main(wrong)
         assert ended.value.code == 2
@@ -494,16 +536,22 @@ def test_what_goes_wrong_is_one_line_and_an_exit_code(capsys, tmp_path):
 
 def annual_list(year=2027):
     rows = ["Sr. No.,Date,Day,Description"]
-    for number, (month, day) in enumerate([(1, 26), (3, 22), (3, 26), (4, 14), (5, 17), (8, 16), (10, 9), (10, 29), (11, 1)], 1):
+    for number, (month, day) in enumerate(
+        [(1, 26), (3, 22), (3, 26), (4, 14), (5, 17), (8, 16), (10, 9), (10, 29), (11, 1)], 1
+    ):
         at = date(year, month, day)
-        rows.append(f'{number},"{at:%B %d, %Y}",{at:%A},{"Diwali Laxmi Pujan*" if month == 10 and day == 29 else "A holiday"}')
+        rows.append(
+            f'{number},"{at:%B %d, %Y}",{at:%A},{"Diwali Laxmi Pujan*" if month == 10 and day == 29 else "A holiday"}'
+        )
     return "\n".join(rows)
 
 
 def test_p7_a_circular_is_imported_and_then_in_force(capsys, tmp_path):
     circular, wanted = tmp_path / "nse-2027.csv", tmp_path / "calendar.toml"
     circular.write_text(annual_list())
-    code, out, err = run("calendar", "import", str(circular), "-o", str(wanted), "--source", "NSE/CMTR/80000", capsys=capsys)
+    code, out, err = run(
+        "calendar", "import", str(circular), "-o", str(wanted), "--source", "NSE/CMTR/80000", capsys=capsys
+    )
     assert (code, out) == (0, "")
     assert "read 9 days for NSE, BSE: 8 closed, 1 uncertain" in err
     assert "complete list of 2027-01-01 to 2027-12-31" in err
@@ -520,7 +568,19 @@ def test_p7_a_circular_is_imported_and_then_in_force(capsys, tmp_path):
     assert "Known until 2027-12-31" in out
     # It is not overwritten by accident, and a list that is not complete claims nothing.
     assert run("calendar", "import", str(circular), "-o", str(wanted), capsys=capsys)[0] == 3
-    code, out, err = run("calendar", "import", str(circular), "-o", str(wanted), "--force", "--partial", "--exchange", "MCX", "--json", capsys=capsys)
+    code, out, err = run(
+        "calendar",
+        "import",
+        str(circular),
+        "-o",
+        str(wanted),
+        "--force",
+        "--partial",
+        "--exchange",
+        "MCX",
+        "--json",
+        capsys=capsys,
+    )
     answer = json.loads(out)
     assert code == 0
     assert answer["exchanges"] == ["MCX"]
@@ -536,16 +596,22 @@ def test_what_import_writes_is_read_as_the_same(capsys, tmp_path):
     written = tmp_path / "written.toml"
     written.write_text(out)
     first, second = read_file(source, IST), read_file(written, IST)
-    assert {(e.day, e.fact.kind, e.fact.day, e.fact.name) for e in first.entries} == {(e.day, e.fact.kind, e.fact.day, e.fact.name) for e in second.entries}
+    assert {(e.day, e.fact.kind, e.fact.day, e.fact.name) for e in first.entries} == {
+        (e.day, e.fact.kind, e.fact.day, e.fact.name) for e in second.entries
+    }
     assert first.covers == second.covers
 
 
 def test_the_console_script_is_installed_and_loads_no_library_for_nse(tmp_path):
     script = Path(sys.executable).parent / "redis-memo"
-    done = subprocess.run([script, "calendar", "--days", "1", "--from", "2026-07-10"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [script, "calendar", "--days", "1", "--from", "2026-07-10"], capture_output=True, text=True, check=True
+    )
     assert "09:15-15:30" in done.stdout
     assert done.stderr == ""
-    closed_pipe = subprocess.run(f"{script} calendar --days 400 | head -1", shell=True, capture_output=True, text=True, check=True)
+    closed_pipe = subprocess.run(
+        f"{script} calendar --days 400 | head -1", shell=True, capture_output=True, text=True, check=True
+    )
     assert closed_pipe.stderr == ""
 
 

@@ -251,7 +251,9 @@ NASTY = {
         {
             f"{dtype} {place}": pd.Series(np.zeros(9, dtype))
             for kind in ("f8", "O", "M8[ns]")
-            for place, dtype in enumerate([np.dtype(kind), *(np.dtype(kind, metadata=each) for each in ({}, {"unit": "INR"}, {"unit": "USD"}))])
+            for place, dtype in enumerate(
+                [np.dtype(kind), *(np.dtype(kind, metadata=each) for each in ({}, {"unit": "INR"}, {"unit": "USD"}))]
+            )
         },
         copy=False,
     ),
@@ -1272,8 +1274,12 @@ def test_an_arrow_schema_that_names_an_extension_is_refused() -> None:
 NOT_AS_A_STREAM = {
     "extension": pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"x" * 16], pa.binary(16))),
     "an extension within": pa.schema([pa.field("a", pa.list_(pa.json_()))]),
-    "an extension that is not known here": pa.schema([pa.field("a", pa.int8(), metadata={"ARROW:extension:name": "x"})]),
-    "names in a map": pa.array([[("a", 1)]], pa.map_(pa.field("k", pa.string(), nullable=False), pa.field("v", pa.int8()))),
+    "an extension that is not known here": pa.schema(
+        [pa.field("a", pa.int8(), metadata={"ARROW:extension:name": "x"})]
+    ),
+    "names in a map": pa.array(
+        [[("a", 1)]], pa.map_(pa.field("k", pa.string(), nullable=False), pa.field("v", pa.int8()))
+    ),
     "half a day": pa.array([1, None]).view(pa.date64()),
     "not UTF-8": pa.array([b"\xff"]).view(pa.string()),
 }
@@ -1286,7 +1292,9 @@ def test_what_arrows_stream_would_not_bring_back_is_pickled(name: str) -> None:
     assert by_pickle(value).equals(value)
 
 
-@pytest.mark.parametrize("kind", [pa.list_(pa.int8()), pa.large_list(pa.int8()), pa.map_(pa.int8(), pa.int8())], ids=str)
+@pytest.mark.parametrize(
+    "kind", [pa.list_(pa.int8()), pa.large_list(pa.int8()), pa.map_(pa.int8(), pa.int8())], ids=str
+)
 def test_empty_lists_that_begin_late_do_not_end_the_process(kind: Any) -> None:
     """P5: Arrow writes where an empty list began, without its elements; reads it as valid; and aborts over it."""
     field = kind.field(0)

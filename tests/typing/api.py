@@ -376,6 +376,7 @@ async def use_async_manager() -> None:
     assert_type(await manager.aset("quotes", 1.5, symbol="INFY"), bool)
     assert_type(await prices.aset("INFY", 1.5), bool)
 
+
 # -------------------------------------------------------------------------------------------------------------- near
 
 
