@@ -45,6 +45,14 @@ def _patient(monkeypatch):
     monkeypatch.setattr(tracking, "SAFE", 30.0)
 
 
+@pytest.fixture(scope="module")
+def valkey_server():
+    """A server of this module's own: what other tests still do behind their callers would be among the reads it counts."""
+    server = start_server(valkey())
+    yield server
+    server.stop()
+
+
 @pytest.fixture
 def memo(cache, namespace):
     return functools.partial(redis_cached, namespace=namespace, ttl=60, cache=cache, near=True)
