@@ -88,7 +88,7 @@ class Binder:
         named = zip(self.names, values, strict=True)
         whole = {name: self.defaults.get(name) if value is ABSENT else value for name, value in named}
         return {
-            name: value for name, value in whole.items() if value or name not in (_EXTRA_POSITIONAL, _EXTRA_KEYWORD)
+            name: value for name, value in whole.items() if name not in (_EXTRA_POSITIONAL, _EXTRA_KEYWORD) or value
         }
 
 
@@ -316,7 +316,7 @@ class CallKey:
                 picked = values if self._pick is None else self._pick(values)
                 encoded = b"".join(encode_many(picked, self._names))
             except KeyingError as error:
-                if self._standins is None and self._find_standins():
+                if self._find_standins():
                     self._fast = False
                     return self.digest(values)
                 error.function = self._function
@@ -325,9 +325,9 @@ class CallKey:
             return digest
         if self._hook is not None:
             return self._hook_digest(self._hook, values, args, kwargs)
-        header, given = self._unmasked, self._reduce(values)
-        if self._standins is not None:
-            mask = tuple(value is standin for value, standin in zip(given, self._standins, strict=True))
+        header, given, standins = self._unmasked, self._reduce(values), self._standins
+        if standins is not None:
+            mask = tuple(value is standin for value, standin in zip(given, standins, strict=True))
             header = self._header(mask)
         else:
             mask = (False,) * len(given)
@@ -335,7 +335,7 @@ class CallKey:
         try:
             encoded = b"".join(encode_many([value for value, _ in pairs], [name for _, name in pairs]))
         except KeyingError as error:
-            if self._standins is None and self._find_standins():
+            if standins is None and self._find_standins():
                 return self.digest(values)
             error.function = self._function
             raise
@@ -358,10 +358,11 @@ class CallKey:
 
     def _find_standins(self) -> bool:
         """Look for defaults that cannot be keyed, such as ``_MISSING = object()``, and remember them."""
-        defaults = [self.binder.defaults.get(name, _NO_VALUE) for name in self._names]
-        self._standins = tuple(
-            _NO_VALUE if default is _NO_VALUE or _keyable(default) else default for default in defaults
-        )
+        if self._standins is None:
+            defaults = [self.binder.defaults.get(name, _NO_VALUE) for name in self._names]
+            self._standins = tuple(
+                _NO_VALUE if default is _NO_VALUE or _keyable(default) else default for default in defaults
+            )
         return any(standin is not _NO_VALUE for standin in self._standins)
 
     # -------------------------------------------------------------------------------------------------- key= hook
