@@ -35,7 +35,7 @@ from ._touches import AT_EXIT, Touches
 from .errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Generator
     from concurrent.futures import Future
 
     from ._config import Settings
@@ -131,19 +131,7 @@ class Engine:
             if kind is ops.Fill:
                 with self.leases.sending(op, self.settings.lease):
                     return self.touches.kept(op, backend(op))
-            if kind not in WRITES:
-                return backend(op)
-            due = self._namespaces.due(op.place.prefix, namespace)
-            if due is not None:
-                with self._namespaces.excused(due):
-                    self._namespaces.noted(due, backend(due))
-            answer = backend(op)
-            if kind is ops.Put:
-                answer = self.touches.kept(op, answer)
-            if due is None and nothing_was_listed(answer):
-                again = ops.Enroll(registry(namespace), op.place.prefix)
-                self._namespaces.noted(again, backend(again))
-            return answer
+            return drive(self._written(op, namespace), backend) if kind in WRITES else backend(op)
 
         return drive(flow, perform)
 
@@ -175,23 +163,25 @@ class Engine:
             if kind is ops.Fill:
                 with self.leases.sending(op, self.settings.lease):
                     return self.touches.kept(op, await backend(op))
-            if kind not in WRITES:
-                return await backend(op)
-            due = self._namespaces.due(op.place.prefix, namespace)
-            if due is not None:
-                with self._namespaces.excused(due):
-                    self._namespaces.noted(due, await backend(due))
-            answer = await backend(op)
-            if kind is ops.Put:
-                answer = self.touches.kept(op, answer)
-            if due is None and nothing_was_listed(answer):
-                again = ops.Enroll(registry(namespace), op.place.prefix)
-                self._namespaces.noted(again, await backend(again))
-            return answer
+            return await (adrive(self._written(op, namespace), backend) if kind in WRITES else backend(op))
 
         if self._sealer is None:
             await self.begin()
         return await adrive(flow, perform)
+
+    def _written(self, op: Any, namespace: str) -> ops.Flow:
+        """A write, after the note of its function where that is due, or before it where the server has lost that."""
+        due = self._namespaces.due(op.place.prefix, namespace)
+        if due is not None:
+            with self._namespaces.excused(due):
+                self._namespaces.noted(due, (yield due))
+        answer = yield op
+        if type(op) is ops.Put:
+            answer = self.touches.kept(op, answer)
+        if due is None and nothing_was_listed(answer):
+            again = ops.Enroll(registry(namespace), op.place.prefix)
+            self._namespaces.noted(again, (yield again))
+        return answer
 
     async def begin(self) -> None:
         """Find the sealer, once, in a thread: a server may have to be started for it."""
@@ -280,7 +270,10 @@ class Engine:
             flight.land(op.result)
 
     def _rally(self, op: ops.Rally) -> bytes:
-        taken = self._flights[op.token].taken
+        flight = self._flights.get(op.token)
+        if flight is None:  # it landed with what could not be read, and goes on as another one
+            flight = self._flights[op.token] = Flight(next(self._taken))
+        taken = flight.taken
         with self._rally_lock:
             began, leader = self._rallied.get(op.what, (-1, b""))
             if leader in self._flights and began > taken:
@@ -334,26 +327,21 @@ class Engine:
 
     def exchange(self, several: list[Any], namespace: str) -> list[Any]:
         """Perform them from this thread; as in `run`, a function's first write comes after its namespace's note."""
-        due = self._namespaces.before(several, namespace)
-        try:
-            answers = self.backend.perform_many([*due, *several] if due else several)
-        finally:
-            _all_changed(several)
-        again = self._exchanged(several, answers, due, namespace)
-        if again:
-            self._namespaces.noted_late(again, self.backend.perform_many([*again]), several, answers)
-        return answers
+        return drive(self._exchanging(several, namespace), self.backend.perform_many)  # type: ignore[no-any-return]
 
     async def aexchange(self, several: list[Any], namespace: str) -> list[Any]:
         """As `exchange`, from a task."""
+        return await adrive(self._exchanging(several, namespace), self.backend.aperform_many)  # type: ignore[no-any-return]
+
+    def _exchanging(self, several: list[Any], namespace: str) -> Generator[list[Any], list[Any], list[Any]]:
         due = self._namespaces.before(several, namespace)
         try:
-            answers = await self.backend.aperform_many([*due, *several] if due else several)
+            answers = yield [*due, *several] if due else several
         finally:
             _all_changed(several)
         again = self._exchanged(several, answers, due, namespace)
         if again:
-            self._namespaces.noted_late(again, await self.backend.aperform_many([*again]), several, answers)
+            self._namespaces.noted_late(again, (yield [*again]), several, answers)
         return answers
 
     def _exchanged(
