@@ -14,7 +14,6 @@ The lease with a token that an invalidation revokes is Facebook's ("Scaling Memc
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ._large import Large
@@ -91,7 +90,7 @@ def read_through(spec: Spec, entry: str, locate: Callable[[], Place]) -> Flow:
     except StoreError as error:
         spec.failed(error)
         spec.miss()
-        return (yield from _compute_alone(spec, None))
+        return (yield from _in_time(spec, _just_compute(), None))
     if look is not None:
         if look.standing is Standing.FRESH:
             value = spec.serve(look)
@@ -339,10 +338,6 @@ def _patience(spec: Spec, fallback: Look | None) -> float | None:
     return spec.limit if fallback is None or spec.patience is None else spec.patience
 
 
-def _compute_alone(spec: Spec, fallback: Look | None) -> Flow:
-    return (yield from _in_time(spec, _just_compute(), fallback))
-
-
 def _just_compute() -> Flow:
     computed = yield Compute()
     return computed.value if isinstance(computed, Computed) else computed
@@ -365,22 +360,22 @@ def _ahead(spec: Spec, place: Place, token: bytes) -> Flow:
     return computed.value
 
 
-@dataclass(slots=True)
-class _Watch:
-    """Whether somebody still waits for what was spawned."""
-
-    given_up: bool = False
-
-
 def _in_time(spec: Spec, flow: Flow, fallback: Look | None, place: Place | None = None, token: bytes = b"") -> Flow:
     """What a computation returns; where it fails or takes too long, what there is to fall back on.
 
     One that takes too long goes on behind the caller and stores its result, as FusionCache's soft and hard time-outs.
     """
     patience = _patience(spec, fallback)
-    handle, watch = None, _Watch()
+    handle, given_up = None, False
+
+    def watched() -> Flow:
+        result = yield from flow
+        if given_up and isinstance(result, Raised):
+            spec.refresh_failed(result.error)
+        return Finished(result)
+
     if patience is not None:
-        handle = yield Spawn(_watched(spec, flow, watch), awaited=True, place=place, token=token)
+        handle = yield Spawn(watched(), awaited=True, place=place, token=token)
     if patience is None or handle is None:
         result = yield from flow
     else:
@@ -388,20 +383,13 @@ def _in_time(spec: Spec, flow: Flow, fallback: Look | None, place: Place | None 
         if isinstance(ended, Finished):
             result = ended.result
         else:
-            watch.given_up = True
+            given_up = True
             if place is not None and not ended.begun:
                 yield from _let_go(place, token)
             result = Raised(spec.late(patience))
     if fallback is not None and isinstance(result, Raised) and isinstance(result.error, Exception):
         return spec.rescue(fallback)
     return result
-
-
-def _watched(spec: Spec, flow: Flow, watch: _Watch) -> Flow:
-    result = yield from flow
-    if watch.given_up and isinstance(result, Raised):
-        spec.refresh_failed(result.error)
-    return Finished(result)
 
 
 def _lead(spec: Spec, place: Place, token: bytes, rest: float) -> Flow:
@@ -459,7 +447,7 @@ def refresh(spec: Spec, place: Place) -> Flow:
     except StoreError as error:
         yield from _let_go(place, token)
         spec.failed(error)
-        return (yield from _compute_alone(spec, None))
+        return (yield from _in_time(spec, _just_compute(), None))
     except GeneratorExit:
         raise
     except BaseException:
