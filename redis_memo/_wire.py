@@ -142,7 +142,7 @@ class Wire:
         OSError: Or an error of redis-py's: there is no connection.
     """
 
-    __slots__ = ("__weakref__", "_buffer", "_eager", "_end", "_limit", "_reader", "_sock", "used")
+    __slots__ = ("__weakref__", "_buffer", "_due", "_eager", "_end", "_limit", "_reader", "_sock", "used")
 
     def __init__(self, connection: Connection, limit: float) -> None:
         began = time.monotonic()
@@ -181,6 +181,7 @@ class Wire:
                 raise
             if len(pieces) > 1:
                 self._limited(limit + sum(map(len, pieces)) / WORKING)
+            self._due = time.monotonic() + self._limit
             count = (0 if self._eager is None else self._eager.receive(pieces)) or sock.recv_into(self._buffer)
             if not count:
                 _hung_up()
@@ -215,19 +216,19 @@ class Wire:
 
     def _rest(self, count: int, limit: float) -> object:
         """What a reply of which ``count`` bytes have come turns out to be."""
-        began = time.monotonic()
+        self._due += count / SLOWEST
         bulk = Bulk.begun(self._buffer, count)
         if bulk is not None:
             self._reader = _new_reader()
         while True:
-            left = limit + count / SLOWEST - (time.monotonic() - began)
+            left = self._due - time.monotonic()
             if left <= 0:
                 raise redis.TimeoutError
             self._limited(min(left, limit))
             more = self._sock.recv_into(self._buffer if bulk is None else bulk.rest)
             if not more:
                 _hung_up()
-            count += more
+            self._due += more / SLOWEST
             if bulk is not None:
                 if bulk.took(more):
                     return bulk.reply()
