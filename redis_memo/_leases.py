@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
+import logging
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import _ops as ops
 from ._large import Large
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Leases"]
 
+log = logging.getLogger("redis_memo")
 
 OWED_EVERY = 0.25  # seconds between attempts to give a lease back to a server that does not answer
 
@@ -101,8 +103,10 @@ class Leases:
 
     def _start(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="redis_memo leases", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="redis_memo leases", daemon=True)
+            with contextlib.suppress(RuntimeError):  # no more threads: the call goes on, and the next one tries again
+                thread.start()
+                self._thread = thread
 
     def _next(self) -> tuple[int, ops.Release] | list[tuple[int, ops.Renew]] | Callable[[], object]:
         with self._changed:
@@ -151,16 +155,26 @@ class Leases:
     def _run(self) -> None:
         while True:
             found = self._next()
-            if isinstance(found, tuple):
-                self._pay(*found)
-            elif isinstance(found, list):
-                self._renew(found)
-            else:
-                with contextlib.suppress(StoreError):  # it comes up again
-                    found()
+            try:
+                if isinstance(found, tuple):
+                    self._pay(*found)
+                elif isinstance(found, list):
+                    self._renew(found)
+                else:
+                    with contextlib.suppress(StoreError):  # it comes up again
+                        found()
+            except Exception:
+                # Nothing may end this thread: every lease of this process would end with it.
+                log.exception("redis_memo: what is done behind the callers failed")
 
     def _renew(self, found: list[tuple[int, ops.Renew]]) -> None:
-        answers = self._backend.perform_many([renew for _, renew in found])
+        answers: list[Any] = [None] * len(found)
+        try:
+            answers = self._backend.perform_many([renew for _, renew in found])
+        finally:
+            self._renewed(found, answers)
+
+    def _renewed(self, found: list[tuple[int, ops.Renew]], answers: list[Any]) -> None:
         with self._changed:
             for (number, renew), stands in zip(found, answers, strict=True):
                 if stands is False:

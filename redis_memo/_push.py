@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections import deque
 from concurrent.futures import Future, InvalidStateError
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from ._wire import Wire
 
 __all__ = ["Listener", "Subscription", "until", "until_async"]
+
+log = logging.getLogger("redis_memo")
 
 LEAST_PAUSE, MOST_PAUSE = 0.05, 1.0  # seconds between attempts to connect
 NEVER = 1 << 62
@@ -83,7 +86,7 @@ class Subscription:
         self.confirmed_by = NEVER  # which of the connection's confirmations is its own
 
     def again(self) -> list[bytes]:
-        """Wait for the next news, and return what was heard so far.
+        """Be ready for the next news, and return what was heard so far.
 
         To be called before the store is asked, lest what happens meanwhile be missed.
         """
@@ -135,8 +138,10 @@ class Listener:
         subscription = Subscription(self, channel.encode(), ordered=self._ordered)
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="redis_memo push", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="redis_memo push", daemon=True)
+                with contextlib.suppress(RuntimeError):  # no more threads: waiters ask each second; the next tries
+                    thread.start()
+                    self._thread = thread
             known = self._channels.setdefault(subscription.channel, [])
             known.append(subscription)
             if self._wire is not None:
@@ -199,15 +204,17 @@ class Listener:
             except (redis.RedisError, OSError, ValueError, StoreError) as error:
                 if isinstance(error, ResponseError):
                     pause = MOST_PAUSE  # refused: it may not subscribe
-                if wire is not None:
-                    wire.close()
-                with self._lock:
-                    self._wire = None
-                    for subscription in [each for known in self._channels.values() for each in known]:
-                        subscription.tell()
-                    if self._wanted.wait_for(lambda: self._closed, pause):
-                        return
-                pause = min(2 * pause, MOST_PAUSE)
+            except Exception:
+                log.exception("redis_memo: listening for results failed, and is begun anew")
+            if wire is not None:
+                wire.close()
+            with self._lock:
+                self._wire = None
+                for subscription in [each for known in self._channels.values() for each in known]:
+                    subscription.tell()
+                if self._wanted.wait_for(lambda: self._closed, pause):
+                    return
+            pause = min(2 * pause, MOST_PAUSE)
 
     def _listen(self, wire: Wire) -> bool:
         """Pass on what comes; a silence is questioned where somebody waits: the other end may be gone."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import logging
 import math
 import sys
 import threading
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from ._events import Stats
 
 __all__ = ["AT_EXIT", "Touches"]
+
+log = logging.getLogger("redis_memo")
 
 T = TypeVar("T")
 
@@ -130,9 +133,9 @@ class _Function:
 
     def evicted(self, number: int) -> None:
         """Count entries that this process evicted, with one of those that go by the prefix."""
-        for stats in self.stats:
+        stats = next(iter(self.stats), None)
+        if stats is not None:
             stats.add("evictions", number)
-            return
 
 
 class Touches:
@@ -173,14 +176,19 @@ class Touches:
             shards = [self._joined(namespace, prefix, bounds, stats) for prefix in prefixes]
             if bounds.limits is not None:
                 self._limits[namespace] = bounds.limits
-            if self._thread is None:
-                _tell_when_a_worker_ends(weakref.ref(self))
-                work = functools.partial(_work, weakref.ref(self), self._hurry)
-                self._thread = threading.Thread(target=work, name="redis_memo touches", daemon=True)
-                self._thread.start()
+            self._start()
             if not bounds:
                 return ()
             return tuple(shard.note_order if bounds.evict == "lru" else shard.note for shard in shards)
+
+    def _start(self) -> None:
+        if self._thread is None:
+            _tell_when_a_worker_ends(weakref.ref(self))
+            work = functools.partial(_work, weakref.ref(self), self._hurry)
+            thread = threading.Thread(target=work, name="redis_memo touches", daemon=True)
+            with contextlib.suppress(RuntimeError):  # no more threads: what is stored next tries again
+                thread.start()
+                self._thread = thread
 
     def _joined(self, namespace: str, prefix: str, bounds: Bounds, stats: Stats) -> _Function:
         found = self._functions.setdefault(prefix, _Function(namespace, prefix, self._hurry))
@@ -192,6 +200,9 @@ class Touches:
 
     def kept(self, op: ops.Fill | ops.Put, answer: bool | ops.Kept) -> bool:
         """What the store answered, without what is ours: evictions are counted, and what else it asks for is begun."""
+        if self._thread is None:
+            with self._lock:
+                self._start()
         if isinstance(answer, bool):
             return answer
         self._heed(op.place.prefix, op.place.bounds, answer)
@@ -227,7 +238,9 @@ class Touches:
         uses, noted = function.take(whole=whole)
         if not whole and not uses:
             return
-        taken = [(stats, stats.take()) for stats in list(function.stats)]
+        with self._lock:
+            known = list(function.stats)
+        taken = [(stats, stats.take()) for stats in known]
         counted: dict[str, float] = {}
         for _, each in taken:
             for name, amount in each.items():
@@ -346,7 +359,10 @@ def _work(of: weakref.ref[Touches], hurry: threading.Event) -> None:
         hurry.clear()
         touches = of()
         if touches is not None:
-            touches._turn()  # noqa: SLF001
+            try:
+                touches._turn()  # noqa: SLF001
+            except Exception:
+                log.exception("redis_memo: telling of uses and counters failed, and is tried again")
 
 
 def settling(namespace: str, limits: Limits, count: Any) -> ops.Flow:
