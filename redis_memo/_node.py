@@ -74,6 +74,7 @@ class Node:
         self._lost: tuple[float, StoreError] | None = None
         self._trusted = 0.0  # connections last used before this moment are no better than one that was lost
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopWires] = weakref.WeakKeyDictionary()
+        self._loops_lock = threading.Lock()
         self.breaker = Breaker(self._probe, self._timeout, hook)
 
     def locate(self) -> None:
@@ -272,9 +273,13 @@ class Node:
         loop = asyncio.get_running_loop()
         found = self._loops.get(loop)
         if found is None:
-            for ended in [each for each in self._loops if each.is_closed()]:
-                self._loops.pop(ended).drop()
-            found = self._loops[loop] = LoopWires()
+            found = LoopWires()
+            with self._loops_lock:  # each thread may have a loop
+                ended = [each for each in self._loops if each.is_closed()]
+                gone = [self._loops.pop(each) for each in ended]
+                self._loops[loop] = found
+            for wires in gone:
+                wires.drop()
             await found.open()
         return found
 
