@@ -223,7 +223,21 @@ def _left(milliseconds: int) -> float | None:
 
 
 def _result(op: object, reply: Any) -> Any:
-    """What an operation's answer means; any other kind of answer is a refusal."""
+    """What an operation's answer means; any other kind of answer is a refusal, and so is one with anything else in it.
+
+    Whoever can write to Redis can put there what no script of ours answers with.
+    """
+    try:
+        return _meaning(op, reply)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise _refused(type(op)) from error
+
+
+def _refused(kind: type) -> StoreRefused:
+    return StoreRefused(f"{kind.__name__}: the server's answer is not of the expected kind; is it a Redis?")
+
+
+def _meaning(op: object, reply: Any) -> Any:
     match op, reply:
         case ops.Acquire(), [b"found", bytes(envelope)]:
             return ops.Found(envelope)
@@ -270,7 +284,9 @@ def _result(op: object, reply: Any) -> Any:
             return None
         case ops.FollowWait(), bytes() | None:
             return reply
-    raise StoreRefused(f"{type(op).__name__}: the server's answer is not of the expected kind; is it a Redis?")
+        case ops.ReadParts(), list() if all(isinstance(part, (bytes, memoryview)) for part in reply):
+            return reply
+    raise TypeError
 
 
 def dialogue(op: object) -> Generator[list[Piece], Any, Any]:
@@ -295,7 +311,7 @@ def dialogue(op: object) -> Generator[list[Piece], Any, Any]:
             return reply, max(left, 0) / 1000
         return _result(op, reply)
     if isinstance(op, ops.ReadParts):
-        return (yield Batch(*(_part(op, *span) for span in op.spans)))
+        return _result(op, (yield Batch(*(_part(op, *span) for span in op.spans))))
     script, keys, args = _command(op)
     if script is None:
         return _result(op, (yield packed(keys)))
@@ -423,6 +439,8 @@ def _whole(entry: bytes, string: bytes | memoryview | None) -> Generator[list[Pi
         else:
             return Large((string,), chunks) if count else string
         again = yield _get(entry)
+        if again is not None and not isinstance(again, (bytes, memoryview)):
+            raise _refused(ops.Read)
         if again == string:
             break
         string = again

@@ -33,8 +33,8 @@ class Elsewhere(redis.ResponseError):
         self.why = why
         self.address: tuple[str, int] | None = None
         if why in ("moved", "ask"):
-            host, _, port = text.split()[2].rpartition(":")
-            self.address = host, int(port)
+            host, _, port = (*text.split(), "", "", "")[2].rpartition(":")
+            self.address = (host, int(port)) if port.isdecimal() else None
 
 
 def reply_error(text: str) -> Exception:
