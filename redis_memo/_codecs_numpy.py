@@ -277,9 +277,17 @@ def put_array(enc: Encoder, array: Any) -> None:
     _put_elements(enc, array)
 
 
-def get_array(dec: Decoder) -> Any:
-    """Read a new, writable array."""
+def get_array(dec: Decoder, kinds: str = "") -> Any:
+    """Read a new, writable array.
+
+    Args:
+        dec: Where from.
+        kinds: Of dtypes that it may have; empty for any. Where numbers are meant, planted objects would be asked for
+            theirs by methods of their own (P6).
+    """
     dtype = get_dtype(dec)
+    if kinds and dtype.kind not in kinds:
+        raise UnreadableEntry("an array is of another kind than it should be")
     shape = tuple(dec.size() for _ in range(dec.count()))
     if dec.byte():
         return _get_elements(dec, dtype, shape[::-1]).T
@@ -309,6 +317,8 @@ def _put_masked(enc: Encoder, value: Any) -> None:
 def _get_masked(dec: Decoder) -> Any:
     data, mask = dec.some(np.ndarray), dec.some(np.ndarray, type(None))
     fill, hard = dec.get(), dec.exact(bool)
+    if mask is not None and mask.dtype.hasobject:
+        raise UnreadableEntry("a masked array is damaged")
     value = np.ma.MaskedArray(data, mask=np.ma.nomask if mask is None else mask, hard_mask=hard, copy=False)
     if fill is not None:
         if not isinstance(fill, np.ndarray) or fill.shape:

@@ -109,7 +109,7 @@ def _places(places: list[Any]) -> Any:
 
 
 def _get_group(dec: Decoder, chosen: Collection[int] | None) -> tuple[Any, Any]:
-    dtype, places, rows = get_dtype(dec), get_array(dec), dec.size()
+    dtype, places, rows = get_dtype(dec), get_array(dec, "u"), dec.size()
     length = rows * dtype.itemsize
     if not fixed(dtype) or not dtype.itemsize or places.ndim != 1:
         raise UnreadableEntry("a frame is damaged")

@@ -159,7 +159,7 @@ def _put_categorical(enc: Encoder, array: Any) -> None:
 
 def _get_categorical(dec: Decoder) -> Any:
     dtype = _of(pd.CategoricalDtype, dec.get())
-    return pd.Categorical.from_codes(get_array(dec), dtype=dtype)
+    return pd.Categorical.from_codes(get_array(dec, "iu"), dtype=dtype)
 
 
 def _put_masked(enc: Encoder, array: Any) -> None:
@@ -174,7 +174,7 @@ _MASKED_ARRAYS: Final[dict[str, Any]] = {
 
 
 def _get_masked(dec: Decoder) -> Any:
-    return _MASKED_ARRAYS[dec.text()](get_array(dec), get_array(dec), copy=False)
+    return _MASKED_ARRAYS[dec.text()](get_array(dec, "iufb"), get_array(dec, "b"), copy=False)
 
 
 # Strings in Arrow's memory: lengths, not offsets (they compress), a mask only where something is missing, and the
@@ -205,14 +205,17 @@ def _put_strings(enc: Encoder, array: Any) -> None:
 def _get_strings(dec: Decoder) -> Any:
     dtype = _of(pd.StringDtype, dec.get())
     if dtype.storage == "python":
-        return dtype.construct_array_type()._from_sequence(_of(np.ndarray, get_array(dec)), dtype=dtype)
+        array = get_array(dec, "O")
+        if not all(isinstance(item, (str, float)) or item is None or item is pd.NA for item in array.flat):
+            raise UnreadableEntry("an array of strings holds something else")  # which would be asked for its __str__
+        return dtype.construct_array_type()._from_sequence(array, dtype=dtype)
     import pyarrow as pa  # noqa: PLC0415 - only where strings live in it
 
-    lengths, mask, data = get_array(dec), get_array(dec), dec.blob()
+    lengths, mask, data = get_array(dec, "u"), get_array(dec, "u"), dec.blob()
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
     masked = mask.size in (0, (len(lengths) + 7) // 8)
-    if lengths.dtype.kind != "u" or int(offsets[-1]) != len(data) or not masked:
+    if int(offsets[-1]) != len(data) or not masked:
         raise UnreadableEntry("a column of strings does not add up")
     validity = pa.py_buffer(mask.tobytes()) if mask.size else None
     buffers = [validity, pa.py_buffer(offsets), pa.py_buffer(bytes(data))]
@@ -237,7 +240,7 @@ def _get_sparse(dec: Decoder) -> Any:
 
     dtype, values, length = _of(pd.SparseDtype, dec.get()), get_array(dec), dec.size()
     kind: Any = BlockIndex if dec.exact(bool) else IntIndex
-    index = kind(length, *(get_array(dec) for _ in range(2 if kind is BlockIndex else 1)))
+    index = kind(length, *(get_array(dec, "i") for _ in range(2 if kind is BlockIndex else 1)))
     if values.ndim != 1 or index.npoints != len(values) or values.dtype != dtype.subtype:
         raise UnreadableEntry("a sparse array does not add up")
     return pd.arrays.SparseArray._simple_new(values, index, dtype)  # type: ignore[attr-defined]
@@ -251,7 +254,8 @@ def _put_interval_array(enc: Encoder, array: Any) -> None:
 
 def _get_interval_array(dec: Decoder) -> Any:
     left, right, dtype = dec.some(pd.Index), dec.some(pd.Index), dec.some(pd.IntervalDtype)
-    if isinstance(left, pd.RangeIndex) or isinstance(right, pd.RangeIndex):  # of any length, in few bytes
+    # A range is of any length, in few bytes; and objects would be asked for their numbers.
+    if any(isinstance(ends, pd.RangeIndex) or ends.dtype == object for ends in (left, right)):
         raise UnreadableEntry("an array of intervals is damaged")
     return pd.arrays.IntervalArray.from_arrays(left, right, closed=dtype.closed, dtype=dtype)
 
@@ -263,7 +267,7 @@ def _put_period_array(enc: Encoder, array: Any) -> None:
 
 def _get_period_array(dec: Decoder) -> Any:
     dtype = _of(pd.PeriodDtype, dec.get())
-    return pd.arrays.PeriodArray(get_array(dec), dtype=dtype)
+    return pd.arrays.PeriodArray(get_array(dec, "i"), dtype=dtype)
 
 
 def _put_datetime_array(enc: Encoder, array: Any) -> None:
@@ -273,9 +277,7 @@ def _put_datetime_array(enc: Encoder, array: Any) -> None:
 
 
 def _get_datetime_array(dec: Decoder) -> Any:
-    dtype, values, freq = dec.get(), get_array(dec), dec.get()
-    if values.dtype.kind not in "mM":
-        raise UnreadableEntry("a datetime array is damaged")
+    dtype, values, freq = dec.get(), get_array(dec, "mM"), dec.get()
     if isinstance(dtype, pd.DatetimeTZDtype):
         if values.dtype != f"M8[{dtype.unit}]":
             raise UnreadableEntry("a datetime array is damaged")
@@ -454,7 +456,7 @@ def _put_multi_index(enc: Encoder, index: Any) -> None:
 def _get_multi_index(dec: Decoder) -> Any:
     names, sortorder = dec.exact(tuple), dec.exact(int, type(None))
     hashable(dec, names)
-    parts = [(dec.some(pd.Index), get_array(dec)) for _ in range(dec.count())]
+    parts = [(dec.some(pd.Index), get_array(dec, "iu")) for _ in range(dec.count())]
     if any(isinstance(level, pd.RangeIndex) and len(level) > _LONGEST_LEVEL for level, _ in parts):
         raise UnreadableEntry("a level is too long")
     levels, codes = zip(*parts, strict=True)
