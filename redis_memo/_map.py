@@ -30,6 +30,7 @@ Progress: TypeAlias = "bool | Callable[[int, int], object]"
 
 SHORT = 1.0  # seconds after which a run is long enough to say how far it is
 SAY_EVERY = 0.5
+NOTE = "redis_memo: call "
 
 
 class Options(NamedTuple):
@@ -166,10 +167,11 @@ def _returned(shown: str, results: list[Any], options: Options) -> list[Any]:
     if not options.return_exceptions:
         error: BaseException = results[failed[0]].error
         further = f", and so did {len(failed) - 1} more" if len(failed) > 1 else ""
-        error.add_note(
-            f"redis_memo: call {failed[0]} of {len(results)} in map() of {shown} failed{further}. What the others "
-            "returned is stored as usual; return_exceptions=True returns errors in the place of results"
-        )
+        if not any(note.startswith(NOTE) for note in getattr(error, "__notes__", ())):  # others joined that run
+            error.add_note(
+                f"{NOTE}{failed[0]} of {len(results)} in map() of {shown} failed{further}. What the others "
+                "returned is stored as usual; return_exceptions=True returns errors in the place of results"
+            )
         raise error
     for number in failed:
         results[number] = results[number].error
