@@ -273,9 +273,8 @@ class Backend(Servers):
         return bool(kinds & _URGENT), all_confirmed(some, wait, self._timeout / 2) if wait else dialogue(some)
 
     def _in_vain(self, node: Node, some: list[Any], error: StoreError | Elsewhere) -> list[Any]:
-        if isinstance(error, Elsewhere) or any(
-            type(op) in _READS and self._reader_is_another(node, op) for op in some[:1]
-        ):
+        reads = bool(some) and type(some[0]) in _READS
+        if isinstance(error, Elsewhere) or (reads and self._reader_is_another(node, some[0])):
             return [_ALONE] * len(some)  # a replica: the master has it, too
         return [type(error)(*error.args) for _ in some]
 

@@ -61,6 +61,12 @@ class Limits:
         object.__setattr__(self, "maxsize", _number("Limits(maxsize)", self.maxsize))
         object.__setattr__(self, "maxbytes", _bytes("Limits(maxbytes)", self.maxbytes))
 
+    @property
+    def size(self) -> int:
+        """`maxbytes` as a number; 0 for no bound."""
+        assert not isinstance(self.maxbytes, str)
+        return self.maxbytes or 0
+
 
 def checked_limits(given: object) -> Mapping[str, Limits]:
     """The setting ``limits=``. Raises ConfigurationError if it is no mapping of namespaces to `Limits`."""
@@ -108,10 +114,7 @@ class Bounds:
         if 0 < self.maxsize < shards:
             raise ConfigurationError(f"maxsize={self.maxsize:,} leaves no entry to some of {shards:,} shards")
         size = self.maxbytes // shards
-        everything = 0 if self.limits is None else self.limits.maxbytes or 0
-        assert isinstance(everything, int)
-        largest = min((bound for bound in (size, everything) if bound), default=0)
-        return Bounds(self.maxsize // shards, size, self.evict, largest, self.limits)
+        return Bounds(self.maxsize // shards, size, self.evict, _largest(size, self.limits), self.limits)
 
 
 NO_BOUNDS = Bounds()
@@ -124,7 +127,9 @@ def bounded(maxsize: object, maxbytes: object, evict: Eviction, limits: Limits |
         ConfigurationError: A bound is not above 0.
     """
     number, size = _number("maxsize", maxsize) or 0, _bytes("maxbytes", maxbytes) or 0
-    everything = 0 if limits is None else limits.maxbytes or 0
-    assert isinstance(everything, int)
-    largest = min((bound for bound in (size, everything) if bound), default=0)
-    return Bounds(number, size, evict, largest, limits)
+    return Bounds(number, size, evict, _largest(size, limits), limits)
+
+
+def _largest(size: int, limits: Limits | None) -> int:
+    """Bytes that one entry may have; 0 where nothing bounds it."""
+    return min((bound for bound in (size, 0 if limits is None else limits.size) if bound), default=0)

@@ -332,7 +332,7 @@ class Cluster:
             slot: Of all keys of the commands.
             pieces: The commands.
             lone: Each command has one key, and touches no other.
-            patient: It waits for a moment, should the slot be moving; there is no other way to do it.
+            patient: Wait a moment while the slot moves, as this cannot be done in pieces.
             replica: A replica may answer.
 
         Returns:

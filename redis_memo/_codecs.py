@@ -53,6 +53,7 @@ from redis_memo._codecs_rules import (
     type_name,
 )
 from redis_memo._codecs_stream import MOULDS, OUT_OF_BAND, PUT_PICKLE, Decoder, Encoder
+from redis_memo._registry import used_up
 from redis_memo.errors import ConfigurationError, NoSuchColumn, UnreadableEntry, UnsupportedType
 
 if TYPE_CHECKING:
@@ -257,13 +258,9 @@ def _flaw(cls: type) -> str | None:
         return None
     if issubclass(cls, io.IOBase) or any(base.__module__ in ("io", "_io") for base in cls.__mro__):
         return "is an open file"  # cloudpickle would make a StringIO of it
-    if any("__next__" in base.__dict__ for base in cls.__mro__):
-        return "is used up by reading it"
-    if any(name in base.__dict__ for base in cls.__mro__ for name in ("__anext__", "__await__")):
-        return "is used up by awaiting it"
     if any(base.__module__ in ("weakref", "_weakref", "_weakrefset") for base in cls.__mro__):
         return "holds objects only as long as others do"
-    return None
+    return used_up(cls)
 
 
 _sound: Final[weakref.WeakSet[type]] = weakref.WeakSet()

@@ -226,7 +226,7 @@ def _get_frame(dec: Decoder) -> Any:
     if begin == AT_ONCE:
         dec.filled = []
     columns, index = dec.some(pd.Index), dec.some(pd.Index)
-    if len(columns) > dec.end and len(columns) > dec.room():  # labels that are a range would be spelled out to find one
+    if len(columns) > dec.room():  # labels that are a range would be spelled out to find one
         raise UnreadableEntry("a frame does not add up")
     if wanted is None:
         blocks = _get_columns(dec, len(index), len(columns), None)

@@ -106,7 +106,7 @@ class Memo:
         self.near = (limit := room(near)) and Near(limit)
         self.stats = Stats()
         self.stats.beside = self.near
-        # Where a mapping shows its entries: the key of a call in it, sealed; and what it means to be without the store.
+        # Set by a `CacheDict` that shows these entries: seals a call's key for its list; says what callers get anyhow.
         self.key_in_mapping: Callable[[Any, str], bytes] | None = None
         self.without_store = "the call returns the function's own result"
         self.callkey = CallKey(function, key=key, ignore=ignore)

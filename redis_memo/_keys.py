@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from redis_memo import _keys_stdlib
 from redis_memo._keys_code import annotation, global_name, identity
 from redis_memo._keys_walk import LEAVES, RULES, Rule, Walk, digest, joined, named, pairs, refuse, text, type_name
-from redis_memo._registry import Registry
+from redis_memo._registry import Registry, used_up
 from redis_memo.errors import ConfigurationError, KeyingError
 
 if TYPE_CHECKING:
@@ -200,10 +200,8 @@ def _composed(cls: type) -> Rule:
 
 
 def _refusal(cls: type) -> str | None:
-    if any("__next__" in base.__dict__ for base in cls.__mro__):
-        return "is used up by reading it"
-    if any(name in base.__dict__ for base in cls.__mro__ for name in ("__anext__", "__await__")):
-        return "is used up by awaiting it"
+    if (reason := used_up(cls)) is not None:
+        return reason
     if issubclass(cls, _OPAQUE):
         return "is a part of the running program, not a value"
     if not issubclass(cls, enum.Enum | BaseException):

@@ -12,8 +12,8 @@ What a crowd adds is only the choice of what is asked when:
 - Leases are asked for when there will soon be time for their computations: whoever needs one of these results elsewhere
   must not wait until a long queue is through. So two processes that map the same calls share the work.
 - Of equal calls one goes ahead; the others are handed its result, each decoded anew.
-- Results wait a moment for others, to be stored with them. Whoever needs one meanwhile is handed it: the moment is
-  nobody's but the store's.
+- Results wait a moment for others, to be stored with them. Whoever needs one meanwhile is handed it: only the store
+  waits for that moment.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ for it::
 
 Two calls that find one entry have equal digests (P1), because of what is let into the tables (`path`): strings, numbers
 and the like by exact type, of which equal ones are encoded alike. Zero (of two signs) and NaN are not let in. The kinds
-are the types of the first arguments that were let in, hardly ever others later: such calls get along with half of the
-steps. A type that is not in the table ends the walk before anything is asked of the object, so that no hash or
+are the types of the first arguments that were let in; later ones seldom differ, and such calls take half as many steps.
+A type that is not in the table ends the walk before anything is asked of the object, so that no hash or
 comparison of a user's class is ever called.
 
 Counting needs no lock: CPython switches threads after calls, at the begin of functions and at backward jumps only, of

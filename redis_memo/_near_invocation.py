@@ -25,11 +25,11 @@ __all__ = ["NearInvocation", "call_of", "quick"]
 
 
 class NearInvocation(Invocation):
-    """As `Invocation`."""
+    """A call that looks in this process's memory first, and keeps there what it reads."""
 
     __slots__ = ()
 
-    def _store(self) -> Near | None:
+    def _near(self) -> Near | None:
         memo = self.memo
         near, tracker = memo.near, getattr(memo.engine.backend, "tracker", None)
         # By a test's clock nothing is kept: whether it is fresh is looked at with every call.
@@ -40,7 +40,7 @@ class NearInvocation(Invocation):
 
     def near_value(self) -> Any:
         """The caller's own value from this process's memory, counted; or `ELSEWHERE`."""
-        near = self._store()
+        near = self._near()
         return ELSEWHERE if near is None else near.find(self.digest)
 
     def flow(self) -> ops.Flow:
@@ -56,7 +56,7 @@ class NearInvocation(Invocation):
     def filling(self) -> NearFilling | None:
         """See `Spec`."""
         memo = self.memo
-        near = self._store()
+        near = self._near()
         ticket = None if near is None else near.ticket(self.digest)
         if near is None or ticket is None:
             return None

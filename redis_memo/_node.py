@@ -242,7 +242,8 @@ class Node:
                     raise
                 except LOST:
                     # The server closed it while it was idle, as after a restart. Or it went with the answer: then the
-                    # operation is carried out twice, which does no harm but to the count of an invalidation.
+                    # operation is carried out twice. Counters that were told are told again, an invalidation finds
+                    # nothing to count, and of a `pop` nobody gets the value.
                     self.door.forget()
             wire.close()
             self._drop_idle()  # the others are no better

@@ -264,7 +264,8 @@ class Held(NamedTuple):
 class Early(NamedTuple):
     """What was computed ahead of its turn, of a computation that is queued behind this caller: `Ahead`.
 
-    None if none with this token is. ``ahead`` leaves a result for all who ask, and for its own flow.
+    None if no queued computation has this token. With ``ahead``, leaves that result for whoever asks, and for its own
+    flow.
     """
 
     token: bytes

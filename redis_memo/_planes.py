@@ -177,7 +177,7 @@ def encode_grid(column: Any, exponent: int, level: int, rows: int = 1) -> bytes 
     off = b""
     if exponent == FINE and span:
         numbers, low, span, off = _coarser(numbers, low, span)
-    far = -(-len(numbers) // FEW) | 1  # what has a rhythm has hardly this one
+    far = -(-len(numbers) // FEW) | 1  # an odd stride: hardly the period of a column that repeats
     order, differences, few = _differences(numbers, rows, far)
     lowest = int(_lowest(differences))
     if lowest >= 0 or _move_little(numbers[::far].tolist(), few):
@@ -456,7 +456,7 @@ def _spread(numbers: Any, wide: Any) -> None:
         end = (begin + count) // 2  # whose words end where what is left of the numbers begins
         np.copyto(wide[begin:end], numbers[begin:end])
         begin = end
-    np.copyto(wide[begin:], numbers[begin:])  # these lie in each other's way, and numpy sees to that
+    np.copyto(wide[begin:], numbers[begin:])  # source and target overlap here, which numpy handles
 
 
 def _widen(decode: Callable[[memoryview, memoryview], None], body: memoryview, target: memoryview) -> None:

@@ -15,9 +15,18 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Registry"]
+__all__ = ["Registry", "used_up"]
 
 Rule = TypeVar("Rule")
+
+
+def used_up(cls: type) -> str | None:
+    """What keeps instances of a class from being a value of either kind, key or result: looking at them ends them."""
+    if any("__next__" in base.__dict__ for base in cls.__mro__):
+        return "is used up by reading it"
+    if any(name in base.__dict__ for base in cls.__mro__ for name in ("__anext__", "__await__")):
+        return "is used up by awaiting it"
+    return None
 
 
 class Registry(Generic[Rule]):

@@ -330,7 +330,7 @@ class Packed:
 
     Attributes:
         parts: Those that were not read yet, the last one first.
-        ahead: Who reads ahead, if anybody does; and ``number``, which of the buffers for that one this is.
+        ahead: Reads ahead, if not None; ``number`` is this buffer's place in its list.
         size: Bytes when it is read.
     """
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WORTH", "hasher", "share", "threads"]
 
-WORTH: Final = 1 << 20  # bytes to compress; to hash, or to copy, it takes some times as many
+WORTH: Final = 1 << 20  # bytes to compress; to hash or copy, several times as many are needed
 _MOST: Final = 4
 _RUNNING: Final = Path("/proc/loadavg")
 _GROUP: Final = Path("/sys/fs/cgroup")

@@ -378,7 +378,7 @@ def settling(namespace: str, limits: Limits, count: Any) -> ops.Flow:
     answers = yield from entries.together([ops.Usage(prefix) for prefix in prefixes])
     used: dict[str, ops.Used] = dict(zip(prefixes, answers, strict=True))
     number = sum(each.entries or 0 for each in used.values()) - (limits.maxsize or ALWAYS)
-    size = sum(each.size for each in used.values()) - (_maxbytes(limits) or ALWAYS)
+    size = sum(each.size for each in used.values()) - (limits.size or ALWAYS)
     ages = {prefix: each.oldest for prefix, each in used.items() if each.oldest is not None}
     while ages and (number > 0 or size > 0):
         prefix = min(ages, key=lambda each: ages[each])
@@ -400,8 +400,3 @@ def _few(given: Iterable[T]) -> Iterator[list[T]]:
     left = list(given)
     for at in range(0, len(left), TOGETHER):
         yield left[at : at + TOGETHER]
-
-
-def _maxbytes(limits: Limits) -> int | None:
-    assert not isinstance(limits.maxbytes, str)
-    return limits.maxbytes

@@ -232,7 +232,7 @@ class Tracker:
         if isinstance(asked, str):
             self._covered |= {asked}
         elif asked is not None:
-            if self.refused:  # and is not any more; what was kept meanwhile was kept deaf
+            if self.refused:  # no longer; what was kept until now heard of no changes
                 self.refused, self.longest = False, LONGEST
                 self._drop_all()
             self.until = time.time() - (time.monotonic() - asked) + SAFE

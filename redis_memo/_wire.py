@@ -225,8 +225,7 @@ class Wire:
             if left <= 0:
                 raise redis.TimeoutError
             self._limited(min(left, limit))
-            more = self._sock.recv_into(self._buffer if bulk is None else bulk.rest)
-            if not more:
+            if not (more := self._sock.recv_into(self._buffer if bulk is None else bulk.rest)):
                 _hung_up()
             self._due += more / SLOWEST
             if bulk is not None:

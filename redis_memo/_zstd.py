@@ -22,7 +22,7 @@ KEPT: Final = 4  # of a kind: one at level 12 holds 12 MB, and no more than that
 
 
 def _compressor(level: int, *, apart: bool) -> zstandard.ZstdCompressor:
-    """One that is the caller's until it is given back, which one that failed is not: it may be amid something."""
+    """One that is the caller's until it is given back; one that failed is not, as its state is unknown."""
     try:
         return _compressors[level, apart].pop()
     except (KeyError, IndexError):
