@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import Self
 
-    from ._config import OnError
+    from ._config import LeftOut, OnError
     from ._events import CacheInfo
     from ._handle import Handle
     from ._invocation import Invocation
-    from ._policy import TTLPolicy
+    from ._policy import TTL, TTLPolicy
 
 __all__ = ["CacheDict"]
 
@@ -81,7 +81,7 @@ class CacheDict(MutableMapping[K, V]):
         self,
         namespace: str,
         *,
-        ttl: object = LEFT_OUT,
+        ttl: TTL | LeftOut = LEFT_OUT,
         name: str = "CacheDict",
         on_error: OnError = "compute",
         **options: Any,
@@ -191,7 +191,7 @@ class CacheDict(MutableMapping[K, V]):
     def __setitem__(self, key: K, value: V) -> None:
         self.set(key, value)
 
-    def set(self, key: K, value: V, *, ttl: object = None) -> bool:
+    def set(self, key: K, value: V, *, ttl: TTL = None) -> bool:
         """Assign an item, and say whether it was stored.
 
         Args:
@@ -431,7 +431,7 @@ class CacheDict(MutableMapping[K, V]):
         call = self._call(key)
         return await self._arun(call.looking_up(default))
 
-    async def aset(self, key: K, value: V, *, ttl: object = None) -> bool:
+    async def aset(self, key: K, value: V, *, ttl: TTL = None) -> bool:
         """As `set`, from a task."""
         call = self._call(key, None if ttl is None else as_policy(ttl))
         return bool(await self._arun(call.storing(value)))

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from ._bounds import Eviction
-    from ._config import Compression, OnError
+    from ._config import Compression, LeftOut, OnError
     from ._events import CacheInfo, CacheInfoNow
+    from ._policy import TTL
     from ._tags import Tags
 
     Duration: TypeAlias = float | timedelta | str
@@ -94,7 +95,7 @@ def _named(function: Any) -> str:
 def redis_cached(
     *,
     namespace: str,
-    ttl: object = LEFT_OUT,
+    ttl: TTL | LeftOut = LEFT_OUT,
     name: str | None = None,
     version: str | None = None,
     key: Callable[..., object] | None = None,

@@ -289,6 +289,10 @@ def until_tomorrow(call: Call) -> timedelta:
     return timedelta(days=1)
 
 
+def by_last(call: Call) -> float:
+    return 2.0 if call.arguments["day"] > 3 else 60.0
+
+
 @redis_cached(namespace="typing", ttl=jittered(until_tomorrow), key=identify, ignore=("client",))
 def with_options(symbol: str, client: Client) -> int:
     return 1
@@ -301,6 +305,12 @@ redis_cached()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 redis_cached(ttl=60)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 redis_cached(namespace="typing", compress="best")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 redis_cached(namespace="typing", evict="lfu")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+redis_cached(namespace="typing", ttl=[1])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+redis_cached(namespace="typing", ttl=lambda: 60)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+redis_cached(namespace="typing", ttl=market_aware)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+redis_cached(namespace="typing", ttl=by_last)
+redis_cached(namespace="typing", ttl=lambda call: 30 if call.value is None else "1h")
+redis_cached(namespace="typing", ttl=None, tags=lambda call: call.value)
 redis_cached(namespace="typing", shards=16)
 redis_cached(namespace="typing", shards="16")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 redis_cached(namespace="typing", on_error="ignore")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -355,6 +365,8 @@ prices["INFY"] = "text"  # type: ignore[assignment]  # pyright: ignore[reportArg
 prices[1] = 1.5  # type: ignore[index]  # pyright: ignore[reportArgumentType]
 prices.get_or_compute("INFY", float, 1, 2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 assert_type(CacheDict.of(fetch), CacheDict[Any, Any])
+assert_type(CacheDict[str, int]("typing", ttl="5m")["INFY"], int)
+CacheDict[str, int]("typing", ttl={})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 manager: CacheManager = get_cache_manager()
 assert_type(manager.set("quotes", 1.5, ttl="2s", symbol="INFY"), bool)
