@@ -10,7 +10,7 @@ import difflib
 import functools
 import inspect
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 from ._bounds import EVICTIONS
 from ._cache import Cache
@@ -297,7 +297,11 @@ def handle_of(function: Any) -> Any:
 
 
 @overload
-def cache_info(function: AsyncMemoized[Any], /, *, everywhere: bool = ...) -> CacheInfoNow: ...
+def cache_info(function: AsyncMemoized[Any], /, *, everywhere: Literal[False] = ...) -> CacheInfoNow: ...
+@overload
+def cache_info(function: AsyncMemoized[Any], /, *, everywhere: Literal[True]) -> Coroutine[Any, Any, CacheInfo]: ...
+@overload
+def cache_info(function: AsyncMemoized[Any], /, *, everywhere: bool) -> Awaitable[CacheInfo]: ...
 @overload
 def cache_info(function: Callable[..., Any], /, *, everywhere: bool = ...) -> CacheInfo: ...
 def cache_info(function: Any, /, *, everywhere: bool = False) -> Any:

@@ -133,6 +133,7 @@ async def use_async() -> None:
     assert_type(quote.cache_info().hits, int)
     assert_type(await quote.cache_info(), CacheInfo)
     assert_type(await quote.cache_info(everywhere=True), CacheInfo)
+    quote.cache_info(everywhere=True).hits  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
     assert_type(await quote.invalidate(symbol="INFY"), int)
     await quote.invalidate("INFY")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     assert_type(await quote.cache_clear(), int)
@@ -143,6 +144,7 @@ async def use_async() -> None:
     assert_type(await invalidate(quote, symbol="INFY"), int)
     assert_type(await clear(quote), int)
     assert_type(cache_info(quote), CacheInfoNow)
+    assert_type(await cache_info(quote, everywhere=True), CacheInfo)
     await quote(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await quote()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await quote.peek(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -267,7 +269,6 @@ assert_type(File().load.map(["x", "y"]), list[int])
 
 assert_type(cache_info(fetch), CacheInfo)
 assert_type(cache_info(fetch, everywhere=True), CacheInfo)
-assert_type(cache_info(quote, everywhere=True), CacheInfoNow)
 assert_type(invalidate(fetch, symbol="INFY"), int)
 assert_type(clear(fetch), int)
 assert_type(clear("typing"), int)
