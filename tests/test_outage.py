@@ -55,6 +55,29 @@ def decorated_async(cache):
     return fetch, calls
 
 
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis://127.0.0.1:{port}", "nobody listens there"),
+        ("redis://localhost:{port}", "nobody listens there"),
+        ("rediss://127.0.0.1:{port}", "nobody listens there"),
+        ("redis+cluster://127.0.0.1:{port}", "nobody listens there"),
+        ("redis+sentinel://127.0.0.1:{port}/mymaster", "nobody listens there"),
+        ("unix:///nowhere/redis.sock", "there is no such socket"),
+        ("redis://no-such-host.invalid", "the host's name cannot be resolved"),
+    ],
+)
+@pytest.mark.parametrize("is_async", [False, True], ids=["threads", "async"])
+def test_why_a_server_cannot_be_reached_is_said(url: str, said: str, is_async: bool) -> None:
+    cache = connect(url.format(port=free_port()))
+    try:
+        raise FileNotFoundError  # what the caller is handling has no say in it
+    except FileNotFoundError:
+        with pytest.raises(StoreUnavailable, match=f"cannot be reached: {said}"):
+            asyncio.run(cache.aclear("outage")) if is_async else cache.clear("outage")
+    cache.close()
+
+
 def test_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
     cache = connect(f"redis://127.0.0.1:{free_port()}", secret=SECRET)
     fetch, calls = decorated(cache)
@@ -67,7 +90,8 @@ def test_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
     info = fetch.cache_info()
     assert info.errors > 0
     assert info.currsize is None
-    assert any("cannot be reached" in record.message for record in caplog.records)
+    assert "cannot be reached: nobody listens there; calls compute" in caplog.records[0].message
+    assert "`redis-memo doctor` says more" in caplog.records[0].message
     afetch, acalls = decorated_async(cache)
     assert asyncio.run(afetch(3))["x"] == 3
     assert acalls == [3]
