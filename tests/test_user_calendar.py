@@ -128,11 +128,23 @@ print(market.phase("NSE", datetime(2026, 7, 10, 6, tzinfo=timezone.utc)), market
     wrong = subprocess.run(
         [sys.executable, "-c", code], env={"REDIS_MEMO_CALENDAR": "/nowhere.toml"}, capture_output=True, text=True
     )
-    assert "nowhere.toml cannot be read" in wrong.stderr
+    assert "REDIS_MEMO_CALENDAR: the calendar nowhere.toml cannot be read" in wrong.stderr
     fine = subprocess.run(
         [sys.executable, "-c", "import redis_memo"], env={"REDIS_MEMO_CALENDAR": "/nowhere.toml"}, capture_output=True
     )
     assert fine.returncode == 0, "who asks no exchange is not bothered"
+
+
+def test_a_wrong_file_of_the_environment_is_named_where_it_costs_the_caching(valkey_server, namespace):
+    code = f"""
+from redis_memo import market_aware, redis_cached
+f = redis_cached(namespace={namespace!r}, ttl=market_aware())(lambda: 5)
+print(f(), f.cache_info().refused)
+"""
+    environ = {"REDIS_MEMO_CALENDAR": "/nowhere.toml", "REDIS_MEMO_URL": valkey_server.url}
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["5", "1"]
+    assert "failed (REDIS_MEMO_CALENDAR: the calendar nowhere.toml cannot be read" in done.stderr
 
 
 def test_p7_code_says_it_too():
