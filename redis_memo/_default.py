@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ._user_calendar import Source
 
-__all__ = ["configure", "connect", "default_cache"]
+__all__ = ["chosen_cache", "configure", "connect", "default_cache"]
 
 _default: Cache | None = None
 _default_lock = threading.Lock()
@@ -97,6 +97,11 @@ def configure(url: str | None = None, *, calendar: Source | None = None, **setti
     if old is not None:
         old.close()
     return cache
+
+
+def chosen_cache() -> Cache | None:
+    """The process-wide cache, if `configure` or a first use has made one."""
+    return _default
 
 
 def default_cache() -> Cache:

@@ -17,7 +17,7 @@ from ._handle import MISSING
 from ._invocation import Invocation
 from ._map import side_by_side
 from ._mapping import CacheDict
-from ._memo import handle_of, redis_cached
+from ._memo import check_options, handle_of, redis_cached
 from ._policy import Policy, as_policy
 from ._summary import summary
 from .errors import ConfigurationError, KeyingError, StoreError
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["CacheManager", "get_cache_manager"]
 
 R = TypeVar("R")
+
+_OWN_OPTIONS = ("namespace", "ttl", "lifetimes", "exchange", "on_error", "cache")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -105,6 +107,7 @@ class CacheManager:
         on_error: OnError = "compute",
         **options: Any,
     ) -> None:
+        check_options(CacheManager, options, *_OWN_OPTIONS, without=("name",))
         self._cache = cache
         self._namespace = namespace
         self._exchange = exchange
@@ -181,20 +184,32 @@ class CacheManager:
 
     # One entry.
 
-    def get(self, data_type: str, /, default: Any = None, **params: Any) -> Any:
+    def get(self, data_type: str, /, *by_position: Any, default: Any = None, **params: Any) -> Any:
         """The value of these parameters, or ``default`` where there is none.
 
         Args:
             data_type: The kind.
+            *by_position: The default may stand here, before parameters by name.
             default: What a miss returns; ``MISSING`` tells it from a stored None.
             **params: What identifies the value.
 
         Raises:
             KeyingError: A parameter cannot be told by value.
-            TypeError: The kind is bound to a function that has other parameters.
+            TypeError: The kind is bound to a function that has other parameters, or one was given without its name.
         """
+        engine, flow = self._looking_up(data_type, by_position, default, params)
+        return engine.run(flow)
+
+    def _looking_up(
+        self, data_type: str, by_position: tuple[Any, ...], default: Any, params: dict[str, Any]
+    ) -> tuple[Engine, ops.Flow]:
+        # Alone, it is hardly a default, but the value of a parameter: it would be returned as if it had been found.
+        if by_position and (len(by_position) > 1 or not params):
+            raise TypeError(
+                f"{data_type}: get() takes parameters by name, as in get({data_type!r}, symbol=...), and default=..."
+            )
         call = self._call(data_type, params)
-        return call.memo.engine.run(call.looking_up(default))
+        return call.memo.engine, call.looking_up(by_position[0] if by_position else default)
 
     def set(self, data_type: str, value: Any, /, ttl: TTL = None, **params: Any) -> bool:
         """Store a value for these parameters.
@@ -271,10 +286,10 @@ class CacheManager:
 
     # From a task.
 
-    async def aget(self, data_type: str, /, default: Any = None, **params: Any) -> Any:
+    async def aget(self, data_type: str, /, *by_position: Any, default: Any = None, **params: Any) -> Any:
         """As `get`, from a task."""
-        call = self._call(data_type, params)
-        return await call.memo.engine.arun(call.looking_up(default))
+        engine, flow = self._looking_up(data_type, by_position, default, params)
+        return await engine.arun(flow)
 
     async def aset(self, data_type: str, value: Any, /, ttl: TTL = None, **params: Any) -> bool:
         """As `set`, from a task."""

@@ -24,7 +24,7 @@ from ._source import qualified_name
 from .errors import ConfigurationError, MisusedDecorator
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Coroutine
+    from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
     from datetime import timedelta
 
     from ._bounds import Eviction
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     Duration: TypeAlias = float | timedelta | str
 
-__all__ = ["cache_info", "clear", "handle_of", "invalidate", "invalidate_tags", "redis_cached"]
+__all__ = ["cache_info", "check_options", "clear", "handle_of", "invalidate", "invalidate_tags", "redis_cached"]
 
 P = ParamSpec("P")
 F = TypeVar("F")
@@ -64,20 +64,40 @@ def _explained(decorator: F) -> F:
     def call(*given: object, **options: object) -> object:
         if not given and "namespace" in options and options.keys() <= known.keys():
             return decorator(**options)  # type: ignore[operator]
-        unknown = next((name for name in options if name not in known), None)
         if given and _is_decorated(given[0]):
             problem = f"{_named(given[0])}: redis_cached has to be called before it decorates"
         elif given:
             problem = "redis_cached takes its options by name, and the function after them"
-        elif unknown is not None:
-            near = difflib.get_close_matches(unknown, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"its options are {', '.join(known)}"
-            raise MisusedDecorator(f"redis_cached has no option {unknown!r}; {hint}")
         else:
+            _check_options("redis_cached", options, known)
             problem = "redis_cached needs a namespace, which groups functions"
         raise MisusedDecorator(f'{problem}: write @redis_cached(namespace="stock_data", ttl="5m")')
 
     return call  # type: ignore[return-value]
+
+
+def _check_options(owner: str, options: Iterable[str], known: Collection[str]) -> None:
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"its options are {', '.join(known)}"
+            raise MisusedDecorator(f"{owner} has no option {name!r}; {hint}")
+
+
+def check_options(owner: type, options: Iterable[str], *own: str, without: Collection[str] = ()) -> None:
+    """Refuse what a class that takes options of `redis_cached` does not take, in its own name.
+
+    Args:
+        owner: The class.
+        options: Names of what it was given.
+        *own: Names of what it takes beside them.
+        without: What of `redis_cached` it does not take.
+
+    Raises:
+        MisusedDecorator: There is no such option.
+    """
+    shared = (name for name in inspect.signature(redis_cached).parameters if name not in without)
+    _check_options(owner.__name__, options, tuple(dict.fromkeys((*own, *shared))))
 
 
 def _is_decorated(given: object) -> bool:
