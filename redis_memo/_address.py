@@ -140,6 +140,15 @@ def _check_path(url: str) -> None:
         raise _not_understood(url)
 
 
+def _refused_option(url: str, said: str) -> str:
+    """Which option of a URL redis-py complains of; empty where it does not say."""
+    parts = urlsplit(url)
+    name = next((name for name in parse_qs(parts.query, keep_blank_values=True) if f"'{name}'" in said), "")
+    if name.startswith("ssl_") and parts.scheme != "rediss":
+        return f"the option {name} is for TLS, which has the scheme rediss"
+    return name and f"its option {name} is unknown, or has a wrong value"
+
+
 class Maker:
     """Makes redis-py's connections, with the URL's TLS and credentials, to any address.
 
@@ -173,7 +182,7 @@ class Maker:
                     pool.connection_kwargs.setdefault("socket_keepalive", True)
                 pool.connection_class(**pool.connection_kwargs)  # tells of an option that redis-py does not know
         except (ValueError, TypeError, redis.RedisError) as error:
-            raise _not_understood(shown or url) from error
+            raise _not_understood(shown or url, _refused_option(url, str(error))) from error
         self._pools = pools
         self.options: dict[str, Any] = pools[0].connection_kwargs
 

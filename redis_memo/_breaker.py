@@ -90,7 +90,8 @@ class Breaker:
             self._hook.put(BreakerOpened(server, str(reason)))
             self._start()
         if not self.quiet:
-            log.warning("redis_memo: %s; calls compute their results until it answers", str(reason).rstrip("."))
+            said = "redis_memo: %s; calls compute their results until it answers. `redis-memo doctor` says more"
+            log.warning(said, str(reason).rstrip("."))
         self._hook.deliver()
         return True
 

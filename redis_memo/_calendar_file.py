@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ._clock import zone
-from ._facts import CLOSED, Day, Fact, minutes, session_day
+from ._facts import CLOSED, Day, Fact, minutes, one_line, session_day
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _toml(text: str, name: str) -> File:
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"the calendar {name} is not TOML: {error}") from error
     _known(data, _TOP, name)
-    source = str(data.get("source", name))
+    source = one_line(str(data.get("source", name)))
     entries = []
     for kind in _KINDS:
         listed = data.get(kind, [])
@@ -142,7 +142,7 @@ def _toml_entry(raw: dict[str, Any], kind: str, which: str, source: str) -> Entr
         hours = session_day(windows_of(raw["windows"], which), may_open)
     elif kind == "uncertain" and may_open is not None:
         hours = Day((), 0, 0, may_open)
-    fact = Fact(kind, hours, str(raw.get("name", "")), str(raw.get("source", source)))
+    fact = Fact(kind, hours, one_line(str(raw.get("name", ""))), one_line(str(raw.get("source", source))))
     return Entry(day, fact, _names(raw.get("exchanges", ()), which))
 
 
@@ -350,7 +350,8 @@ def _row(day: date, cells: Mapping[str, str], which: str, source: str) -> Entry:
         if kind not in _KINDS or kind == "session":
             raise ConfigurationError(f"{which}: a day is closed, regular, uncertain, or has an open and a close")
     exchanges = tuple(part.strip() for part in re.split(r"[,/&+ ]+", cells.get("exchange", "")) if part.strip())
-    return Entry(day, Fact(kind, hours, said.rstrip("* "), cells.get("source") or source), exchanges)
+    fact = Fact(kind, hours, one_line(said.rstrip("* ")), one_line(cells.get("source") or source))
+    return Entry(day, fact, exchanges)
 
 
 def _by_lines(text: str, name: str) -> Iterator[Entry]:

@@ -243,12 +243,12 @@ class CallKey:
         function: What is called.
         key: Returns what identifies a call, in the place of its arguments. If all parameters it requires are
             parameters of the function, it gets those that it names by keyword, defaults included, and a ``**kwargs``
-            of its own the rest. Otherwise, and if it has ``*args`` or positional-only parameters, it is called as
-            the function was.
+            of its own the rest. If none is, or it has ``*args`` or positional-only ones, it is called as the function
+            was; if some are, so only where the function takes any name.
         ignore: Names of parameters that do not change the result.
 
     Raises:
-        ConfigurationError: ``ignore`` names no parameter, or ``key`` is not a plain callable.
+        ConfigurationError: ``ignore`` or ``key`` names no parameter, or ``key`` is not a plain callable.
     """
 
     __slots__ = (
@@ -324,7 +324,7 @@ class CallKey:
             digest: str = blake3(self._unmasked + encoded).hexdigest(20)
             return digest
         if self._hook is not None:
-            return self._hook_digest(self._hook, values, args, kwargs)
+            return self._hook_digest(values, args, kwargs)
         header, given, standins = self._unmasked, self._reduce(values), self._standins
         if standins is not None:
             mask = tuple(value is standin for value, standin in zip(given, standins, strict=True))
@@ -381,26 +381,34 @@ class CallKey:
         if any(p.kind in (_POSITIONAL_ONLY, _VAR_POSITIONAL) for p in wanted):
             return None
         named = [p for p in wanted if p.kind is not _VAR_KEYWORD]
-        if any(p.default is p.empty and p.name not in own for p in named):
+        unknown = [p.name for p in named if p.default is p.empty and p.name not in own]
+        if unknown:
+            misspelt = [] if self.binder.loose or self.binder.var_keyword else [n for n in unknown if n[0] != "_"]
+            if misspelt and not own.isdisjoint(p.name for p in named):
+                raise ConfigurationError(f"key=: {self._unknown(misspelt[0])}")
             return None
         rest = [_EXTRA_KEYWORD] if len(named) < len(wanted) else []
         return (*(p.name for p in named if p.name in own), *rest)
 
-    def _hook_digest(
-        self, hook: Callable[..., object], values: Sequence[object], args: Sequence[object], kwargs: Mapping[str, Any]
-    ) -> str:
+    def _hook_digest(self, values: Sequence[object], args: Sequence[object], kwargs: Mapping[str, Any]) -> str:
         bound = self.binder.arguments(values)
         if self._by_name is None or _EXTRA_POSITIONAL in bound or _EXTRA_KEYWORD in bound:
-            return self._result_digest(hook(*args, **kwargs))
+            return self._result_digest(*args, **kwargs)
         chosen = {name: bound.pop(name) for name in self._by_name if name != _EXTRA_KEYWORD}
         if _EXTRA_KEYWORD in self._by_name:
             items: Any = bound.pop(self.binder.var_keyword, {}) if self.binder.var_keyword is not None else {}
             if set(items) & (set(bound) | set(chosen)):  # f(a, /, **kw) called with a= in kw: keep the two apart
                 items = {str(self.binder.var_keyword): items}
             chosen.update(bound, **items)
-        return self._result_digest(hook(**chosen))
+        return self._result_digest(**chosen)
 
-    def _result_digest(self, result: object) -> str:
+    def _result_digest(self, /, *args: object, **kwargs: object) -> str:
+        assert self._hook is not None
+        try:
+            result = self._hook(*args, **kwargs)
+        except Exception as error:
+            error.add_note(f"raised by key= of {self._function}")
+            raise
         if inspect.isawaitable(result):
             raise ConfigurationError(f"{self._function}: key= returned an awaitable; it takes a plain function")
         try:
@@ -445,8 +453,7 @@ class CallKey:
                 error.parameter, error.function = name, self._function
                 raise
             encoded = b"-"
-        token: bytes = blake3(_named(b"item" if item else b"parameter", name) + encoded).digest(8)
-        return token
+        return bytes(blake3(_named(b"item" if item else b"parameter", name) + encoded).digest(8))
 
     def match(self, given: Mapping[str, object]) -> Match:
         """Work out what ``invalidate(fn, **given)`` is after.
@@ -472,7 +479,7 @@ class CallKey:
                 raise TypeError(self._unknown(name))
             named[name] = is_parameter
         if self._hook is not None and hooked:
-            return Match((), self._result_digest(self._hook(**{name: given[name] for name in by_name})))
+            return Match((), self._result_digest(**{name: given[name] for name in by_name}))
         tokens = tuple(self._token(name, given[name], item=not is_parameter) for name, is_parameter in named.items())
         # With **kwargs, calls with further keywords are meant too.
         open_ended = binder.loose or binder.var_keyword in self._names
@@ -482,9 +489,7 @@ class CallKey:
 
 
 def _picker(indexes: Sequence[int]) -> Callable[[Sequence[object]], Sequence[object]]:
-    if len(indexes) > 1:
-        return operator.itemgetter(*indexes)
-    return lambda values: [values[index] for index in indexes]
+    return operator.itemgetter(*indexes) if len(indexes) > 1 else lambda values: [values[index] for index in indexes]
 
 
 def _keyable(value: object) -> bool:

@@ -284,7 +284,10 @@ def _check(value: object) -> None:
 class _Pickler(pickle.Pickler):
     """Plain pickle, which names classes and functions; of what it is given it refuses what would come back changed."""
 
+    at: object = None  # where it is, which tells what it failed at
+
     def reducer_override(self, obj: Any) -> Any:
+        self.at = obj
         _check(obj)
         return NotImplemented
 
@@ -310,7 +313,10 @@ def _cloud_pickler() -> Any:
     import cloudpickle  # noqa: PLC0415 - most values never need it
 
     class CloudPickler(cloudpickle.Pickler):  # type: ignore[misc]
+        at: object = None
+
         def reducer_override(self, obj: Any) -> Any:
+            self.at = obj
             _check(obj)
             if isinstance(obj, (type, types.FunctionType)) and _is_named(obj):
                 # By name, in __main__ too. By value it would be another one in each process that reads it.
@@ -328,49 +334,88 @@ def _cloud_pickler() -> Any:
 
 
 _NUMBERS: Final = {"d": "f8", "f": "f4", "l": "i8", "q": "i8", "i": "i4", "h": "i2", "L": "u8", "Q": "u8", "I": "u4"}
+_ENOUGH: Final = 1 << 16
+_PLAIN_HOOKS: Final = (object.__reduce_ex__, object.__reduce__, object.__getstate__)
 
 
-def _pickle(pickler: Any, value: object) -> tuple[bytes, list[memoryview], list[str]]:
-    buffers: list[memoryview] = []
-    kinds: list[str] = []
+class _Beginning(io.BytesIO):
+    """Takes the beginning of a pickle, which is enough to see whether it can be made."""
 
-    def out_of_band(buffer: pickle.PickleBuffer) -> bool:
-        view = buffer.raw()
-        if view.nbytes < OUT_OF_BAND:
-            return True
-        buffers.append(view)
-        shown = memoryview(buffer)
-        kind = _NUMBERS.get(shown.format, "")
-        kinds.append(kind if sys.byteorder == "little" and kind[1:] == str(shown.itemsize) else "")
-        return False
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > _ENOUGH:
+            raise MemoryError
+        return super().write(data)
 
-    with io.BytesIO() as file:
-        pickler(file, protocol=5, buffer_callback=out_of_band).dump(value)
-        return file.getvalue(), buffers, kinds
+
+def _pickle(value: object, place: Callable[[], io.BytesIO]) -> tuple[bytes, list[memoryview], list[str]]:
+    """A pickle, the large buffers beside it, and what numbers they hold."""
+    failure: UnsupportedType | None = None
+    for pickler in (lambda: _Pickler, _cloud_pickler):
+        buffers: list[memoryview] = []
+        kinds: list[str] = []
+        with place() as file:
+            out_of_band = functools.partial(_out_of_band, buffers, kinds)
+            pickling = pickler()(file, protocol=5, buffer_callback=out_of_band)
+            try:
+                pickling.dump(value)
+            except (MemoryError, UnsupportedType):
+                raise
+            except Exception as error:  # noqa: BLE001 - pickle runs the value's own code, which may raise anything
+                failure = _unpicklable(value, pickling.at, error)
+                failure.__cause__ = error
+            else:
+                return file.getvalue(), buffers, kinds
+    assert failure is not None
+    raise failure
+
+
+def _out_of_band(buffers: list[memoryview], kinds: list[str], buffer: pickle.PickleBuffer) -> bool:
+    view = buffer.raw()
+    if view.nbytes < OUT_OF_BAND:
+        return True
+    buffers.append(view)
+    shown = memoryview(buffer)
+    kind = _NUMBERS.get(shown.format, "")
+    kinds.append(kind if sys.byteorder == "little" and kind[1:] == str(shown.itemsize) else "")
+    return False
+
+
+def _unpicklable(value: object, at: object, error: Exception) -> UnsupportedType:
+    name, part = type_name(type(value)), type_name(type(at))
+    where = "it" if at is None or at is value else f"what it holds of type {part}"
+    return UnsupportedType(
+        f"a value of type {name} cannot be stored: {where} cannot be pickled ({type(error).__name__}); "
+        f"return plain data, or teach the type with register_type({name.rpartition('.')[2]}, ...)",
+        type_name=name,
+    )
+
+
+def _refuse_in_any_case(value: object) -> None:
+    """Raise where no secret would help, as far as the beginning of a pickle shows.
+
+    A class that has its own way of being pickled may do much work for it, and is believed.
+    """
+    cls = type(value)
+    if (cls.__reduce_ex__, cls.__reduce__, getattr(cls, "__getstate__", None)) != _PLAIN_HOOKS:
+        return
+    with contextlib.suppress(MemoryError):
+        _pickle(value, _Beginning)
 
 
 def _put_pickle(enc: Encoder, value: Any) -> None:
     """Write one object as a pickle, its large buffers beside it."""
     _check(value)
     if not enc.allow_pickle:
+        _refuse_in_any_case(value)
         name = type_name(type(value))
         raise UnsupportedType(
             f"a value of type {name} can only be pickled, and pickle needs a secret to be signed with; "
             f"set one, or teach the type with register_type({name.rpartition('.')[2]}, ...)",
             type_name=name,
+            secret_helps=True,
         )
     enc.enter()
-    try:
-        data, buffers, kinds = _pickle(_Pickler, value)
-    except (MemoryError, UnsupportedType):
-        raise
-    except Exception:  # noqa: BLE001 - pickle runs the value's own code, which may raise anything
-        try:
-            data, buffers, kinds = _pickle(_cloud_pickler(), value)
-        except (MemoryError, UnsupportedType):
-            raise
-        except Exception as error:
-            raise _unsupported(value, error) from error
+    data, buffers, kinds = _pickle(value, io.BytesIO)
     enc.pickled = True
     for library in _BOUND_TO_VERSION:
         if library.encode() in data and library in sys.modules:

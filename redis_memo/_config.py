@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LEFT_OUT", "Compression", "Keywords", "LeftOut", "OnError", "ReadFrom", "Settings", "checked_choice",
-    "checked_early", "is_plain_function", "redacted", "some_duration",
+    "checked_early", "is_plain_function", "redacted", "some_duration", "url_variable",
 ]  # fmt: skip
 
 Compression: TypeAlias = Literal["auto", "fast", "small"] | None
@@ -47,7 +47,7 @@ LEFT_OUT: Final = LeftOut.LEFT_OUT
 """An argument that was not given, where None means something."""
 
 
-def _secrets(secret: Secret | None) -> tuple[bytes, ...]:
+def _secrets(secret: Secret | None, where: str = "") -> tuple[bytes, ...]:
     """Secrets as bytes, the signing one first; a string may hold several, separated by commas."""
     if secret is None:
         return ()
@@ -66,11 +66,24 @@ def _secrets(secret: Secret | None) -> tuple[bytes, ...]:
         raw = part.encode() if isinstance(part, str) else bytes(part)
         if len(raw) < 16:
             raise ConfigurationError(
-                "a secret has fewer than 16 bytes: it could be guessed. Make one with: "
+                f"{where}a secret has fewer than 16 bytes: it could be guessed. Make one with: "
                 'python -c "import secrets; print(secrets.token_urlsafe(32))"'
             )
         found.append(raw)
     return tuple(found)
+
+
+def url_variable(environ: Mapping[str, str]) -> str | None:
+    """The variable of the environment that says where the cache lives."""
+    return next((name for name in ("REDIS_MEMO_URL", "REDIS_URL") if environ.get(name)), None)
+
+
+def _may_be_embedded(environ: Mapping[str, str]) -> bool:
+    given = environ.get("REDIS_MEMO_EMBEDDED", "").strip().lower()
+    if given not in ("", "never"):
+        # It guards production: whoever wrote "no" or "nver" meant it to.
+        raise ConfigurationError("REDIS_MEMO_EMBEDDED is neither empty nor 'never': write REDIS_MEMO_EMBEDDED=never")
+    return not given
 
 
 def is_plain_function(value: object) -> bool:
@@ -178,8 +191,10 @@ class Settings:
             ConfigurationError: A value is wrong; the text never shows a secret.
         """
         environ = os.environ if environ is None else environ
+        named = "url"
         if url is None:
-            url = environ.get("REDIS_MEMO_URL") or environ.get("REDIS_URL") or "embedded://"
+            variable = url_variable(environ)
+            named, url = (variable, environ[variable]) if variable else ("url", "embedded://")
         found: object = url
         if not isinstance(found, str) or not url:
             raise ConfigurationError("url must be a string such as 'redis://localhost:6379/0'")
@@ -187,19 +202,21 @@ class Settings:
         if scheme not in SCHEMES:
             near = difflib.get_close_matches(scheme, SCHEMES, 1) if scheme else []
             raise ConfigurationError(
-                f"url has {f'the unknown scheme {scheme!r}' if scheme else 'no scheme'};"
+                f"{named} has {f'the unknown scheme {scheme!r}' if scheme else 'no scheme'};"
                 f"{f' did you mean {near[0]}://?' if near else ''} use one of {', '.join(f'{s}://' for s in SCHEMES)}"
             )
-        if scheme == "embedded" and environ.get("REDIS_MEMO_EMBEDDED", "").lower() == "never":
+        if not _may_be_embedded(environ) and scheme == "embedded":
             raise ConfigurationError(
                 "the embedded server is refused by REDIS_MEMO_EMBEDDED=never, and no other is configured: "
                 "set REDIS_MEMO_URL or call configure(url='redis://...')"
             )
-        if secret is None:
-            secret = environ.get("REDIS_MEMO_SECRET") or None
+        if secret is None and (from_environment := environ.get("REDIS_MEMO_SECRET")):
+            secrets = _secrets(from_environment, "REDIS_MEMO_SECRET: ")
+        else:
+            secrets = _secrets(secret)
         if not isinstance(given.get("allow_unsigned_pickle", False), bool):
             raise ConfigurationError("allow_unsigned_pickle is True or False")
-        settings = cls(url=url, secrets=_secrets(secret), **given)  # type: ignore[arg-type]
+        settings = cls(url=url, secrets=secrets, **given)  # type: ignore[arg-type]
         _checked_seconds("timeout", settings.timeout, 0.01, 600)
         _checked_seconds("lease", settings.lease, 0.5, 3600)
         _checked_seconds("max_wait", settings.max_wait, 0, 86400)

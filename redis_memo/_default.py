@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from ._cache import Cache
-from ._config import Keywords, Settings
+from ._config import Keywords, Settings, url_variable
 from ._policy import as_policy
 from ._user_calendar import use_calendar
 from .errors import ConfigurationError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ._user_calendar import Source
 
-__all__ = ["configure", "connect", "default_cache"]
+__all__ = ["chosen_cache", "configure", "connect", "default_cache"]
 
 _default: Cache | None = None
 _default_lock = threading.Lock()
@@ -46,7 +46,14 @@ def connect(url: str | None = None, **settings: Unpack[Keywords]) -> Cache:
             raise ConfigurationError(f"unknown setting {name!r}; known: {known}")
     if settings.get("ttl") is not None:
         as_policy(settings["ttl"])  # says now what is wrong with it
-    return Cache(Settings.build(url, **settings))
+    built = Settings.build(url, **settings)
+    try:
+        return Cache(built)
+    except ConfigurationError as error:  # of the URL, which is understood only now
+        variable = url_variable(os.environ) if url is None else None
+        if variable is None:
+            raise
+        raise ConfigurationError(f"{variable}: {error}") from error.__cause__
 
 
 def configure(url: str | None = None, *, calendar: Source | None = None, **settings: Unpack[Keywords]) -> Cache:
@@ -90,6 +97,11 @@ def configure(url: str | None = None, *, calendar: Source | None = None, **setti
     if old is not None:
         old.close()
     return cache
+
+
+def chosen_cache() -> Cache | None:
+    """The process-wide cache, if `configure` or a first use has made one."""
+    return _default
 
 
 def default_cache() -> Cache:

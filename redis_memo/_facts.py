@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import tzinfo
 
-__all__ = ["CLOSED", "Day", "Fact", "Hours", "Overlay", "Table", "clock_time", "minutes", "session_day"]
+__all__ = ["CLOSED", "Day", "Fact", "Hours", "Overlay", "Table", "clock_time", "minutes", "one_line", "session_day"]
 
 _TIME = re.compile(r"(\d{1,2}):(\d\d)", re.ASCII)
 _AFTER, _SETTLED = 10, 30  # minutes after a special session's close that its end of day is given, where none is stated
@@ -61,6 +61,11 @@ class Fact:
 
 
 CLOSED = "closed"
+
+
+def one_line(text: str) -> str:
+    """A text that may have been written over several lines, for where it is said in one."""
+    return " ".join(text.split())
 
 
 def minutes(text: object) -> int:
@@ -141,15 +146,19 @@ class Table:
             return [entry for entry in entries if exchange in entry.get("exchanges", data["exchanges"])]
 
         hours = tuple(_hours(entry) for entry in about(data["hours"]))
-        source = data["source"]
+        source = one_line(data["source"])
+
+        def fact(kind: str, day: Day | None, entry: dict[str, Any]) -> Fact:
+            return Fact(kind, day, one_line(entry["name"]), one_line(entry.get("source", source)))
+
         facts = {}
         for entry in about(data["session"]):
             regular = _regular(hours, entry["date"]).on(entry["date"])
-            facts[entry["date"]] = Fact("session", _day(entry, regular), entry["name"], entry.get("source", source))
+            facts[entry["date"]] = fact("session", _day(entry, regular), entry)
         for kind in ("uncertain", CLOSED):
             for entry in about(data.get(kind, [])):
                 day = Day((), 0, 0, _span(entry.get("may_open", data["may_open"]))) if kind == "uncertain" else None
-                facts[entry["date"]] = Fact(kind, day, entry["name"], entry.get("source", source))
+                facts[entry["date"]] = fact(kind, day, entry)
         return cls(
             zone(data["timezone"]), data["first"], data["last"], _span(data["may_open"]), hours, facts, source
         )  # fmt: skip
@@ -178,7 +187,7 @@ def _regular(hours: tuple[Hours, ...], day: date) -> Hours:
 def _hours(entry: dict[str, Any]) -> Hours:
     day = _day({**entry, "windows": [entry["window"]]}, None)
     late = minutes(entry["winter_close"]) - day.windows[-1][2] if "winter_close" in entry else 0
-    return Hours(entry["from"], day, entry["source"], late, _winter_of(entry))
+    return Hours(entry["from"], day, one_line(entry["source"]), late, _winter_of(entry))
 
 
 def _winter_of(entry: dict[str, Any]) -> tzinfo | None:

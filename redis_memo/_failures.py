@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import socket
+import ssl
+from typing import Final
 
 import redis
 
@@ -14,6 +16,14 @@ from .errors import RedisMemoError, StoreError, StoreRefused, StoreUnavailable
 __all__ = ["crowded", "excused", "translated"]
 
 LACKING = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_REASONS: Final[dict[type[Exception], str]] = {
+    ConnectionRefusedError: "nobody listens there",
+    socket.gaierror: "the host's name cannot be resolved",
+    FileNotFoundError: "there is no such socket",
+    PermissionError: "this user may not connect to it",
+    ssl.SSLCertVerificationError: "its certificate is not trusted",
+    ssl.SSLError: "the TLS handshake failed",
+}
 CROWDED = "max number of clients reached"
 
 
@@ -36,11 +46,25 @@ def translated(error: Exception, where: str) -> StoreError | None:
     if isinstance(error, Elsewhere) and error.why == "nobody":
         return StoreUnavailable(f"{where}: no node serves a part of the keys")
     if isinstance(error, LOST):
-        return StoreUnavailable(f"{where} cannot be reached ({type(error).__name__})")
+        return StoreUnavailable(f"{where} cannot be reached{_why(error)}")
     if isinstance(error, (redis.RedisError, ValueError)):
         # The server's own words ("OOM command not allowed ..."), which quote no argument of a known command.
         return StoreRefused(f"{where} refused: {str(error)[:120]}")
     return None
+
+
+def _why(error: Exception) -> str:
+    """What the system said when the connection was made, or else the kind of failure."""
+    # No further up: what the caller was just handling may stand there.
+    for each in (error, error.__cause__ or error.__context__):
+        for kind, said in _REASONS.items():
+            if isinstance(each, kind):
+                return f": {said}"
+        if isinstance(each, OSError) and f"[Errno {errno.ECONNREFUSED}]" in str(
+            each
+        ):  # of each address that a name has
+            return f": {_REASONS[ConnectionRefusedError]}"
+    return f" ({type(error).__name__})"
 
 
 def crowded(ours: StoreError) -> bool:

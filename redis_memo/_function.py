@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ._bounds import bounded
 from ._call import CallKey
 from ._config import LEFT_OUT, checked_early, is_plain_function, some_duration
-from ._default import default_cache
+from ._default import chosen_cache, default_cache
 from ._events import CacheInfo, Stats, info_of
 from ._identity import function_identity, key_prefix, shard_of, shard_prefixes, version_part
 from ._near import Near, room
@@ -229,6 +229,15 @@ class Memo:
         if self.raises:
             raise error
         self.complain("store", f"{error}; {self.without_store}")
+
+    def check_lifetime(self) -> None:
+        """Say now what `lifetime` would, where it is known already whose default counts.
+
+        Raises:
+            ConfigurationError: There is no expiry.
+        """
+        if self.given_cache or chosen_cache():
+            self.lifetime()
 
     def lifetime(self) -> TTLPolicy:
         """The function's own expiry policy, else the configured one.

@@ -233,7 +233,7 @@ class Invocation:
             payload = dumps(computed.value, allow_pickle=sealer.may_pickle)
             key = b"" if memo.key_in_mapping is None else memo.key_in_mapping(self, place.entry)
         except UnsupportedType as error:
-            way_out = "" if sealer.may_pickle else " (REDIS_MEMO_SECRET or configure(secret=...) sets one)"
+            way_out = " (REDIS_MEMO_SECRET or configure(secret=...) sets one)" if error.secret_helps else ""
             self._not_stored("type", error, f"{error}{way_out}. The result is returned, not stored")
             return None
         size = len(payload.meta) + sum(map(len, payload.buffers))

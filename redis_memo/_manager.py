@@ -17,7 +17,7 @@ from ._handle import MISSING
 from ._invocation import Invocation
 from ._map import side_by_side
 from ._mapping import CacheDict
-from ._memo import handle_of, redis_cached
+from ._memo import check_options, handle_of, redis_cached
 from ._policy import Policy, as_policy
 from ._summary import summary
 from .errors import ConfigurationError, KeyingError, StoreError
@@ -31,12 +31,15 @@ if TYPE_CHECKING:
     from ._config import OnError
     from ._engine import Engine
     from ._handle import Handle
+    from ._policy import TTL
     from ._summary import ManagerStats
     from .ttl import Call, TTLPolicy
 
 __all__ = ["CacheManager", "get_cache_manager"]
 
 R = TypeVar("R")
+
+_OWN_OPTIONS = ("namespace", "ttl", "lifetimes", "exchange", "on_error", "cache")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -98,12 +101,13 @@ class CacheManager:
         cache: Cache | None = None,
         *,
         namespace: str = "manager",
-        ttl: object = None,
-        lifetimes: Mapping[str, object] | None = None,
+        ttl: TTL = None,
+        lifetimes: Mapping[str, TTL] | None = None,
         exchange: str = "NSE",
         on_error: OnError = "compute",
         **options: Any,
     ) -> None:
+        check_options(CacheManager, options, *_OWN_OPTIONS, without=("name",))
         self._cache = cache
         self._namespace = namespace
         self._exchange = exchange
@@ -165,7 +169,7 @@ class CacheManager:
         self._kinds[data_type] = target._handle if isinstance(target, CacheDict) else handle_of(target)  # noqa: SLF001
         self._bound.add(data_type)
 
-    def _call(self, data_type: str, params: dict[str, Any], ttl: object = None) -> Invocation:
+    def _call(self, data_type: str, params: dict[str, Any], ttl: TTL = None) -> Invocation:
         handle = self._kind(data_type)
         policy = None if ttl is None else as_policy(ttl)
         if data_type in self._bound:
@@ -180,22 +184,34 @@ class CacheManager:
 
     # One entry.
 
-    def get(self, data_type: str, /, default: Any = None, **params: Any) -> Any:
+    def get(self, data_type: str, /, *by_position: Any, default: Any = None, **params: Any) -> Any:
         """The value of these parameters, or ``default`` where there is none.
 
         Args:
             data_type: The kind.
+            *by_position: The default may stand here, before parameters by name.
             default: What a miss returns; ``MISSING`` tells it from a stored None.
             **params: What identifies the value.
 
         Raises:
             KeyingError: A parameter cannot be told by value.
-            TypeError: The kind is bound to a function that has other parameters.
+            TypeError: The kind is bound to a function that has other parameters, or one was given without its name.
         """
-        call = self._call(data_type, params)
-        return call.memo.engine.run(call.looking_up(default))
+        engine, flow = self._looking_up(data_type, by_position, default, params)
+        return engine.run(flow)
 
-    def set(self, data_type: str, value: Any, /, ttl: object = None, **params: Any) -> bool:
+    def _looking_up(
+        self, data_type: str, by_position: tuple[Any, ...], default: Any, params: dict[str, Any]
+    ) -> tuple[Engine, ops.Flow]:
+        # Alone, it is hardly a default, but the value of a parameter: it would be returned as if it had been found.
+        if by_position and (len(by_position) > 1 or not params):
+            raise TypeError(
+                f"{data_type}: get() takes parameters by name, as in get({data_type!r}, symbol=...), and default=..."
+            )
+        call = self._call(data_type, params)
+        return call.memo.engine, call.looking_up(by_position[0] if by_position else default)
+
+    def set(self, data_type: str, value: Any, /, ttl: TTL = None, **params: Any) -> bool:
         """Store a value for these parameters.
 
         Args:
@@ -210,7 +226,7 @@ class CacheManager:
         call = self._call(data_type, params, ttl)
         return bool(call.memo.engine.run(call.storing(value), namespace=call.memo.namespace))
 
-    def get_or_compute(self, data_type: str, function: Callable[[], R], /, ttl: object = None, **params: Any) -> R:
+    def get_or_compute(self, data_type: str, function: Callable[[], R], /, ttl: TTL = None, **params: Any) -> R:
         """The value of these parameters, or what ``function()`` returns, which is stored.
 
         However many processes miss it together, the function runs once.
@@ -270,18 +286,18 @@ class CacheManager:
 
     # From a task.
 
-    async def aget(self, data_type: str, /, default: Any = None, **params: Any) -> Any:
+    async def aget(self, data_type: str, /, *by_position: Any, default: Any = None, **params: Any) -> Any:
         """As `get`, from a task."""
-        call = self._call(data_type, params)
-        return await call.memo.engine.arun(call.looking_up(default))
+        engine, flow = self._looking_up(data_type, by_position, default, params)
+        return await engine.arun(flow)
 
-    async def aset(self, data_type: str, value: Any, /, ttl: object = None, **params: Any) -> bool:
+    async def aset(self, data_type: str, value: Any, /, ttl: TTL = None, **params: Any) -> bool:
         """As `set`, from a task."""
         call = self._call(data_type, params, ttl)
         return bool(await call.memo.engine.arun(call.storing(value), namespace=call.memo.namespace))
 
     async def aget_or_compute(
-        self, data_type: str, function: Callable[[], Awaitable[R]], /, ttl: object = None, **params: Any
+        self, data_type: str, function: Callable[[], Awaitable[R]], /, ttl: TTL = None, **params: Any
     ) -> R:
         """As `get_or_compute`, with an ``async def``."""
         call = self._call(data_type, params, ttl)
@@ -371,7 +387,7 @@ class CacheManager:
         interval: str = "day",
         from_date: object = None,
         to_date: object = None,
-        ttl: object = None,
+        ttl: TTL = None,
     ) -> bool:
         """Store candles, a frame or the broker's rows; see `get_historical_data`.
 
@@ -393,7 +409,7 @@ class CacheManager:
         """The list of instruments, of one exchange or of all; of the kind ``"instruments"``."""
         return self.get("instruments", default, exchange=exchange)
 
-    def set_instruments(self, instruments: Any, exchange: str | None = None, *, ttl: object = None) -> bool:
+    def set_instruments(self, instruments: Any, exchange: str | None = None, *, ttl: TTL = None) -> bool:
         """Store a list of instruments; without a ``ttl`` until Kite makes the next one, at 08:30 Indian time."""
         return self.set("instruments", instruments, ttl, exchange=exchange)
 
@@ -409,7 +425,7 @@ class CacheManager:
         found = _at_once([(call, call.looking_up(MISSING)) for call in calls.values()])
         return {symbol: quote for symbol, quote in zip(calls, found, strict=True) if quote is not MISSING}
 
-    def set_live_quotes(self, quotes: Mapping[str, Any], *, exchange: str = "NSE", ttl: object = None) -> int:
+    def set_live_quotes(self, quotes: Mapping[str, Any], *, exchange: str = "NSE", ttl: TTL = None) -> int:
         """Store quotes by symbol, as Kite's ``quote()`` returns them.
 
         Without a ``ttl`` they live for 2 seconds while prices move, then until the next session.
@@ -429,7 +445,7 @@ class CacheManager:
         """
         return cast("bytes | None", self.get("images", None, name=name, **params))
 
-    def set_image(self, name: str, image: bytes, /, ttl: object = None, **params: Any) -> bool:
+    def set_image(self, name: str, image: bytes, /, ttl: TTL = None, **params: Any) -> bool:
         """Store an image or a chart, as the bytes of its file; see `get_image`."""
         return self.set("images", image, ttl, name=name, **params)
 

@@ -23,7 +23,7 @@ from ._envelope import Stamp
 from ._equal_keys import one_of_equals
 from ._handle import MISSING, drop_call, moment_only
 from ._map import side_by_side
-from ._memo import handle_of, redis_cached
+from ._memo import check_options, handle_of, redis_cached
 from ._near_invocation import call_of
 from ._policy import as_policy
 from .errors import ConfigurationError, KeyingError, StoreError, UnreadableEntry, UnsupportedType
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import Self
 
-    from ._config import OnError
+    from ._config import LeftOut, OnError
     from ._events import CacheInfo
     from ._handle import Handle
     from ._invocation import Invocation
-    from ._policy import TTLPolicy
+    from ._policy import TTL, TTLPolicy
 
 __all__ = ["CacheDict"]
 
@@ -45,6 +45,7 @@ V = TypeVar("V")
 D = TypeVar("D")
 P = ParamSpec("P")
 
+FOR_FUNCTIONS = ("key", "ignore", "tags", "stale", "stale_if_error", "early", "soft_timeout", "hard_timeout")
 AT_ONCE, VALUES_AT_ONCE = 500, 50  # keys, and values, read by one round trip
 LONGEST_KEY = 64 * 1024
 READ_BACK = 1.0  # seconds for which a thread can read what it assigned, and what could not be stored
@@ -81,7 +82,7 @@ class CacheDict(MutableMapping[K, V]):
         self,
         namespace: str,
         *,
-        ttl: object = LEFT_OUT,
+        ttl: TTL | LeftOut = LEFT_OUT,
         name: str = "CacheDict",
         on_error: OnError = "compute",
         **options: Any,
@@ -89,9 +90,9 @@ class CacheDict(MutableMapping[K, V]):
         if ttl is LEFT_OUT and (options.get("maxsize") or options.get("maxbytes")):
             ttl = None
         options = {"ttl": ttl, "name": name, "on_error": on_error, **options}
-        for option in ("key", "ignore", "tags", "stale", "stale_if_error", "early", "soft_timeout", "hard_timeout"):
-            if option in options:
-                raise ConfigurationError(f"CacheDict has no {option}=: it is for functions")
+        if wrong := [option for option in FOR_FUNCTIONS if option in options]:
+            raise ConfigurationError(f"CacheDict has no {wrong[0]}=: it is for functions")
+        check_options(CacheDict, options, without=FOR_FUNCTIONS)
 
         def item(key: object) -> object:
             raise KeyError(key)
@@ -100,6 +101,7 @@ class CacheDict(MutableMapping[K, V]):
         decorate: Any = redis_cached(namespace=namespace, key=one_of_equals, ignore=("key",), **options)
         self._made = (namespace, options)
         self._show(handle_of(decorate(item)))
+        self._memo.check_lifetime()
 
     @classmethod
     def of(cls, function: Callable[..., Any]) -> CacheDict[Any, Any]:
@@ -191,7 +193,7 @@ class CacheDict(MutableMapping[K, V]):
     def __setitem__(self, key: K, value: V) -> None:
         self.set(key, value)
 
-    def set(self, key: K, value: V, *, ttl: object = None) -> bool:
+    def set(self, key: K, value: V, *, ttl: TTL = None) -> bool:
         """Assign an item, and say whether it was stored.
 
         Args:
@@ -227,11 +229,9 @@ class CacheDict(MutableMapping[K, V]):
         call = self._call(key)
         self._unstored.item = _NOTHING
         value = self._run(entries.take(call, call.locate(), MISSING))
-        if value is not MISSING:
-            return value
-        if default is _NO_DEFAULT:
+        if value is MISSING and default is _NO_DEFAULT:
             raise KeyError(key)
-        return default
+        return default if value is MISSING else value
 
     def popitem(self, last: bool = True) -> tuple[K, V]:
         """Delete the item that was inserted last, or first, and return it; each goes to one caller.
@@ -385,7 +385,8 @@ class CacheDict(MutableMapping[K, V]):
         return self
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._memo.namespace!r} in Redis>"
+        name = "" if self._memo.name in (None, "CacheDict") else f" name={self._memo.name!r}"
+        return f"<{type(self).__name__} {self._memo.namespace!r}{name} in Redis>"
 
     def __reduce__(self) -> Any:
         # A reference: whoever unpickles it has the same dict, by the default cache there.
@@ -431,7 +432,7 @@ class CacheDict(MutableMapping[K, V]):
         call = self._call(key)
         return await self._arun(call.looking_up(default))
 
-    async def aset(self, key: K, value: V, *, ttl: object = None) -> bool:
+    async def aset(self, key: K, value: V, *, ttl: TTL = None) -> bool:
         """As `set`, from a task."""
         call = self._call(key, None if ttl is None else as_policy(ttl))
         return bool(await self._arun(call.storing(value)))

@@ -286,8 +286,8 @@ def _calendar_for(exchange: str | Arg, call: Call) -> Calendar | None:
 @functools.lru_cache(maxsize=1000)  # once for each function
 def _complain_once(function: str) -> None:
     _log.warning(
-        "%s: an argument that names the exchange (market_aware(arg(...))) named none that is known; such results live "
-        "for a minute at most", function,
+        "%san argument that names the exchange (market_aware(arg(...))) named none that is known; such results live "
+        "for a minute at most", f"{function}: " if function else "",
     )  # fmt: skip
 
 

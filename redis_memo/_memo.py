@@ -10,7 +10,7 @@ import difflib
 import functools
 import inspect
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 from ._bounds import EVICTIONS
 from ._cache import Cache
@@ -24,17 +24,18 @@ from ._source import qualified_name
 from .errors import ConfigurationError, MisusedDecorator
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Coroutine
+    from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
     from datetime import timedelta
 
     from ._bounds import Eviction
-    from ._config import Compression, OnError
+    from ._config import Compression, LeftOut, OnError
     from ._events import CacheInfo, CacheInfoNow
+    from ._policy import TTL
     from ._tags import Tags
 
     Duration: TypeAlias = float | timedelta | str
 
-__all__ = ["cache_info", "clear", "handle_of", "invalidate", "invalidate_tags", "redis_cached"]
+__all__ = ["cache_info", "check_options", "clear", "handle_of", "invalidate", "invalidate_tags", "redis_cached"]
 
 P = ParamSpec("P")
 F = TypeVar("F")
@@ -63,20 +64,40 @@ def _explained(decorator: F) -> F:
     def call(*given: object, **options: object) -> object:
         if not given and "namespace" in options and options.keys() <= known.keys():
             return decorator(**options)  # type: ignore[operator]
-        unknown = next((name for name in options if name not in known), None)
         if given and _is_decorated(given[0]):
             problem = f"{_named(given[0])}: redis_cached has to be called before it decorates"
         elif given:
             problem = "redis_cached takes its options by name, and the function after them"
-        elif unknown is not None:
-            near = difflib.get_close_matches(unknown, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"its options are {', '.join(known)}"
-            raise MisusedDecorator(f"redis_cached has no option {unknown!r}; {hint}")
         else:
+            _check_options("redis_cached", options, known)
             problem = "redis_cached needs a namespace, which groups functions"
         raise MisusedDecorator(f'{problem}: write @redis_cached(namespace="stock_data", ttl="5m")')
 
     return call  # type: ignore[return-value]
+
+
+def _check_options(owner: str, options: Iterable[str], known: Collection[str]) -> None:
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"its options are {', '.join(known)}"
+            raise MisusedDecorator(f"{owner} has no option {name!r}; {hint}")
+
+
+def check_options(owner: type, options: Iterable[str], *own: str, without: Collection[str] = ()) -> None:
+    """Refuse what a class that takes options of `redis_cached` does not take, in its own name.
+
+    Args:
+        owner: The class.
+        options: Names of what it was given.
+        *own: Names of what it takes beside them.
+        without: What of `redis_cached` it does not take.
+
+    Raises:
+        MisusedDecorator: There is no such option.
+    """
+    shared = (name for name in inspect.signature(redis_cached).parameters if name not in without)
+    _check_options(owner.__name__, options, tuple(dict.fromkeys((*own, *shared))))
 
 
 def _is_decorated(given: object) -> bool:
@@ -94,7 +115,7 @@ def _named(function: Any) -> str:
 def redis_cached(
     *,
     namespace: str,
-    ttl: object = LEFT_OUT,
+    ttl: TTL | LeftOut = LEFT_OUT,
     name: str | None = None,
     version: str | None = None,
     key: Callable[..., object] | None = None,
@@ -296,7 +317,11 @@ def handle_of(function: Any) -> Any:
 
 
 @overload
-def cache_info(function: AsyncMemoized[Any], /, *, everywhere: bool = ...) -> CacheInfoNow: ...
+def cache_info(function: AsyncMemoized[Any], /, *, everywhere: Literal[False] = ...) -> CacheInfoNow: ...
+@overload
+def cache_info(function: AsyncMemoized[Any], /, *, everywhere: Literal[True]) -> Coroutine[Any, Any, CacheInfo]: ...
+@overload
+def cache_info(function: AsyncMemoized[Any], /, *, everywhere: bool) -> Awaitable[CacheInfo]: ...
 @overload
 def cache_info(function: Callable[..., Any], /, *, everywhere: bool = ...) -> CacheInfo: ...
 def cache_info(function: Any, /, *, everywhere: bool = False) -> Any:

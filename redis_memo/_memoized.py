@@ -7,7 +7,6 @@ Where a function stands in a class body, one of these takes its place: a descrip
 from __future__ import annotations
 
 import contextlib
-import functools
 import inspect
 import sys
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, Never, ParamSpec, TypeVar, overload
@@ -20,7 +19,7 @@ from ._map import Options, Progress, amapped, mapped
 from .errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Mapping, Sequence
     from typing import Self
 
     from ._function import Memo
@@ -308,13 +307,21 @@ class AsyncMemoized(Handle, Generic[F]):
         def __get__(self, instance: object, owner: type | None = None) -> Self: ...
         def __get__(self, instance: object, owner: Any = None) -> Any: ...
 
-    def cache_info(self, *, everywhere: bool = False) -> CacheInfoNow:
-        """Counters of this process at once; awaited, as `Memoized.cache_info`."""
+    @overload
+    def cache_info(self, *, everywhere: Literal[False] = False) -> CacheInfoNow: ...
+    @overload
+    def cache_info(self, *, everywhere: Literal[True]) -> Coroutine[Any, Any, CacheInfo]: ...
+    @overload
+    def cache_info(self, *, everywhere: bool) -> Awaitable[CacheInfo]: ...
+    def cache_info(self, *, everywhere: bool = False) -> Awaitable[CacheInfo]:
+        """As `Memoized.cache_info`; what this process counted is there at once, without ``currsize``."""
+        if everywhere:
+            return self._cache_info(everywhere=True)
         info = CacheInfoNow(*self._memo.info())
-        info._complete = functools.partial(self._cache_info, everywhere)  # noqa: SLF001
+        info._complete = self._cache_info  # noqa: SLF001
         return info
 
-    async def _cache_info(self, everywhere: bool, _: object) -> CacheInfo:
+    async def _cache_info(self, _: object = None, *, everywhere: bool = False) -> CacheInfo:
         memo = self._memo
         found: tuple[Any, ...] = ()
         with contextlib.suppress(StoreError):

@@ -183,7 +183,7 @@ def _why_not(call: Invocation, value: object, created: float) -> tuple[str, str]
             return "stale", "the function's ttl= stores no such result of that moment"
         dumps(value, allow_pickle=memo.engine.sealer.may_pickle)
     except UnsupportedType as error:
-        remedy = "" if memo.engine.sealer.may_pickle else " (REDIS_MEMO_SECRET or configure(secret=...) sets one)"
+        remedy = " (REDIS_MEMO_SECRET or configure(secret=...) sets one)" if error.secret_helps else ""
         return "failed", f"cannot be stored: {error}{remedy}"
     except RedisMemoError as error:
         return "failed", str(error)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SOON",
+    "TTL",
     "Call",
     "Fixed",
     "Policy",
@@ -91,8 +92,8 @@ class Call:
     """
 
     function: str = ""
-    arguments: Mapping[str, object] = field(default_factory=dict)
-    value: object = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    value: Any = None
     now: datetime = field(default_factory=_this_moment)
     started: datetime | None = None
 
@@ -108,6 +109,10 @@ class TTLPolicy(Protocol):
     def __call__(self, call: Call, /) -> Lifetime:
         """Return seconds, a ``timedelta`` or a duration; zero or less means "do not store"."""
         ...
+
+
+TTL: TypeAlias = float | timedelta | str | TTLPolicy | None
+"""What ``ttl=`` takes; where None means anything, the function says what."""
 
 
 class Policy:
@@ -377,7 +382,7 @@ class _Jittered(Policy):
 
 
 @written("jittered('5m')")
-def jittered(ttl: object, *, spread: float = 0.1, random: Callable[[], float] = _uniform) -> Policy:
+def jittered(ttl: TTL, *, spread: float = 0.1, random: Callable[[], float] = _uniform) -> Policy:
     """Shorten each entry's life by a random part, so that entries stored together do not expire together.
 
     An entry never lives longer than asked, so an expiry that ends with a session still does.

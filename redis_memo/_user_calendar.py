@@ -87,7 +87,10 @@ def from_environment() -> _Overlays:
     Raises:
         ConfigurationError: It cannot be read.
     """
-    return overlays([path for path in os.environ.get(ENVIRONMENT, "").split(os.pathsep) if path])
+    try:
+        return overlays([path for path in os.environ.get(ENVIRONMENT, "").split(os.pathsep) if path])
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{ENVIRONMENT}: {error}") from error
 
 
 def overlays(source: object) -> _Overlays:

@@ -97,11 +97,13 @@ class UnsupportedType(SerializationError, TypeError):
 
     Attributes:
         type_name: Module and name of the offending type.
+        secret_helps: It could be pickled, were there a secret to sign the pickle with.
     """
 
-    def __init__(self, reason: str, *, type_name: str = "") -> None:
+    def __init__(self, reason: str, *, type_name: str = "", secret_helps: bool = False) -> None:
         super().__init__(reason)
         self.type_name = type_name
+        self.secret_helps = secret_helps
 
 
 class UnreadableEntry(SerializationError):

@@ -719,6 +719,9 @@ def test_counters_of_all_processes_async(cache: Cache, namespace: str) -> None:
         info = await f.cache_info(everywhere=True)
         assert (info.hits, info.misses, info.maxsize, info.currsize, info.evictions) == (1, 3, 2, 2, 1)
         assert f.cache_info().evictions == 1
+        asked = cache_info(f, everywhere=True)
+        assert not hasattr(asked, "hits"), "nothing is known before Redis was asked"
+        assert (await asked).hits == 1
 
     asyncio.run(main())
 

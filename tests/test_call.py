@@ -415,8 +415,11 @@ def test_p1_a_hook_replaces_the_arguments_and_never_meets_them():
     assert digest(CallKey(f, key=lambda x: 1), threading.Lock())
     with pytest.raises(KeyingError, match="what key= returned"):
         digest(CallKey(f, key=lambda x: x), threading.Lock())
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError) as caught:
         digest(CallKey(f, key=lambda x: 1 / x), 0)
+    (note,) = caught.value.__notes__
+    assert note.startswith("raised by key= of ")
+    assert note.endswith(".f")
 
 
 def test_positional_only_and_keyword_of_one_name_reach_the_hook_apart():
@@ -434,6 +437,19 @@ def test_hooks_that_are_no_plain_functions_are_refused():
     for wrong in (hook, 5, "symbol"):
         with pytest.raises(ConfigurationError, match="key="):
             CallKey(lambda x: 0, key=wrong)
+
+
+def test_a_hook_with_a_misspelt_parameter_is_refused():
+    def f(symbol, day=None):
+        pass
+
+    for hook in (lambda symbl, day: 0, lambda day, symbl, **rest: 0, lambda symbl, *, day: 0):
+        with pytest.raises(ConfigurationError, match=r"key=: .*f has no parameter 'symbl'; did you mean 'symbol'\?"):
+            CallKey(f, key=hook)
+    # None of whose names is one of the function's, or one that says by its name that it is not looked at: by position.
+    for hook in (lambda s: s, lambda s, d=None: s, lambda _, day=None: day):
+        assert digest(CallKey(f, key=hook), "A") == digest(CallKey(f, key=hook), "A")
+    assert digest(CallKey(f, key=lambda _, day: day), "A", "x") == digest(CallKey(f, key=lambda d: d), "x")
 
 
 # ------------------------------------------------------------------------------------------------------- invalidation

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import contextlib
 import copy
 import dataclasses
 import enum
@@ -15,6 +16,7 @@ import multiprocessing
 import os
 import pickle
 import pydoc
+import re
 import signal
 import subprocess
 import sys
@@ -1728,3 +1730,60 @@ def test_attributes_that_others_hung_on_the_function_do_not_stand_before_ours(ca
 def test_a_misspelt_setting_is_told_those_that_there_are() -> None:
     with pytest.raises(ConfigurationError, match="unknown setting 'ulr'; known: .*url, "):
         redis_memo.connect(ulr="redis://localhost")
+
+
+class LocksWithin:
+    """Pickle takes its class, and not what it holds."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+
+
+class Order:
+    """No dataclass: its state is what pickle finds."""
+
+    def __init__(self, account):
+        self.account = account
+
+
+def _result(name):
+    class Local:
+        pass
+
+    return {
+        "a generator": (n for n in ()),
+        "a view": memoryview(b"abc"),
+        "a lock": threading.Lock(),
+        "an object with a lock": LocksWithin(),
+        "an object of a class in a function": Local(),
+    }[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a generator", "it is used up by reading it"),
+        ("a view", "it shows the memory of another object"),
+        ("a lock", r"lock cannot be stored: it cannot be pickled \(TypeError\); return plain data, or teach the type"),
+        (
+            "an object with a lock",
+            r"what it holds of type _thread.lock cannot be pickled .* register_type\(LocksWithin",
+        ),
+        ("an object of a class in a function", "define it at the top level of a module"),
+    ],
+)
+@pytest.mark.parametrize("secret", [None, SECRET], ids=["no secret", "a secret"])
+def test_a_secret_is_advised_only_where_one_would_help(valkey_server, namespace, caplog, secret, name, said):
+    wanted = _result(name)
+    with contextlib.closing(redis_memo.connect(valkey_server.url, secret=secret)) as cache:
+        function = redis_cached(namespace=namespace, ttl=60, cache=cache, name="result")(lambda: wanted)
+        assert function() is wanted
+    assert re.search(said, caplog.text)
+    assert not re.search("a secret|REDIS_MEMO_SECRET", caplog.text)
+
+
+def test_a_secret_is_advised_where_one_would_help(valkey_server, namespace, caplog):
+    with contextlib.closing(redis_memo.connect(valkey_server.url)) as cache:
+        redis_cached(namespace=namespace, ttl=60, cache=cache)(lambda: Order("AB1234"))()
+    assert "pickle needs a secret to be signed with" in caplog.text
+    assert "(REDIS_MEMO_SECRET or configure(secret=...) sets one)" in caplog.text

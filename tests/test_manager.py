@@ -144,8 +144,25 @@ def test_what_cannot_be_told_is_refused(manager: CacheManager) -> None:
         CacheManager(namespace="")
     with pytest.raises(ConfigurationError):
         CacheManager(lifetimes={"a": "soon"})
-    with pytest.raises(TypeError):
+    with pytest.raises(
+        TypeError, match=r"CacheManager has no option 'option'; its options are namespace, ttl, lifetimes"
+    ):
         CacheManager(option=1)
+    with pytest.raises(ConfigurationError, match=r"CacheManager has no option 'namspace'; did you mean 'namespace'\?"):
+        CacheManager(namspace="x")
+    with pytest.raises(TypeError, match="CacheManager has no option 'name'"):
+        CacheManager(name="x")
+
+
+def test_a_parameter_without_its_name_is_no_default(manager: CacheManager) -> None:
+    """``get("quotes", "TCS")`` gave "TCS" as the quote."""
+    for wrong in (("TCS",), ("TCS", "NSE")):
+        with pytest.raises(TypeError, match=r"get\(\) takes parameters by name, as in get\('quotes', symbol=\.\.\.\)"):
+            manager.get("quotes", *wrong)
+        with pytest.raises(TypeError, match="takes parameters by name"):
+            asyncio.run(manager.aget("quotes", *wrong))
+    assert manager.get("quotes", 7, symbol="INFY") == manager.get("quotes", default=7) == 7
+    assert asyncio.run(manager.aget("quotes", 7, symbol="INFY")) == 7
 
 
 # ----------------------------------------------------------------------------------------------------------- lifetimes

@@ -105,6 +105,7 @@ def test_the_exceptions_to_them(d: CacheDict, namespace: str) -> None:
     assert type(d.copy()) is dict
     assert d.copy() == copy.copy(d) == copy.deepcopy(d) == {"INFY": 1500.5}
     assert repr(d) == f"<CacheDict {namespace!r} in Redis>"
+    assert repr(CacheDict(namespace, ttl=60, name="b")) == f"<CacheDict {namespace!r} name='b' in Redis>"
 
 
 # --------------------------------------------------------------------------------------------------- a dict beside it
@@ -558,9 +559,27 @@ def test_what_every_dict_needs_is_said_at_once(cache: Cache, namespace: str) -> 
         with pytest.raises(ConfigurationError, match="it is for functions"):
             CacheDict(namespace, ttl=1, cache=cache, **options)
     with pytest.raises(ConfigurationError, match="every entry needs an expiry"):
-        CacheDict(namespace, cache=cache)["a"] = 1
+        CacheDict(namespace, cache=cache)
+    with pytest.raises(ConfigurationError, match="ttl=None needs maxsize="):
+        CacheDict(namespace, ttl=None, cache=cache)
+    with pytest.raises(ConfigurationError, match=r"CacheDict has no option 'tll'; did you mean 'ttl'\?"):
+        CacheDict(namespace, tll=60, cache=cache)
     with pytest.raises(ConfigurationError):
         CacheDict("", ttl=1)
+
+
+def test_a_dict_takes_the_expiry_that_is_configured_later(valkey_server: Server, namespace: str) -> None:
+    """One at the top of a module is made before `configure` is called; one that is made after it knows."""
+    early: CacheDict[str, int] = CacheDict(namespace)
+    configure(valkey_server.url, secret=SECRET)
+    with pytest.raises(ConfigurationError, match="every entry needs an expiry"):
+        CacheDict(namespace)
+    with pytest.raises(ConfigurationError, match="every entry needs an expiry"):
+        early["a"] = 1
+    configure(valkey_server.url, secret=SECRET, ttl=60)
+    early["a"] = 1
+    assert CacheDict(namespace)["a"] == 1
+    early.clear()
 
 
 def test_dicts_are_told_apart_by_namespace_and_name(cache: Cache, namespace: str) -> None:

@@ -55,6 +55,29 @@ def decorated_async(cache):
     return fetch, calls
 
 
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis://127.0.0.1:{port}", "nobody listens there"),
+        ("redis://localhost:{port}", "nobody listens there"),
+        ("rediss://127.0.0.1:{port}", "nobody listens there"),
+        ("redis+cluster://127.0.0.1:{port}", "nobody listens there"),
+        ("redis+sentinel://127.0.0.1:{port}/mymaster", "nobody listens there"),
+        ("unix:///nowhere/redis.sock", "there is no such socket"),
+        ("redis://no-such-host.invalid", "the host's name cannot be resolved"),
+    ],
+)
+@pytest.mark.parametrize("is_async", [False, True], ids=["threads", "async"])
+def test_why_a_server_cannot_be_reached_is_said(url: str, said: str, is_async: bool) -> None:
+    cache = connect(url.format(port=free_port()))
+    try:
+        raise FileNotFoundError  # what the caller is handling has no say in it
+    except FileNotFoundError:
+        with pytest.raises(StoreUnavailable, match=f"cannot be reached: {said}"):
+            asyncio.run(cache.aclear("outage")) if is_async else cache.clear("outage")
+    cache.close()
+
+
 def test_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
     cache = connect(f"redis://127.0.0.1:{free_port()}", secret=SECRET)
     fetch, calls = decorated(cache)
@@ -67,7 +90,8 @@ def test_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
     info = fetch.cache_info()
     assert info.errors > 0
     assert info.currsize is None
-    assert any("cannot be reached" in record.message for record in caplog.records)
+    assert "cannot be reached: nobody listens there; calls compute" in caplog.records[0].message
+    assert "`redis-memo doctor` says more" in caplog.records[0].message
     afetch, acalls = decorated_async(cache)
     assert asyncio.run(afetch(3))["x"] == 3
     assert acalls == [3]
@@ -313,6 +337,56 @@ def test_configuration_errors_are_raised_not_hidden(monkeypatch: pytest.MonkeyPa
         connect("redis://h", timeout=0)
     with pytest.raises(ConfigurationError, match="timeot"):
         connect("redis://h", timeot=1)
+
+
+@pytest.mark.parametrize("value", ["no", "0", "false", "off", "nver", "always"])
+def test_the_guard_against_the_embedded_server_has_no_other_word(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """A guard of production that was misspelt would let through what it is there to stop."""
+    monkeypatch.setenv("REDIS_MEMO_EMBEDDED", value)
+    for url in (None, "redis://localhost:1"):
+        with pytest.raises(ConfigurationError, match="write REDIS_MEMO_EMBEDDED=never"):
+            connect(url)
+    for allowed in ("", " "):
+        monkeypatch.setenv("REDIS_MEMO_EMBEDDED", allowed)
+        assert "embedded" in repr(connect())
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("REDIS_MEMO_SECRET", "hunter2", "REDIS_MEMO_SECRET: a secret has fewer than 16 bytes"),
+        ("REDIS_MEMO_URL", "http://user:hunter2@h", "REDIS_MEMO_URL has the unknown scheme 'http'"),
+        ("REDIS_URL", "localhost:6379", "REDIS_URL has no scheme"),
+        ("REDIS_MEMO_URL", "redis://user:hunter2@h:port", "REDIS_MEMO_URL: the URL redis://... cannot be understood"),
+        ("REDIS_URL", "redis://:hunter2@h/?nonsense=1", r"REDIS_URL: the URL .* \(its option nonsense is unknown"),
+        ("REDIS_URL", "redis+cluster://:hunter2@h/5", r"REDIS_URL: the URL .* \(a cluster has no databases"),
+    ],
+)
+def test_a_setting_from_the_environment_is_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigurationError, match=said) as caught:
+        connect()
+    assert "hunter2" not in str(caught.value)
+    if variable != "REDIS_MEMO_SECRET":
+        assert "localhost:1" in repr(connect("redis://localhost:1"))
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis://h/0?ssl_cert_reqs=none", r"\(the option ssl_cert_reqs is for TLS, which has the scheme rediss\)"),
+        (
+            "redis://h?client_name=x&socket_timeout=soon",
+            r"\(its option socket_timeout is unknown, or has a wrong value",
+        ),
+        ("rediss+sentinel://h/mymaster?ssl_nonsense=1", r"\(its option ssl_nonsense is unknown, or has a wrong value"),
+    ],
+)
+def test_an_option_of_a_url_that_is_not_understood_is_named(url: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        connect(url)
 
 
 def test_a_leader_that_is_killed_is_replaced_within_its_lease(server: Server) -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redis_memo import _cli, configure, connect, market, testing
+from redis_memo import _cli, _market_aware, configure, connect, market, testing
 from redis_memo._calendar_file import _ics, _toml, read_circular, read_file
 from redis_memo._user_calendar import use_calendar
 from redis_memo.errors import ConfigurationError
@@ -128,11 +128,23 @@ print(market.phase("NSE", datetime(2026, 7, 10, 6, tzinfo=timezone.utc)), market
     wrong = subprocess.run(
         [sys.executable, "-c", code], env={"REDIS_MEMO_CALENDAR": "/nowhere.toml"}, capture_output=True, text=True
     )
-    assert "nowhere.toml cannot be read" in wrong.stderr
+    assert "REDIS_MEMO_CALENDAR: the calendar nowhere.toml cannot be read" in wrong.stderr
     fine = subprocess.run(
         [sys.executable, "-c", "import redis_memo"], env={"REDIS_MEMO_CALENDAR": "/nowhere.toml"}, capture_output=True
     )
     assert fine.returncode == 0, "who asks no exchange is not bothered"
+
+
+def test_a_wrong_file_of_the_environment_is_named_where_it_costs_the_caching(valkey_server, namespace):
+    code = f"""
+from redis_memo import market_aware, redis_cached
+f = redis_cached(namespace={namespace!r}, ttl=market_aware())(lambda: 5)
+print(f(), f.cache_info().refused)
+"""
+    environ = {"REDIS_MEMO_CALENDAR": "/nowhere.toml", "REDIS_MEMO_URL": valkey_server.url}
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["5", "1"]
+    assert "failed (REDIS_MEMO_CALENDAR: the calendar nowhere.toml cannot be read" in done.stderr
 
 
 def test_p7_code_says_it_too():
@@ -631,3 +643,31 @@ def test_every_option_of_the_command_is_documented():
 
     walk(_cli.parser())
     assert market.__all__ == sorted(market.__all__, key=lambda name: (not name[0].isupper(), name))
+
+
+def test_explain_keeps_to_its_lines_whatever_a_source_holds(tmp_path):
+    """Sources and names may be written over several lines, ours too."""
+    assert not [
+        each for each in sessions("NSE", date(2020, 1, 1), date(2026, 12, 31)) if "\n" in each.source + each.name
+    ]
+    written = {
+        "toml": '[[closed]]\ndate = 2026-07-10\nname = """a\n  closure"""\nsource = """one\ncircular"""\n',
+        "csv": 'date,exchange,name,source\n2026-07-10,NSE,"a\nclosure","one\ncircular"\n',
+    }
+    for ending, text in written.items():
+        path = tmp_path / f"mine.{ending}"
+        path.write_text(text)
+        use_calendar(path)
+        lines = market_aware("NSE").explain(Call(now=ist("2026-07-10 11:00").astimezone(UTC))).splitlines()
+        assert "  known by: yours (a closure; one circular)" in lines
+        assert all(line.startswith("  ") for line in lines[1:])
+
+
+def test_an_unknown_exchange_is_logged_of_no_function_where_there_is_none(caplog):
+    _market_aware._complain_once.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        market_aware().explain(Call(arguments={"exchange": "NOWHERE"}))
+        resolve(market_aware(), Call(function="service.quotes", arguments={"exchange": "NOWHERE"}))
+    first, second = (record.getMessage() for record in caplog.records)
+    assert first.startswith("an argument that names the exchange")
+    assert second.startswith("service.quotes: an argument that names the exchange")

@@ -133,6 +133,7 @@ async def use_async() -> None:
     assert_type(quote.cache_info().hits, int)
     assert_type(await quote.cache_info(), CacheInfo)
     assert_type(await quote.cache_info(everywhere=True), CacheInfo)
+    quote.cache_info(everywhere=True).hits  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
     assert_type(await quote.invalidate(symbol="INFY"), int)
     await quote.invalidate("INFY")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     assert_type(await quote.cache_clear(), int)
@@ -143,6 +144,7 @@ async def use_async() -> None:
     assert_type(await invalidate(quote, symbol="INFY"), int)
     assert_type(await clear(quote), int)
     assert_type(cache_info(quote), CacheInfoNow)
+    assert_type(await cache_info(quote, everywhere=True), CacheInfo)
     await quote(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await quote()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await quote.peek(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -267,7 +269,6 @@ assert_type(File().load.map(["x", "y"]), list[int])
 
 assert_type(cache_info(fetch), CacheInfo)
 assert_type(cache_info(fetch, everywhere=True), CacheInfo)
-assert_type(cache_info(quote, everywhere=True), CacheInfoNow)
 assert_type(invalidate(fetch, symbol="INFY"), int)
 assert_type(clear(fetch), int)
 assert_type(clear("typing"), int)
@@ -289,6 +290,10 @@ def until_tomorrow(call: Call) -> timedelta:
     return timedelta(days=1)
 
 
+def by_last(call: Call) -> float:
+    return 2.0 if call.arguments["day"] > 3 else 60.0
+
+
 @redis_cached(namespace="typing", ttl=jittered(until_tomorrow), key=identify, ignore=("client",))
 def with_options(symbol: str, client: Client) -> int:
     return 1
@@ -301,6 +306,12 @@ redis_cached()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 redis_cached(ttl=60)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 redis_cached(namespace="typing", compress="best")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 redis_cached(namespace="typing", evict="lfu")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+redis_cached(namespace="typing", ttl=[1])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+redis_cached(namespace="typing", ttl=lambda: 60)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+redis_cached(namespace="typing", ttl=market_aware)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+redis_cached(namespace="typing", ttl=by_last)
+redis_cached(namespace="typing", ttl=lambda call: 30 if call.value is None else "1h")
+redis_cached(namespace="typing", ttl=None, tags=lambda call: call.value)
 redis_cached(namespace="typing", shards=16)
 redis_cached(namespace="typing", shards="16")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 redis_cached(namespace="typing", on_error="ignore")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -355,6 +366,8 @@ prices["INFY"] = "text"  # type: ignore[assignment]  # pyright: ignore[reportArg
 prices[1] = 1.5  # type: ignore[index]  # pyright: ignore[reportArgumentType]
 prices.get_or_compute("INFY", float, 1, 2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 assert_type(CacheDict.of(fetch), CacheDict[Any, Any])
+assert_type(CacheDict[str, int]("typing", ttl="5m")["INFY"], int)
+CacheDict[str, int]("typing", ttl={})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 manager: CacheManager = get_cache_manager()
 assert_type(manager.set("quotes", 1.5, ttl="2s", symbol="INFY"), bool)
