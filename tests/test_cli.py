@@ -110,6 +110,16 @@ def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
     return int(code), out, err
 
 
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What is said of a command line that is wrong; nothing else is."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        _cli.main(list(arguments))
+    out, err = capsys.readouterr()
+    assert (ended.value.code, out) == (2, "")
+    return err
+
+
 def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, Any]:
     code, out, _ = command(capsys, *arguments, "--json")
     return code, json.loads(out)
@@ -551,6 +561,39 @@ def test_the_embedded_servers_state_is_told_and_ended(capsys, tmp_path: Path) ->
     code, out, _ = command(capsys, "server", "stop", str(folder))
     assert (code, "was not running" in out) == (0, True)
     cache.close()
+
+
+@pytest.mark.parametrize("named_by", ["REDIS_URL", ".env", "--url"])
+def test_the_embedded_server_of_the_settings_is_meant(capsys, tmp_path: Path, monkeypatch, named_by: str) -> None:
+    """As with every other command: else `stop` says of the wrong folder that nothing runs there."""
+    folder = tmp_path / "a folder"
+    url = f"embedded://{str(folder).replace(' ', '%20')}?maxmemory=64mb"
+    monkeypatch.chdir(tmp_path)
+    for name in ("REDIS_MEMO_URL", "REDIS_URL"):
+        monkeypatch.setenv(name, "")
+    words = ["--url", url] if named_by == "--url" else []
+    if named_by == ".env":
+        (tmp_path / named_by).write_text(f"REDIS_MEMO_URL={url}\n")
+    elif not words:
+        monkeypatch.setenv(named_by, url)
+    cache = connect(url)
+    cache.engine.backend.locate()
+    code, found = answer(capsys, "server", "status", *words)
+    assert (code, found["running"], found["folder"]) == (0, True, str(folder))
+    assert answer(capsys, "server", "stop", *words)[1]["stopped"] is True
+    assert answer(capsys, "server", "status", str(tmp_path))[1]["folder"] == str(tmp_path), "a folder that is named"
+    cache.close()
+
+
+def test_the_embedded_server_is_not_looked_for_at_another_url(capsys, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("REDIS_MEMO_URL", "redis://127.0.0.1:1/0")
+    assert answer(capsys, "server", "status")[1]["folder"].startswith(str(tmp_path))
+    assert "three slashes" in refused(capsys, "server", "status", "--url", "redis://127.0.0.1:1/0")
+    assert "not by both" in refused(capsys, "server", "stop", "e", "--url", "embedded://")
+    monkeypatch.setenv("REDIS_MEMO_URL", "embedded://folder")
+    code, _, err = command(capsys, "server", "status")
+    assert (code, "three slashes" in err) == (3, True)
 
 
 # ------------------------------------------------------------------------------------------------------------- docs
