@@ -277,18 +277,47 @@ def test_a_planted_entry_is_not_opened(service: ModuleType, capsys, valkey_serve
         ("{m}x:history", "did you mean {m}"),
         ("nowhere.at.all:f", "there is no module 'nowhere'"),
         ("history", "package.module:function"),
+    ],
+)
+def test_a_name_that_is_not_there_is_said_with_the_nearest(service: ModuleType, capsys, name: str, said: str) -> None:
+    """For scripts that is another thing than what could not be done: the command line is wrong."""
+    name, said = name.format(m=service.__name__), said.format(m=service.__name__)
+    for verb, *rest in (["get"], ["info"], ["doctor"], ["invalidate", "x=1"]):
+        assert said in refused(capsys, verb, name, *rest)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
         ("broken_module:f", "ZeroDivisionError in broken_module.py, line 2"),
         ("needy_module:f", "it needs no_such_library"),
     ],
 )
-def test_a_name_that_is_not_there_is_said_with_the_nearest(
+def test_a_module_that_fails_is_no_mistake_of_the_command_line(
     service: ModuleType, capsys, tmp_path, name: str, said: str
 ) -> None:
     (tmp_path / "broken_module.py").write_text("secret = 'hunter2'\n1 / 0\n")
     (tmp_path / "needy_module.py").write_text("import no_such_library\n")
-    code, out, err = command(capsys, "get", name.format(m=service.__name__))
+    code, out, err = command(capsys, "get", name)
     assert (code, out) == (3, "")
-    assert said.format(m=service.__name__) in err
+    assert said in err
+    assert "hunter2" not in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["RELIANCE", "foo=3"], "no parameter 'foo'"),
+        ([], "missing a required argument: 'symbol'"),
+        (["RELIANCE", "period=hunter2"], "the text for period is no int"),
+        (["RELIANCE", "period:=hunter2"], "takes a Python literal"),
+        (["RELIANCE", "symbol=INFY"], "multiple values"),
+        (["RELIANCE", "NSE", "day", "1", "2"], "more are given"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_a_wrong_command_line(service, capsys, words: list[str], said: str) -> None:
+    err = refused(capsys, "get", f"{service.__name__}:history", *words)
+    assert said in err
     assert "hunter2" not in err
 
 
@@ -402,9 +431,7 @@ def test_invalidate_removes_what_was_meant(service: ModuleType, capsys) -> None:
     service.history("RELIANCE")
     service.history("INFY")
     assert len(service.runs) == before + 1
-    code, _, err = command(capsys, "invalidate", target, "RELIANCE", "--yes")
-    assert code == 3
-    assert "by name" in err
+    assert "by name" in refused(capsys, "invalidate", target, "RELIANCE", "--yes")
 
 
 def test_invalidate_knows_methods_and_async_functions(service: ModuleType, capsys) -> None:
