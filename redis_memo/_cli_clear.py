@@ -7,8 +7,9 @@ import itertools
 
 from . import _entries as entries
 from . import _ops as ops
+from ._cli_hints import without_functions
 from ._cli_target import add_server, engine_of, find_function
-from ._console import Exit, confirmed, counted, say, say_json, shown
+from ._console import Exit, confirmed, counted, note, say, say_json, shown
 from ._listing import asking, count_matching, of_one_function, place_of, prefixes, unlisted
 
 __all__ = ["NAME", "SUMMARY", "add_arguments", "run"]
@@ -50,6 +51,8 @@ def run(args: argparse.Namespace) -> Exit:
         engine = engine_of(args)
         with asking(engine) as look:
             listed = {*prefixes(look, args.what, scan=args.scan)}
+            if not listed:
+                note(f"in {engine.backend.where}: {without_functions(look, args.what)}")
     found = sorted(listed, key=lambda prefix: (prefix.rpartition("#")[0], place_of(prefix)))
     with asking(engine) as look:
         counts = {prefix: count_matching(look, prefix, ()) for prefix in found}
@@ -57,6 +60,7 @@ def run(args: argparse.Namespace) -> Exit:
     count = sum(counts.values()) + sum(map(len, lost.values()))
     said = counted(count, "entry", "entries")
     functions = [list(own) for _, own in itertools.groupby(found, lambda prefix: prefix.rpartition("#")[0])]
+    done = Exit.OK if found else Exit.ATTENTION  # a namespace without functions is likely not the one that was meant
     facts = {"what": args.what, "server": engine.backend.where, "functions": len(functions)}
     if args.dry_run:
         rows = [(own, sum(counts[each] for each in own), sum(len(lost[each]) for each in own)) for own in functions]
@@ -70,7 +74,7 @@ def run(args: argparse.Namespace) -> Exit:
             for own, known, strays in rows:
                 say(f"  {known + strays:>10,}  {shown(own[0])}" + (f" and {len(own) - 1:,} more" if own[1:] else ""))
             say(f"would remove {said} in {engine.backend.where}")
-        return Exit.OK
+        return done
     if count and not confirmed(f"Remove {said} of {args.what} in {engine.backend.where}?", yes=args.yes):
         return Exit.FAILED
     gone = int(engine.run(_clearing(found, lost)))
@@ -78,7 +82,7 @@ def run(args: argparse.Namespace) -> Exit:
         say_json({**facts, "removed": gone})
     else:
         say(f"removed {counted(gone, 'entry', 'entries')}")
-    return Exit.OK
+    return done
 
 
 def _clearing(found: list[str], lost: dict[str, set[str]]) -> ops.Flow:

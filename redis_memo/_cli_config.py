@@ -229,7 +229,7 @@ def _edited_settings(
     notes += [f"{name}: {each}" for each in left]
     named = settings_by_name(text)
     notes += [f"{name}: {each} is read by name, perhaps by another library: set it by hand" for each in named]
-    if not sections and not named:
+    if not sections and not named and not args.environment:
         notes.append(
             f"{name}: it has no cache section (a dict under a name or key such as 'cache', or one with names such as "
             "'cache_ttl')"

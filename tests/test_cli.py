@@ -448,6 +448,23 @@ def test_invalidate_knows_methods_and_async_functions(service: ModuleType, capsy
         assert getattr(owner, method).peek("Y")
 
 
+def test_a_namespace_that_is_misspelt_is_answered_with_the_nearest(service, capsys, namespace: str) -> None:
+    """ "removed 0 entries" would be taken for success."""
+    service.history("A")
+    wrong = namespace[:-1]
+    for words in (["clear", wrong, "--yes"], ["clear", wrong, "--dry-run"], ["clear", wrong, "--scan"], ["ls", wrong]):
+        for form in ([], ["--json"]):
+            code, out, err = command(capsys, *words, *form)
+            assert code == 1
+            assert f"the namespace {wrong} has no functions; did you mean" in err
+            assert namespace in err
+            assert not form or json.loads(out)
+    assert f"did you mean {namespace}" in refused(capsys, "ls", wrong, "f")
+    assert answer(capsys, "clear", namespace, "--yes")[1]["removed"] == 1
+    code, _, err = command(capsys, "clear", namespace, "--yes")
+    assert (code, err) == (0, ""), "its functions are known, and nothing is left of them: as often as you like"
+
+
 def test_nothing_is_destroyed_unasked(service: ModuleType, capsys, namespace: str, monkeypatch) -> None:
     """P7: where nobody can be asked it is not done; a person may say no."""
     service.history("A")

@@ -595,6 +595,20 @@ def test_what_cannot_be_changed_is_said_and_the_rest_is_done(project: Path, caps
     assert command(capsys, "update", "--settings", "nowhere.py", "--yes")[0] == 3
 
 
+def test_an_environment_that_nothing_is_named_is_said(project: Path, capsys) -> None:
+    """Beside one that there is, too; and a file without that environment may well have cache sections."""
+    before = (project / "deployment_config.py").read_bytes()
+    words = ["update", "--settings", "deployment_config.py", "--no-verify", "--yes"]
+    code, _, err = command(capsys, *words, "--environment", "prod")
+    assert code == 0
+    assert "deployment_config.py: no cache section is named 'prod', nor anything that one stands in" in err
+    assert "it has no cache section" not in err
+    assert (project / "deployment_config.py").read_bytes() == before
+    _, _, err = command(capsys, *words, "--environment", "prod", "--environment", "production")
+    assert ("'prod'" in err, "'production'" in err) == (True, False)
+    assert (project / "deployment_config.py").read_bytes() != before
+
+
 def test_a_file_that_changes_under_the_update_is_left(project: Path) -> None:
     path = project / "requirements.txt"
     change = _rewrite.Change(path, b"something else that was read", b"new")
