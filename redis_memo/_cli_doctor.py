@@ -96,6 +96,8 @@ def diagnose(args: argparse.Namespace) -> Iterator[Finding]:
 def report(findings: list[Finding], args: argparse.Namespace) -> Exit:
     """Say the findings, and end by the worst."""
     worst = max((finding.severity for finding in findings), default=Severity.OK)
+    if args.quiet:
+        findings = [finding for finding in findings if finding.severity >= Severity.WARNING]
     if args.json:
         listed: list[dict[str, Any]] = [
             {**finding._asdict(), "severity": finding.severity.name.lower()} for finding in findings
@@ -103,8 +105,6 @@ def report(findings: list[Finding], args: argparse.Namespace) -> Exit:
         say_json({"worst": worst.name.lower(), "findings": listed})
     else:
         for finding in findings:
-            if args.quiet and finding.severity < Severity.WARNING:
-                continue
             say(f"{_MARKS[finding.severity]:8} {finding.check:12} {shown(finding.said)}")
             if finding.remedy and finding.severity > Severity.OK:
                 say(f"{'':21} -> {shown(finding.remedy)}")

@@ -108,6 +108,8 @@ def test_a_healthy_server_is_found_healthy(patient: Server, client: redis.Redis,
     assert list(client.scan_iter("memo:{redis-memo doctor}*")) == []
     assert _cli.main(["doctor", "--url", patient.url, "--quiet"]) == 0
     assert capsys.readouterr().out == "0 errors, 0 warnings\n"
+    assert _cli.main(["doctor", "--url", patient.url, "--quiet", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["findings"] == []
     cache.close()
 
 
@@ -116,6 +118,9 @@ def test_config_check_is_the_doctor(patient: Server, client, capsys) -> None:
     for words in (["doctor"], ["config", "check"]):
         assert _cli.main([*words, "--url", patient.url, "--json"]) == 1
         assert json.loads(capsys.readouterr().out)["worst"] == "warning"
+        assert _cli.main([*words, "--url", patient.url, "--json", "--quiet"]) == 1
+        quiet = json.loads(capsys.readouterr().out)
+        assert (quiet["worst"], [each["check"] for each in quiet["findings"]]) == ("warning", ["maxmemory"])
 
 
 @pytest.mark.parametrize("kind", ["redis_6_server", "redis_server", "redis_8_server"])
