@@ -7,7 +7,7 @@ import itertools
 
 from . import _entries as entries
 from . import _ops as ops
-from ._cli_hints import without_functions
+from ._cli_hints import of_scripts, without_functions
 from ._cli_target import add_server, engine_of, find_function
 from ._console import Exit, confirmed, counted, note, say, say_json, shown
 from ._listing import asking, count_matching, of_one_function, place_of, prefixes, unlisted
@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Exit:
     """Count, ask, delete."""
+    memo = None
     if ":" in args.what:
         target = find_function(args, args.what)
         engine, memo = target.engine, target.memo
@@ -51,13 +52,16 @@ def run(args: argparse.Namespace) -> Exit:
         engine = engine_of(args)
         with asking(engine) as look:
             listed = {*prefixes(look, args.what, scan=args.scan)}
-            if not listed:
-                note(f"in {engine.backend.where}: {without_functions(look, args.what)}")
     found = sorted(listed, key=lambda prefix: (prefix.rpartition("#")[0], place_of(prefix)))
     with asking(engine) as look:
         counts = {prefix: count_matching(look, prefix, ()) for prefix in found}
         lost = unlisted(look, found) if args.scan else {prefix: set() for prefix in found}
-    count = sum(counts.values()) + sum(map(len, lost.values()))
+        count = sum(counts.values()) + sum(map(len, lost.values()))
+        if not found:
+            note(f"in {engine.backend.where}: {without_functions(look, args.what)}")
+        elif memo is not None and not count:
+            for hint in of_scripts(look, memo):
+                note(hint)
     said = counted(count, "entry", "entries")
     functions = [list(own) for _, own in itertools.groupby(found, lambda prefix: prefix.rpartition("#")[0])]
     done = Exit.OK if found else Exit.ATTENTION  # a namespace without functions is likely not the one that was meant

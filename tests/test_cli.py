@@ -465,6 +465,25 @@ def test_a_namespace_that_is_misspelt_is_answered_with_the_nearest(service, caps
     assert (code, err) == (0, ""), "its functions are known, and nothing is left of them: as often as you like"
 
 
+def test_what_a_script_stored_is_pointed_at(service, capsys, namespace: str, tmp_path: Path) -> None:
+    """Run directly, its functions are those of __main__: by the module's name nothing is found, and one wonders."""
+    script = tmp_path / f"{service.__name__}.py"
+    script.write_text(script.read_text() + "\nif __name__ == '__main__':\n    history('INFY')\n")
+    subprocess.run(
+        [sys.executable, str(script)], check=True, timeout=120, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    target = f"{service.__name__}:history"
+    for words, expected in ((["get", target, "INFY"], 1), (["clear", target, "--dry-run"], 0)):
+        code, _, err = command(capsys, *words)
+        assert code == expected
+        (line,) = re.findall(r"there is 1 entry of __main__\.history~.*give the function name=.*", err)
+    code, out, _ = command(capsys, *shlex.split(line.partition("look with: redis-memo ")[2]))
+    assert (code, len(out.splitlines())) == (0, 2)
+    for words in (["get", f"{service.__name__}:anything", "1"], ["clear", f"{service.__name__}:anything", "--yes"]):
+        assert "__main__" not in command(capsys, *words)[2], "of another function there is nothing to be said"
+
+
 def test_nothing_is_destroyed_unasked(service: ModuleType, capsys, namespace: str, monkeypatch) -> None:
     """P7: where nobody can be asked it is not done; a person may say no."""
     service.history("A")
