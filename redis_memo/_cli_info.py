@@ -32,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Exit:
     """Show it."""
     if args.function is None:
-        said = _server(engine_of(args), read_environment(args))
+        origins = read_environment(args)
+        named = origins.get("REDIS_MEMO_URL") or origins.get("REDIS_URL") or "the default"
+        said = _server(engine_of(args), "the command line" if args.url else named)
     else:
         said = _function(find_function(args, args.function))
     if args.json:
@@ -58,7 +60,7 @@ def _said(name: str, value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else shown(str(value))
 
 
-def _server(engine: Engine, origins: dict[str, str]) -> dict[str, Any]:
+def _server(engine: Engine, named_by: str) -> dict[str, Any]:
     with asking(engine) as look:
         clients = look.each().values()
         infos = [client.info() for client in clients]
@@ -72,7 +74,7 @@ def _server(engine: Engine, origins: dict[str, str]) -> dict[str, Any]:
     limits = [int(info.get("maxmemory", 0)) for info in infos]
     return {
         "server": engine.backend.where,
-        "named_by": origins.get("REDIS_MEMO_URL") or origins.get("REDIS_URL") or "the command line or the default",
+        "named_by": named_by,
         "software": ", ".join(dict.fromkeys(" ".join(software(info)) for info in infos)),
         **({"masters": len(infos)} if engine.backend.spread else {}),
         "used_memory": all_of("used_memory"),

@@ -580,6 +580,15 @@ def test_info_counts_entries_and_bytes(service: ModuleType, capsys, valkey_serve
     assert command(capsys, "info")[0] == 0
 
 
+def test_info_says_who_names_the_server(service, capsys, valkey_server: Server, tmp_path: Path, monkeypatch) -> None:
+    assert answer(capsys, "info")[1]["named_by"] == "environment"
+    assert answer(capsys, "info", "--url", valkey_server.url)[1]["named_by"] == "the command line"
+    for words, name in (([], ".env"), (["--env-file", "production.env"], "production.env")):
+        monkeypatch.setenv("REDIS_MEMO_URL", "")
+        (tmp_path / name).write_text(f"REDIS_MEMO_URL={valkey_server.url}\n")
+        assert answer(capsys, "info", *words)[1]["named_by"] == name
+
+
 def test_info_counts_what_other_processes_did(service: ModuleType, capsys, tmp_path: Path) -> None:
     code = f"import {service.__name__} as s; s.history('a'); s.history('a'); s.history('a')"
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -467,9 +467,10 @@ def test_update_then_rollback_is_byte_for_byte(project: Path, capsys, valkey_ser
     assert tree(project) == before
     assert "+REDIS_MEMO_URL=redis://127.0.0.1:" in out
     assert "hunter2" not in out + err
-    code, out, _ = command(capsys, "update", "--yes")
+    code, out, err = command(capsys, "update", "--yes")
     assert code == 1, out  # verified: the tests' server has no maxmemory
     assert "WARNING maxmemory" in out
+    assert err.splitlines()[-1].startswith(".env: the service does not read it by itself, and has to load it (python-")
     values = {each.name: each.value for each in assignments((project / ".env").read_text())}
     assert values["REDIS_MEMO_URL"] == valkey_server.url
     assert len(values["REDIS_MEMO_SECRET"]) == 43
@@ -478,8 +479,8 @@ def test_update_then_rollback_is_byte_for_byte(project: Path, capsys, valkey_ser
     assert stat.S_IMODE((project / ".env").stat().st_mode) == 0o640
     assert stat.S_IMODE((project / ".redis_memo").stat().st_mode) == 0o700
     after = tree(project)
-    code, out, _ = command(capsys, "update", "--yes", "--no-verify")
-    assert (code, "nothing is to be changed" in out) == (0, True)
+    code, out, err = command(capsys, "update", "--yes", "--no-verify")
+    assert (code, "nothing is to be changed" in out, "load it" in err) == (0, True, False)
     assert tree(project) == after
     code, _, err = command(capsys, "rollback")
     assert (code, "--yes" in err) == (3, True)
