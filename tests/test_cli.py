@@ -27,6 +27,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+import redis_memo
 from redis_memo import _cli, _doctor, _words, connect
 from redis_memo._listing import asking, entry_rows, namespaces
 from redis_memo.errors import ConfigurationError
@@ -596,6 +597,12 @@ def test_info_counts_what_other_processes_did(service: ModuleType, capsys, tmp_p
     found = answer(capsys, "info", f"{service.__name__}:history")[1]
     assert (found["hits"], found["misses"]) == (2, 1)
     assert found["bytes_stored"] > 0
+
+
+def test_the_command_says_its_version(capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        _cli.main(["--version"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"redis_memo {redis_memo.__version__}\n")
 
 
 def test_a_server_that_is_not_there_is_one_line(capsys, tmp_path, monkeypatch) -> None:
