@@ -161,7 +161,7 @@ def _found(project: Project) -> tuple[list[Finding], int]:
             if is_kept(source, each.line, each.last) or any(is_kept(source, line, line) for line in each.also):
                 kept += 1
             else:
-                found.append(each)
+                found.append(each.settled())
     known = {f"@{decorator}" for each in found if (decorator := each.decorator)}
     found = [
         each

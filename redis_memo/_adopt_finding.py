@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ._adopt_judge import Confidence, Risk, is_market_data, judge, lowest
 from ._adopt_uses import Uses
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
 
     from ._adopt_source import Function, Source
 
-__all__ = ["Finding", "Lifetime", "Project", "Replace", "namespace_of", "no_expiry", "proposal"]
+__all__ = ["LEFT_ALONE", "Finding", "Lifetime", "Project", "Replace", "namespace_of", "no_expiry", "proposal"]
+
+
+LEFT_ALONE: Final = "nothing: it is left alone"
 
 
 class Lifetime(NamedTuple):
@@ -107,6 +111,14 @@ class Finding:
     replace: Replace | None = field(default=None, repr=False)
     also: tuple[int, ...] = ()
     decorator: str | None = None
+
+    def settled(self) -> Finding:
+        """The same; for one that is left alone, without what would be written, and when that would expire."""
+        if self.confidence != "alone":
+            return self
+        return dataclasses.replace(
+            self, becomes=LEFT_ALONE, risks=tuple(each for each in self.risks if each.code != "no-expiry")
+        )
 
     @property
     def confidence(self) -> Confidence:

@@ -218,7 +218,9 @@ def _body(source: Source, function: Function, project: Mapping[str, Source]) -> 
     if body.slow is None and body.cheap:
         risks.append(
             Risk(
-                "cheap", "nothing in it takes time: a hit in Redis costs more than to run it; leave it as it is", "look"
+                "cheap",
+                "nothing in it takes time: a hit in Redis costs more than to run it; leave it as it is",
+                "alone",
             )
         )
     elif body.slow is None:

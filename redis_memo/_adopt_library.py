@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-from ._adopt_finding import Finding, Lifetime, Project, Replace, no_expiry, proposal
+from ._adopt_finding import LEFT_ALONE, Finding, Lifetime, Project, Replace, no_expiry, proposal
 from ._adopt_judge import Risk
 from ._adopt_options import cachetools_options, lifetime_of, lru_options, maker
 from ._adopt_source import Function, Source, dotted, text_of
@@ -128,7 +128,7 @@ def _decorated(
             kind=kind,
             name=qualified,
             base="alone",
-            becomes="nothing: it is left alone",
+            becomes=LEFT_ALONE,
             risks=(Risk("left-alone", reason, "alone"),),
         )
     extra = _neighbours(function, decorator)

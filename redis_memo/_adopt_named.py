@@ -6,7 +6,7 @@ import ast
 import re
 from typing import TYPE_CHECKING
 
-from ._adopt_finding import Finding, Project, no_expiry, proposal
+from ._adopt_finding import LEFT_ALONE, Finding, Project, no_expiry, proposal
 from ._adopt_judge import Risk
 from ._adopt_patterns import from_outside, is_dict
 from ._adopt_source import Source, dotted
@@ -100,7 +100,7 @@ def _of_one_call(source: Source, node: ast.Assign | ast.AnnAssign, name: str) ->
         kind="dict named a cache",
         name=name,
         base="alone",
-        becomes="nothing: it is left alone",
+        becomes=LEFT_ALONE,
         risks=(Risk("left-alone", "a dict of one call, which goes when the call ends: nothing to share", "alone"),),
     )
 

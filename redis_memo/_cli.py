@@ -65,6 +65,8 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    version = sys.modules["redis_memo"].__version__
+    top.add_argument("--version", action="version", version=f"redis_memo {version}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add_arguments(

@@ -7,8 +7,9 @@ import itertools
 
 from . import _entries as entries
 from . import _ops as ops
+from ._cli_hints import of_scripts, without_functions
 from ._cli_target import add_server, engine_of, find_function
-from ._console import Exit, confirmed, counted, say, say_json, shown
+from ._console import Exit, confirmed, counted, note, say, say_json, shown
 from ._listing import asking, count_matching, of_one_function, place_of, prefixes, unlisted
 
 __all__ = ["NAME", "SUMMARY", "add_arguments", "run"]
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Exit:
     """Count, ask, delete."""
+    memo = None
     if ":" in args.what:
         target = find_function(args, args.what)
         engine, memo = target.engine, target.memo
@@ -54,9 +56,15 @@ def run(args: argparse.Namespace) -> Exit:
     with asking(engine) as look:
         counts = {prefix: count_matching(look, prefix, ()) for prefix in found}
         lost = unlisted(look, found) if args.scan else {prefix: set() for prefix in found}
-    count = sum(counts.values()) + sum(map(len, lost.values()))
+        count = sum(counts.values()) + sum(map(len, lost.values()))
+        if not found:
+            note(f"in {engine.backend.where}: {without_functions(look, args.what)}")
+        elif memo is not None and not count:
+            for hint in of_scripts(look, memo):
+                note(hint)
     said = counted(count, "entry", "entries")
     functions = [list(own) for _, own in itertools.groupby(found, lambda prefix: prefix.rpartition("#")[0])]
+    done = Exit.OK if found else Exit.ATTENTION  # a namespace without functions is likely not the one that was meant
     facts = {"what": args.what, "server": engine.backend.where, "functions": len(functions)}
     if args.dry_run:
         rows = [(own, sum(counts[each] for each in own), sum(len(lost[each]) for each in own)) for own in functions]
@@ -70,7 +78,7 @@ def run(args: argparse.Namespace) -> Exit:
             for own, known, strays in rows:
                 say(f"  {known + strays:>10,}  {shown(own[0])}" + (f" and {len(own) - 1:,} more" if own[1:] else ""))
             say(f"would remove {said} in {engine.backend.where}")
-        return Exit.OK
+        return done
     if count and not confirmed(f"Remove {said} of {args.what} in {engine.backend.where}?", yes=args.yes):
         return Exit.FAILED
     gone = int(engine.run(_clearing(found, lost)))
@@ -78,7 +86,7 @@ def run(args: argparse.Namespace) -> Exit:
         say_json({**facts, "removed": gone})
     else:
         say(f"removed {counted(gone, 'entry', 'entries')}")
-    return Exit.OK
+    return done
 
 
 def _clearing(found: list[str], lost: dict[str, set[str]]) -> ops.Flow:

@@ -162,7 +162,16 @@ def _update(root: Path, args: argparse.Namespace) -> Exit:
     said |= {"applied": True, "backup": backup.name}
     if not args.json:
         say(f"changed {', '.join(names)}; to undo it: redis-memo config rollback")
-    return _verified(root, args, said)
+    unread = [
+        f"{name}: the service does not read it by itself, and has to load it ({_cli_doctor.LOADERS})"
+        for name in names
+        if name == os.path.normpath(args.env_file)
+    ]
+    notes += unread
+    code = _verified(root, args, said)
+    for each in unread if not args.json else ():
+        note(each)
+    return code
 
 
 def _requirement() -> str:
@@ -229,7 +238,7 @@ def _edited_settings(
     notes += [f"{name}: {each}" for each in left]
     named = settings_by_name(text)
     notes += [f"{name}: {each} is read by name, perhaps by another library: set it by hand" for each in named]
-    if not sections and not named:
+    if not sections and not named and not args.environment:
         notes.append(
             f"{name}: it has no cache section (a dict under a name or key such as 'cache', or one with names such as "
             "'cache_ttl')"

@@ -19,14 +19,16 @@ from .errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["NAME", "SUMMARY", "add_arguments", "add_options", "diagnose", "report", "run"]
+__all__ = ["LOADERS", "NAME", "SUMMARY", "add_arguments", "add_options", "diagnose", "report", "run"]
 
 NAME = "doctor"
 SUMMARY = "what is wrong between this process and its server, and what to do about it"
 
+LOADERS = "python-dotenv, EnvironmentFile= of systemd, env_file of compose"
 _EXAMPLES = """examples:
   redis-memo doctor                          the server of REDIS_MEMO_URL, of .env, or the embedded one
   redis-memo doctor --url redis://host:6379/0
+  redis-memo doctor --env-file .env          as by a service that loads that file
   redis-memo doctor pkg.mod:history          with the settings that the function's own code configures
 
 Exit code 0: nothing is wrong; 1: there are warnings; 3: there are errors. No secret is printed.
@@ -83,6 +85,7 @@ def diagnose(args: argparse.Namespace) -> Iterator[Finding]:
         "the command line" if args.url else origins.get("REDIS_MEMO_URL") or origins.get("REDIS_URL") or "the default"
     )
     yield Finding("settings", Severity.OK, f"{engine.backend.where}, by {named}")
+    yield from _about_file(origins, args)
     calendar = environ.get("REDIS_MEMO_CALENDAR")
     if calendar and not Path(calendar).expanduser().exists():
         yield Finding(
@@ -93,9 +96,26 @@ def diagnose(args: argparse.Namespace) -> Iterator[Finding]:
     engine.close()
 
 
+def _about_file(origins: dict[str, str], args: argparse.Namespace) -> Iterator[Finding]:
+    """Settings that the ``.env`` of the folder has, and the environment has not; a file that was named is known of."""
+    names = [
+        name
+        for name, origin in origins.items()
+        if origin != "environment" and not (args.url and name in ("REDIS_MEMO_URL", "REDIS_URL"))
+    ]
+    if names and args.env_file is None:
+        yield Finding(
+            "environment", Severity.WARNING,
+            f"only .env has {' and '.join(names)}: this command reads that file, the service itself does not",
+            f"let the service load it ({LOADERS}); where it does, say --env-file .env here",
+        )  # fmt: skip
+
+
 def report(findings: list[Finding], args: argparse.Namespace) -> Exit:
     """Say the findings, and end by the worst."""
     worst = max((finding.severity for finding in findings), default=Severity.OK)
+    if args.quiet:
+        findings = [finding for finding in findings if finding.severity >= Severity.WARNING]
     if args.json:
         listed: list[dict[str, Any]] = [
             {**finding._asdict(), "severity": finding.severity.name.lower()} for finding in findings
@@ -103,8 +123,6 @@ def report(findings: list[Finding], args: argparse.Namespace) -> Exit:
         say_json({"worst": worst.name.lower(), "findings": listed})
     else:
         for finding in findings:
-            if args.quiet and finding.severity < Severity.WARNING:
-                continue
             say(f"{_MARKS[finding.severity]:8} {finding.check:12} {shown(finding.said)}")
             if finding.remedy and finding.severity > Severity.OK:
                 say(f"{'':21} -> {shown(finding.remedy)}")

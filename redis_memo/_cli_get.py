@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _ops as ops
+from ._cli_hints import of_scripts
 from ._cli_target import add_server, engine_of, find_function
 from ._codecs import loads
 from ._console import Exit, duration_text, note, say, say_json, shown, size_text, usage
 from ._explain import Explanation, explain
 from ._handle import MISSING
-from ._listing import split_key
+from ._listing import asking, split_key
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -82,6 +83,10 @@ def run(args: argparse.Namespace) -> Exit:
         else:
             note(str(standing))
             note("Nothing is stored for this call." if standing.state == "absent" else "There is nothing to be served.")
+        if standing.state == "absent":
+            with asking(target.engine) as look:
+                for hint in of_scripts(look, target.memo):
+                    note(hint)
         return Exit.ATTENTION
     return _give(value, facts, args)
 

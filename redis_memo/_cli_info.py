@@ -32,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Exit:
     """Show it."""
     if args.function is None:
-        said = _server(engine_of(args), read_environment(args))
+        origins = read_environment(args)
+        named = origins.get("REDIS_MEMO_URL") or origins.get("REDIS_URL") or "the default"
+        said = _server(engine_of(args), "the command line" if args.url else named)
     else:
         said = _function(find_function(args, args.function))
     if args.json:
@@ -58,11 +60,13 @@ def _said(name: str, value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else shown(str(value))
 
 
-def _server(engine: Engine, origins: dict[str, str]) -> dict[str, Any]:
+def _server(engine: Engine, named_by: str) -> dict[str, Any]:
     with asking(engine) as look:
-        infos = [client.info() for client in look.each().values()]
+        clients = look.each().values()
+        infos = [client.info() for client in clients]
         found, cursor = namespaces(look, limit=_NAMESPACES)
-        keys = sum(client.dbsize() for client in look.each().values())
+    # INFO says it, too, which a user of the least rights may ask; DBSIZE such a user may not.
+    keys = sum(_keys(client, info) for client, info in zip(clients, infos, strict=True))
 
     def all_of(name: str) -> int:
         return sum(int(info.get(name, 0)) for info in infos)
@@ -70,7 +74,7 @@ def _server(engine: Engine, origins: dict[str, str]) -> dict[str, Any]:
     limits = [int(info.get("maxmemory", 0)) for info in infos]
     return {
         "server": engine.backend.where,
-        "named_by": origins.get("REDIS_MEMO_URL") or origins.get("REDIS_URL") or "the command line or the default",
+        "named_by": named_by,
         "software": ", ".join(dict.fromkeys(" ".join(software(info)) for info in infos)),
         **({"masters": len(infos)} if engine.backend.spread else {}),
         "used_memory": all_of("used_memory"),
@@ -87,6 +91,12 @@ def _server(engine: Engine, origins: dict[str, str]) -> dict[str, Any]:
     }
 
 
+def _keys(client: Any, info: dict[str, Any]) -> int:
+    """How many keys the database has that a client uses; INFO leaves out those that have none."""
+    database = client.connection_pool.connection_kwargs.get("db") or 0
+    return int(info.get(f"db{database}", {}).get("keys", 0))
+
+
 def _function(target: Target) -> dict[str, Any]:
     memo, engine = target.memo, target.engine
     totals: list[Total] = []
@@ -97,7 +107,7 @@ def _function(target: Target) -> dict[str, Any]:
             client = look.at(prefix)
             totals.append(total(look, prefix))
             firsts += [row.ttl for row in entry_rows(look, prefix, limit=1)[0]]
-            last = client.zrevrange(f"{prefix}index", 0, 0)
+            last = client.zrange(f"{prefix}index", -1, -1)
             lasts += [client.pttl(prefix + each.decode()) / 1000 for each in last]
     info = memo.info(*engine.run(entries.usage(memo.prefixes, engine.touches.telling)))
     parameters = target.handle.cache_parameters()

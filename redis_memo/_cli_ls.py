@@ -6,6 +6,7 @@ import argparse
 import re
 from typing import TYPE_CHECKING, Any
 
+from ._cli_hints import without_functions
 from ._cli_target import add_server, engine_of, find_function
 from ._clock import now
 from ._console import Exit, duration_text, note, say, say_json, shown, size_text, table, usage
@@ -59,6 +60,8 @@ def run(args: argparse.Namespace) -> Exit:
 def _prefixes(engine: Engine, args: argparse.Namespace) -> tuple[str, ...]:
     with asking(engine) as look:
         rows = functions(look, args.what)
+        if not rows:
+            usage(without_functions(look, args.what))
     found = [r for r in rows if r.name == args.function and args.version in (None, r.version)]
     versions = sorted({row.version for row in found})
     if len(versions) == 1:  # stored under whatever numbers of shards
@@ -67,7 +70,7 @@ def _prefixes(engine: Engine, args: argparse.Namespace) -> tuple[str, ...]:
         known = " or ".join(shown(version) or "''" for version in versions)
         usage(f"{args.function} has several versions: --version {known}")
     known = ", ".join(dict.fromkeys(shown(row.name) for row in rows[:20]))
-    return usage(f"the namespace has no function of that name; it has {known or 'none'}")
+    return usage(f"the namespace has no function of that name; it has {known}")
 
 
 def _namespaces(engine: Engine, args: argparse.Namespace) -> Exit:
@@ -87,6 +90,10 @@ def _namespaces(engine: Engine, args: argparse.Namespace) -> Exit:
 def _functions(engine: Engine, args: argparse.Namespace) -> Exit:
     with asking(engine) as look:
         rows = sorted(functions(look, args.what), key=_name_of)
+        if not rows:
+            note(f"in {engine.backend.where}: {without_functions(look, args.what)}")
+            if not args.json:
+                return Exit.ATTENTION
     after = [row for row in rows if _name_of(row) > args.cursor] if args.cursor else rows
     page = after[: args.limit]
     more = _name_of(page[-1]) if len(after) > len(page) else ""
@@ -101,9 +108,6 @@ def _functions(engine: Engine, args: argparse.Namespace) -> Exit:
         say_json({"server": engine.backend.where, "namespace": args.what, "functions": listed, "cursor": more})
         return Exit.OK if rows else Exit.ATTENTION
     note(f"in {engine.backend.where}, namespace {shown(args.what)}")
-    if not rows:
-        note("it has no functions")
-        return Exit.ATTENTION
     spread = any(row.shards > 1 for row in rows)
     table(
         ("function", "version", *(["shards"] if spread else []), "entries", "last noted"),

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ._console import Exit, note, save, say, say_json, table
+from ._console import Exit, counted, note, save, say, say_json, table, usage
 from ._durations import format_duration
 from ._migrate_calls import Target
 from ._migrate_infer import infer
@@ -54,7 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     start = actions.add_parser("run", help="migrate (what is done where no action is named)", description=SUMMARY)
-    back = actions.add_parser("rollback", help="put files and Redis back, by the manifest", description="Undo it.")
+    back = actions.add_parser(
+        "rollback",
+        usage="redis-memo migrate rollback [-h] [--json] (SOURCE FUNCTION | SOURCE --map FILE | --manifest FILE)",
+        help="put files and Redis back, by the manifest",
+        description="Undo it. The manifest is the one beside the source, of that function, unless it is named.",
+    )
     for each in (start, back):
         few: dict[str, Any] = {} if each is start else {"nargs": "?"}
         each.add_argument("source", metavar="SOURCE", help="a folder, a file, or the URL of a Redis", **few)
@@ -128,11 +133,11 @@ def run(args: argparse.Namespace) -> Exit:
         rules = _rules(args)
         if args.action == "rollback" and args.manifest is not None:
             with Journal(Path(args.manifest), create=False) as journal:
-                target = _target(args.function or rules.function or journal.past.began.get("function"))
+                target = _target(args, rules.function or journal.past.began.get("function"))
         else:
-            target = _target(args.function or rules.function)
+            target = _target(args, rules.function)
     if args.source is None and args.manifest is None:
-        raise ConfigurationError("name the source, or the manifest with --manifest")
+        usage("name the source, or the manifest with --manifest")
     manifest = _beside(args.source, f".{target.name}.migration.jsonl") if args.manifest is None else Path(args.manifest)
     if args.action == "rollback":
         return _roll_back(args, manifest, target)
@@ -156,12 +161,22 @@ def run(args: argparse.Namespace) -> Exit:
     return _say_report(args, report, target, manifest)
 
 
-def _target(shown: str | None) -> Target:
+def _target(args: argparse.Namespace, otherwise: str | None) -> Target:
+    """The function of the command line, else the one of the mapping or the manifest."""
+    shown = args.function or otherwise
     if shown is None:
-        raise ConfigurationError(
-            "name the function: package.module:function after the source, or function= in the mapping"
+        last = ", or the manifest with --manifest" if args.action == "rollback" else ""
+        usage(
+            f"name the function: package.module:function after the source, or function= in the mapping of --map{last}"
         )
-    return Target(named_object(shown, "the function"), shown)
+    try:
+        return Target(named_object(shown, "the function"), shown)
+    except ConfigurationError as error:
+        cause = error.__cause__
+        absent = isinstance(cause, ModuleNotFoundError) and f"{shown.partition(':')[0]}.".startswith(f"{cause.name}.")
+        if args.function and (cause is None or absent):  # else the module's own code failed
+            usage(str(error))
+        raise
 
 
 def _rules(args: argparse.Namespace) -> Rules:
@@ -209,7 +224,8 @@ def _say_report(args: argparse.Namespace, report: Report, target: Target, manife
     if args.json:
         say_json({
             "function": target.shown, "applied": args.apply, "manifest": str(manifest) if args.apply else None,
-            "counts": counts, "items": [_as_json(outcome) for outcome in report.outcomes],
+            "counts": counts, "compared": report.compared, "equal": report.equal,
+            "items": [_as_json(outcome) for outcome in report.outcomes],
         })  # fmt: skip
         return code
     fit = [each for each in report.outcomes if each.key and not each.why]
@@ -222,6 +238,10 @@ def _say_report(args: argparse.Namespace, report: Report, target: Target, manife
     _say_left(report.outcomes)
     size = sum(each.size for each in fit)
     say(f"\n{', '.join(f'{count} {state}' for state, count in counts.items()) or 'nothing there'}; {size:,} bytes")
+    if args.check:
+        of_them = "all" if report.equal == report.compared else report.equal
+        equal = f", {of_them} equal" if report.compared else ""
+        say(f"compared with what {target.shown} returns: {counted(report.compared, 'item', 'items')}{equal}")
     if not args.apply:
         say("nothing was changed; --apply does it")
     else:

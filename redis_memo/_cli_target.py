@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from . import _entries as entries
 from ._cache import Cache
 from ._config import Settings
+from ._console import usage
 from ._default import connect
 from ._dotenv import assignments
 from ._memo import handle_of
@@ -23,6 +24,7 @@ from .errors import ConfigurationError
 
 if TYPE_CHECKING:
     import argparse
+    import inspect
     from collections.abc import Sequence
 
     from ._engine import Engine
@@ -100,10 +102,9 @@ class Target(NamedTuple):
         return memo
 
     def call(self, words: Sequence[str]) -> Invocation:
-        """The call that words describe.
+        """The call that words describe; a command line whose words do not fit the function is wrong, and ends so.
 
         Raises:
-            ConfigurationError: They do not fit the function.
             KeyingError: An argument cannot become part of a key.
         """
         handle = self.handle
@@ -114,29 +115,34 @@ class Target(NamedTuple):
         if self._is_unbound_method() and first in self.memo.ignore:
             ahead = [None]  # an object that does not count
             signature = signature.replace(parameters=list(signature.parameters.values())[1:])
-        args, kwargs = arguments(self.shown, signature, words)
+        args, kwargs = self._arguments(signature, words)
         try:
             signature.bind(*args, **kwargs)
             call: Invocation = handle._invocation((*ahead, *args), kwargs)  # noqa: SLF001
         except TypeError as error:
-            if isinstance(error, ConfigurationError) or not str(error).startswith(("missing", "too many", "got ")):
+            misfits = ("missing", "too many", "multiple values", "got ")
+            if isinstance(error, ConfigurationError) or not str(error).startswith(misfits):
                 raise
             hint = "; an entry's key can be given instead, as ls shows it" if self._is_unbound_method() else ""
-            raise ConfigurationError(f"{self.shown}: {error}{hint}") from None
+            usage(f"{self.shown}: {error}{hint}")
         return call
+
+    def _arguments(
+        self, signature: inspect.Signature, words: Sequence[str], *, by_name: bool = False
+    ) -> tuple[list[Any], dict[str, Any]]:
+        try:
+            return arguments(self.shown, signature, words, by_name=by_name)
+        except ConfigurationError as error:
+            usage(str(error))
 
     def _is_unbound_method(self) -> bool:
         handle = self.handle
         return not handle._bound and handle._binds == "instance" and not handle._behind  # noqa: SLF001
 
     def named_arguments(self, words: Sequence[str]) -> dict[str, Any]:
-        """Arguments by name, of which some may be left out.
-
-        Raises:
-            ConfigurationError: They do not fit the function.
-        """
+        """Arguments by name, of which some may be left out; words that do not fit are a wrong command line."""
         signature = signature_of(self.memo.function, bound=bool(self.handle._bound))  # noqa: SLF001
-        return arguments(self.shown, signature, words, by_name=True)[1]
+        return self._arguments(signature, words, by_name=True)[1]
 
     def bound_arguments(self, given: dict[str, Any]) -> dict[str, Any]:
         """With the object or class that the function is bound to, where that tells its entries apart."""
@@ -159,17 +165,19 @@ class Target(NamedTuple):
 def find_function(args: argparse.Namespace, name: str) -> Target:
     """Import the module as ``python -m`` would, from the current folder first, and find the function in it.
 
+    Where there is no such module or function, or it is not decorated, the command line is wrong: others are suggested.
+
     Args:
         args: With the options of `add_server`.
         name: ``package.module:function`` or ``package.module:Class.method``.
 
     Raises:
-        ConfigurationError: There is no such module or function, or it is not decorated; the text suggests others.
+        ConfigurationError: The module's own code failed.
     """
     read_environment(args)
     module_name, _, path = name.partition(":")
     if not module_name or not path:
-        raise ConfigurationError("a function is named as package.module:function or package.module:Class.method")
+        usage("a function is named as package.module:function or package.module:Class.method")
     module = _imported(module_name)
     found: Any = module
     trail: list[str] = []
@@ -179,11 +187,11 @@ def find_function(args: argparse.Namespace, name: str) -> Target:
             found = getattr(inside, part)
         except AttributeError:
             where = ".".join((module_name, *trail))
-            raise ConfigurationError(f"{where} has no {part!r}; {_suggestions(inside, module, part)}") from None
+            usage(f"{where} has no {part!r}; {_suggestions(inside, module, part)}")
         trail.append(part)
     handle = _handle_of(found)
     if handle is None:
-        raise ConfigurationError(f"{name} is not decorated with redis_cached; {_suggestions(found, module, trail[-1])}")
+        usage(f"{name} is not decorated with redis_cached; {_suggestions(found, module, trail[-1])}")
     memo = handle._memo  # noqa: SLF001
     settings = memo.engine.settings
     if args.url is not None and settings.url != args.url:
@@ -210,7 +218,7 @@ def _imported(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise ConfigurationError(f"{name} cannot be imported: it needs {error.name}, which is not here") from error
-        raise ConfigurationError(f"there is no module {error.name!r}{_similar_modules(error.name)}") from None
+        usage(f"there is no module {error.name!r}{_similar_modules(error.name)}")
     except Exception as error:  # whatever a module's own code raises
         at = error.__traceback__
         while at is not None and at.tb_next is not None:

@@ -321,7 +321,11 @@ def with_cache_section(
     """
     body = text.removeprefix("\ufeff")
     sections: list[str] = []
-    left: list[str] = []
+    left = [
+        f"no cache section is named {each!r}, nor anything that one stands in"
+        for each in environments
+        if not _sections(_parsed(body), [each])
+    ]
     changed = body
     for number in range(len(_sections(_parsed(body), environments))):
         # Anew for each: positions move.

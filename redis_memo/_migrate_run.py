@@ -50,9 +50,13 @@ class Report:
 
     Attributes:
         outcomes: One for each item, and for each thing in the source that is none.
+        compared: How many items were compared with what the function returns.
+        equal: How many of them are equal to it.
     """
 
     outcomes: list[Outcome] = field(default_factory=list)
+    compared: int = 0
+    equal: int = 0
 
     def count(self, *states: str) -> int:
         """How many items are in one of these states."""
@@ -120,6 +124,7 @@ def migrate(
             "unregistered": [prefix for prefix in memo.prefixes if prefix not in listed], "at": clock.now(),
         })  # fmt: skip
     report = Report([Outcome(name, "failed", why) for name, why in source.problems])
+    checks = _Checks(check)
     report.outcomes += _adopt(
         source.items,
         target,
@@ -127,10 +132,11 @@ def migrate(
         journal,
         trust=trust,
         workers=workers,
-        check=check,
+        checks=checks,
         progress=progress,
         dry=journal is None if dry is None else dry,
     )
+    report.compared, report.equal = check - checks.left, checks.equal
     return report
 
 
@@ -142,7 +148,7 @@ def _adopt(
     *,
     trust: bool,
     workers: int,
-    check: int,
+    checks: _Checks,
     progress: Callable[[int, int], None],
     dry: bool,
 ) -> Iterator[Outcome]:
@@ -154,11 +160,19 @@ def _adopt(
         here = {item.name for item in waiting}
         keys = {record["key"]: name for name, record in journal.past.verified.items() if name in here}
     with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="redis-memo-migrate") as pool:
-        run = _Run(target, rules, journal, trust, dry, keys, pool, [check])
+        run = _Run(target, rules, journal, trust, dry, keys, pool, checks)
         for batch in _batches(waiting):
             yield from _batch(batch, run)
             done += len(batch)
             progress(done, total)
+
+
+@dataclass(slots=True)
+class _Checks:
+    """How many items are still to be compared with what the function returns, and how many were equal to it."""
+
+    left: int
+    equal: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +184,7 @@ class _Run:
     dry: bool
     keys: dict[str, str]
     pool: ThreadPoolExecutor
-    to_check: list[int]
+    checks: _Checks
 
 
 def _batches(items: Sequence[Item]) -> Iterator[list[Item]]:
@@ -202,12 +216,13 @@ def _batch(items: Sequence[Item], run: _Run) -> Iterator[Outcome]:
         if holder != found.item.name:
             yield found.outcome("superseded", f"answers the same call as {holder}, which is newer")
             continue
-        if run.to_check[0] > 0:
-            run.to_check[0] -= 1
+        if run.checks.left > 0:
+            run.checks.left -= 1
             differs = difference(found, run.target)
             if differs:
                 yield found.outcome("failed", f"is not what the function returns: {differs}")
                 continue
+            run.checks.equal += 1
         chosen.append(found)
     if run.dry:
         for ready in chosen:

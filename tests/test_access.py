@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
+import json
 import re
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +19,7 @@ import numpy as np
 import pytest
 import redis
 
-from redis_memo import MISSING, CacheDict, connect, invalidate_tags, redis_cached
+from redis_memo import MISSING, CacheDict, _cli, connect, invalidate_tags, redis_cached
 from redis_memo.errors import StoreRefused, StoreUnavailable
 
 from .conftest import SECRET, UNCLOSED, Server, debian_redis, free_port, leaked, start_server, until
@@ -26,11 +29,11 @@ DOCS = Path(__file__).parents[1] / "docs" / "servers.md"
 PASSWORD = "a+b/c @%"
 
 
-def rule(kind: str) -> list[str]:
-    """The rule that the documentation gives."""
-    text = re.search(rf"```acl {kind}\n(.*?)```", DOCS.read_text(), re.S)
-    assert text is not None, kind
-    return text[1].split()
+def rules(kind: str) -> list[list[str]]:
+    """The commands that the documentation gives, each in one line, with the password of these tests."""
+    kinds = ("server",) if kind == "server" else ("server", kind)
+    found = [re.search(rf"```acl {each}\n(ACL SETUSER memo [^\n]*)\n```", DOCS.read_text()) for each in kinds]
+    return [[f">{PASSWORD}" if word == ">password" else word for word in each[1].split()] for each in found]
 
 
 @pytest.mark.parametrize(
@@ -39,11 +42,10 @@ def rule(kind: str) -> list[str]:
 def test_a_user_with_the_documented_rights_can_do_everything(kind, request, namespace, caplog):
     """Each operation there is, as that user; the server refuses none of them (P5) and lets it do nothing else (P6)."""
     server = request.getfixturevalue(kind)
-    words = rule("cluster") if kind == "cluster_site" else rule("sentinel") if kind == "sentinel_site" else []
-    user = ["memo", "reset", "on", f">{PASSWORD}", *rule("server"), *words]
     nodes = [server.node(port) for port in server.servers] if hasattr(server, "servers") else [server.client()]
     for node in nodes:
-        node.execute_command("ACL", "SETUSER", *user)
+        for words in rules(kind.removesuffix("_site") if kind.endswith("_site") else "server"):
+            node.execute_command(*words)
     try:
         _do_everything(server.url.replace("://", f"://memo:{quote(PASSWORD, safe='')}@"), namespace, kind)
         for node in nodes:
@@ -126,6 +128,51 @@ def _do_everything(url: str, namespace: str, kind: str) -> None:
     assert function.peek("large") is MISSING
     assert cache.clear(namespace) == 4
     cache.close()
+
+
+@pytest.mark.parametrize("kind", ["valkey_server", "redis_6_server", "cluster_site"])
+def test_a_user_with_the_documented_rights_may_use_the_command_line(
+    kind, request, namespace, capsys, tmp_path, monkeypatch
+):
+    server = request.getfixturevalue(kind)
+    nodes = [server.node(port) for port in server.servers] if hasattr(server, "servers") else [server.client()]
+    for node in nodes:
+        for words in rules("cluster" if kind == "cluster_site" else "server"):
+            node.execute_command(*words)
+    name = f"rights_{namespace.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(
+        f"from redis_memo import redis_cached\n@redis_cached(namespace={namespace!r}, ttl=60)\ndef f(x): return x\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setenv("REDIS_MEMO_URL", server.url.replace("://", f"://memo:{quote(PASSWORD, safe='')}@"))
+    monkeypatch.setenv("REDIS_MEMO_SECRET", SECRET)
+
+    def answer(*words):
+        capsys.readouterr()
+        code = _cli.main([*words, "--json"])
+        out, err = capsys.readouterr()
+        assert code == 0, err
+        return json.loads(out)
+
+    try:
+        module = importlib.import_module(name)
+        module.f(1)
+        module.f(2)
+        masters = [node for node in nodes if node.info("replication")["role"] == "master"]
+        assert answer("info")["keys"] == sum(node.dbsize() for node in masters)
+        found = answer("info", f"{name}:f")
+        assert (found["entries"], 0 < found["last_expires_in"] <= 60) == (2, True)
+        assert namespace in {each["namespace"] for each in answer("ls")["namespaces"]}
+        assert [each["entries"] for each in answer("ls", namespace)["functions"]] == [2]
+        assert answer("get", f"{name}:f", "1")["value"] == 1
+        assert answer("invalidate", f"{name}:f", "x=1", "--yes")["removed"] == 1
+        assert answer("clear", namespace, "--scan", "--yes")["removed"] == 1
+    finally:
+        sys.modules.pop(name, None)
+        for node in nodes:
+            node.execute_command("ACL", "DELUSER", "memo")
+            node.close()
 
 
 def test_wrong_credentials_are_told_and_not_shown(valkey_server, namespace):

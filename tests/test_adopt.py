@@ -167,6 +167,28 @@ def test_a_cachetools_cache_that_others_share_or_that_is_special_stays(tmp_path:
     assert report.sure() == []
 
 
+@pytest.mark.parametrize(
+    ("code", "body"),
+    [
+        ("cheap", "@functools.cache\ndef add(a, b):\n    return a + b"),
+        ("generator", "@functools.cache\ndef f(symbol: str):\n    yield requests.get(symbol).text"),
+        ("maxsize", "@functools.lru_cache(maxsize=0)\ndef f(symbol: str) -> str:\n    return requests.get(symbol).text"),
+        ("left-alone", "class A:\n    @functools.cached_property\n    def f(self) -> str:\n        return requests.get('x').text"),
+    ],
+)  # fmt: skip
+def test_what_better_stays_is_offered_no_replacement(tmp_path: Path, capsys, code: str, body: str) -> None:
+    """It would say both: write this, and leave it as it is."""
+    adopt(tmp_path, service(body, "import functools\nimport requests\n"))
+    assert main(["adopt", str(tmp_path), "--json"]) == 0
+    (finding,) = json.loads(capsys.readouterr().out)["findings"]
+    assert (finding["confidence"], finding["becomes"]) == ("alone", "nothing: it is left alone")
+    codes = {each["code"] for each in finding["risks"]}
+    assert (code in codes, "no-expiry" in codes) == (True, False)
+    assert main(["adopt", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert ("redis_cached" in out, "choose one" in out) == (False, False)
+
+
 def test_a_doubt_in_another_file_counts(tmp_path: Path) -> None:
     """What a function calls in the same code base is looked into, and so is who changes its results."""
     (tmp_path / "helpers.py").write_text("import os\ndef base():\n    return os.environ['BASE']\n")

@@ -27,6 +27,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+import redis_memo
 from redis_memo import _cli, _doctor, _words, connect
 from redis_memo._listing import asking, entry_rows, namespaces
 from redis_memo.errors import ConfigurationError
@@ -108,6 +109,16 @@ def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
     code = _cli.main(list(arguments))
     out, err = capsys.readouterr()
     return int(code), out, err
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What is said of a command line that is wrong; nothing else is."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        _cli.main(list(arguments))
+    out, err = capsys.readouterr()
+    assert (ended.value.code, out) == (2, "")
+    return err
 
 
 def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, Any]:
@@ -267,18 +278,47 @@ def test_a_planted_entry_is_not_opened(service: ModuleType, capsys, valkey_serve
         ("{m}x:history", "did you mean {m}"),
         ("nowhere.at.all:f", "there is no module 'nowhere'"),
         ("history", "package.module:function"),
+    ],
+)
+def test_a_name_that_is_not_there_is_said_with_the_nearest(service: ModuleType, capsys, name: str, said: str) -> None:
+    """For scripts that is another thing than what could not be done: the command line is wrong."""
+    name, said = name.format(m=service.__name__), said.format(m=service.__name__)
+    for verb, *rest in (["get"], ["info"], ["doctor"], ["invalidate", "x=1"]):
+        assert said in refused(capsys, verb, name, *rest)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
         ("broken_module:f", "ZeroDivisionError in broken_module.py, line 2"),
         ("needy_module:f", "it needs no_such_library"),
     ],
 )
-def test_a_name_that_is_not_there_is_said_with_the_nearest(
+def test_a_module_that_fails_is_no_mistake_of_the_command_line(
     service: ModuleType, capsys, tmp_path, name: str, said: str
 ) -> None:
     (tmp_path / "broken_module.py").write_text("secret = 'hunter2'\n1 / 0\n")
     (tmp_path / "needy_module.py").write_text("import no_such_library\n")
-    code, out, err = command(capsys, "get", name.format(m=service.__name__))
+    code, out, err = command(capsys, "get", name)
     assert (code, out) == (3, "")
-    assert said.format(m=service.__name__) in err
+    assert said in err
+    assert "hunter2" not in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["RELIANCE", "foo=3"], "no parameter 'foo'"),
+        ([], "missing a required argument: 'symbol'"),
+        (["RELIANCE", "period=hunter2"], "the text for period is no int"),
+        (["RELIANCE", "period:=hunter2"], "takes a Python literal"),
+        (["RELIANCE", "symbol=INFY"], "multiple values"),
+        (["RELIANCE", "NSE", "day", "1", "2"], "more are given"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_a_wrong_command_line(service, capsys, words: list[str], said: str) -> None:
+    err = refused(capsys, "get", f"{service.__name__}:history", *words)
+    assert said in err
     assert "hunter2" not in err
 
 
@@ -392,9 +432,7 @@ def test_invalidate_removes_what_was_meant(service: ModuleType, capsys) -> None:
     service.history("RELIANCE")
     service.history("INFY")
     assert len(service.runs) == before + 1
-    code, _, err = command(capsys, "invalidate", target, "RELIANCE", "--yes")
-    assert code == 3
-    assert "by name" in err
+    assert "by name" in refused(capsys, "invalidate", target, "RELIANCE", "--yes")
 
 
 def test_invalidate_knows_methods_and_async_functions(service: ModuleType, capsys) -> None:
@@ -409,6 +447,42 @@ def test_invalidate_knows_methods_and_async_functions(service: ModuleType, capsy
         assert answer(capsys, "invalidate", target, "symbol=X", "--dry-run")[1]["would_remove"] == 1
         assert answer(capsys, "invalidate", target, "symbol=X", "--yes")[1]["removed"] == 1
         assert getattr(owner, method).peek("Y")
+
+
+def test_a_namespace_that_is_misspelt_is_answered_with_the_nearest(service, capsys, namespace: str) -> None:
+    """ "removed 0 entries" would be taken for success."""
+    service.history("A")
+    wrong = namespace[:-1]
+    for words in (["clear", wrong, "--yes"], ["clear", wrong, "--dry-run"], ["clear", wrong, "--scan"], ["ls", wrong]):
+        for form in ([], ["--json"]):
+            code, out, err = command(capsys, *words, *form)
+            assert code == 1
+            assert f"the namespace {wrong} has no functions; did you mean" in err
+            assert namespace in err
+            assert not form or json.loads(out)
+    assert f"did you mean {namespace}" in refused(capsys, "ls", wrong, "f")
+    assert answer(capsys, "clear", namespace, "--yes")[1]["removed"] == 1
+    code, _, err = command(capsys, "clear", namespace, "--yes")
+    assert (code, err) == (0, ""), "its functions are known, and nothing is left of them: as often as you like"
+
+
+def test_what_a_script_stored_is_pointed_at(service, capsys, namespace: str, tmp_path: Path) -> None:
+    """Run directly, its functions are those of __main__: by the module's name nothing is found, and one wonders."""
+    script = tmp_path / f"{service.__name__}.py"
+    script.write_text(script.read_text() + "\nif __name__ == '__main__':\n    history('INFY')\n")
+    subprocess.run(
+        [sys.executable, str(script)], check=True, timeout=120, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    target = f"{service.__name__}:history"
+    for words, expected in ((["get", target, "INFY"], 1), (["clear", target, "--dry-run"], 0)):
+        code, _, err = command(capsys, *words)
+        assert code == expected
+        (line,) = re.findall(r"there is 1 entry of __main__\.history~.*give the function name=.*", err)
+    code, out, _ = command(capsys, *shlex.split(line.partition("look with: redis-memo ")[2]))
+    assert (code, len(out.splitlines())) == (0, 2)
+    for words in (["get", f"{service.__name__}:anything", "1"], ["clear", f"{service.__name__}:anything", "--yes"]):
+        assert "__main__" not in command(capsys, *words)[2], "of another function there is nothing to be said"
 
 
 def test_nothing_is_destroyed_unasked(service: ModuleType, capsys, namespace: str, monkeypatch) -> None:
@@ -507,6 +581,15 @@ def test_info_counts_entries_and_bytes(service: ModuleType, capsys, valkey_serve
     assert command(capsys, "info")[0] == 0
 
 
+def test_info_says_who_names_the_server(service, capsys, valkey_server: Server, tmp_path: Path, monkeypatch) -> None:
+    assert answer(capsys, "info")[1]["named_by"] == "environment"
+    assert answer(capsys, "info", "--url", valkey_server.url)[1]["named_by"] == "the command line"
+    for words, name in (([], ".env"), (["--env-file", "production.env"], "production.env")):
+        monkeypatch.setenv("REDIS_MEMO_URL", "")
+        (tmp_path / name).write_text(f"REDIS_MEMO_URL={valkey_server.url}\n")
+        assert answer(capsys, "info", *words)[1]["named_by"] == name
+
+
 def test_info_counts_what_other_processes_did(service: ModuleType, capsys, tmp_path: Path) -> None:
     code = f"import {service.__name__} as s; s.history('a'); s.history('a'); s.history('a')"
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -514,6 +597,12 @@ def test_info_counts_what_other_processes_did(service: ModuleType, capsys, tmp_p
     found = answer(capsys, "info", f"{service.__name__}:history")[1]
     assert (found["hits"], found["misses"]) == (2, 1)
     assert found["bytes_stored"] > 0
+
+
+def test_the_command_says_its_version(capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        _cli.main(["--version"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"redis_memo {redis_memo.__version__}\n")
 
 
 def test_a_server_that_is_not_there_is_one_line(capsys, tmp_path, monkeypatch) -> None:
@@ -551,6 +640,39 @@ def test_the_embedded_servers_state_is_told_and_ended(capsys, tmp_path: Path) ->
     code, out, _ = command(capsys, "server", "stop", str(folder))
     assert (code, "was not running" in out) == (0, True)
     cache.close()
+
+
+@pytest.mark.parametrize("named_by", ["REDIS_URL", ".env", "--url"])
+def test_the_embedded_server_of_the_settings_is_meant(capsys, tmp_path: Path, monkeypatch, named_by: str) -> None:
+    """As with every other command: else `stop` says of the wrong folder that nothing runs there."""
+    folder = tmp_path / "a folder"
+    url = f"embedded://{str(folder).replace(' ', '%20')}?maxmemory=64mb"
+    monkeypatch.chdir(tmp_path)
+    for name in ("REDIS_MEMO_URL", "REDIS_URL"):
+        monkeypatch.setenv(name, "")
+    words = ["--url", url] if named_by == "--url" else []
+    if named_by == ".env":
+        (tmp_path / named_by).write_text(f"REDIS_MEMO_URL={url}\n")
+    elif not words:
+        monkeypatch.setenv(named_by, url)
+    cache = connect(url)
+    cache.engine.backend.locate()
+    code, found = answer(capsys, "server", "status", *words)
+    assert (code, found["running"], found["folder"]) == (0, True, str(folder))
+    assert answer(capsys, "server", "stop", *words)[1]["stopped"] is True
+    assert answer(capsys, "server", "status", str(tmp_path))[1]["folder"] == str(tmp_path), "a folder that is named"
+    cache.close()
+
+
+def test_the_embedded_server_is_not_looked_for_at_another_url(capsys, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("REDIS_MEMO_URL", "redis://127.0.0.1:1/0")
+    assert answer(capsys, "server", "status")[1]["folder"].startswith(str(tmp_path))
+    assert "three slashes" in refused(capsys, "server", "status", "--url", "redis://127.0.0.1:1/0")
+    assert "not by both" in refused(capsys, "server", "stop", "e", "--url", "embedded://")
+    monkeypatch.setenv("REDIS_MEMO_URL", "embedded://folder")
+    code, _, err = command(capsys, "server", "status")
+    assert (code, "three slashes" in err) == (3, True)
 
 
 # ------------------------------------------------------------------------------------------------------------- docs

@@ -467,9 +467,10 @@ def test_update_then_rollback_is_byte_for_byte(project: Path, capsys, valkey_ser
     assert tree(project) == before
     assert "+REDIS_MEMO_URL=redis://127.0.0.1:" in out
     assert "hunter2" not in out + err
-    code, out, _ = command(capsys, "update", "--yes")
+    code, out, err = command(capsys, "update", "--yes")
     assert code == 1, out  # verified: the tests' server has no maxmemory
     assert "WARNING maxmemory" in out
+    assert err.splitlines()[-1].startswith(".env: the service does not read it by itself, and has to load it (python-")
     values = {each.name: each.value for each in assignments((project / ".env").read_text())}
     assert values["REDIS_MEMO_URL"] == valkey_server.url
     assert len(values["REDIS_MEMO_SECRET"]) == 43
@@ -478,8 +479,8 @@ def test_update_then_rollback_is_byte_for_byte(project: Path, capsys, valkey_ser
     assert stat.S_IMODE((project / ".env").stat().st_mode) == 0o640
     assert stat.S_IMODE((project / ".redis_memo").stat().st_mode) == 0o700
     after = tree(project)
-    code, out, _ = command(capsys, "update", "--yes", "--no-verify")
-    assert (code, "nothing is to be changed" in out) == (0, True)
+    code, out, err = command(capsys, "update", "--yes", "--no-verify")
+    assert (code, "nothing is to be changed" in out, "load it" in err) == (0, True, False)
     assert tree(project) == after
     code, _, err = command(capsys, "rollback")
     assert (code, "--yes" in err) == (3, True)
@@ -593,6 +594,20 @@ def test_what_cannot_be_changed_is_said_and_the_rest_is_done(project: Path, caps
     assert "requirements.txt: it is not UTF-8" in err
     assert "changed .env, deployment_config.py, config/deployment_config.py" in out
     assert command(capsys, "update", "--settings", "nowhere.py", "--yes")[0] == 3
+
+
+def test_an_environment_that_nothing_is_named_is_said(project: Path, capsys) -> None:
+    """Beside one that there is, too; and a file without that environment may well have cache sections."""
+    before = (project / "deployment_config.py").read_bytes()
+    words = ["update", "--settings", "deployment_config.py", "--no-verify", "--yes"]
+    code, _, err = command(capsys, *words, "--environment", "prod")
+    assert code == 0
+    assert "deployment_config.py: no cache section is named 'prod', nor anything that one stands in" in err
+    assert "it has no cache section" not in err
+    assert (project / "deployment_config.py").read_bytes() == before
+    _, _, err = command(capsys, *words, "--environment", "prod", "--environment", "production")
+    assert ("'prod'" in err, "'production'" in err) == (True, False)
+    assert (project / "deployment_config.py").read_bytes() != before
 
 
 def test_a_file_that_changes_under_the_update_is_left(project: Path) -> None:

@@ -108,6 +108,8 @@ def test_a_healthy_server_is_found_healthy(patient: Server, client: redis.Redis,
     assert list(client.scan_iter("memo:{redis-memo doctor}*")) == []
     assert _cli.main(["doctor", "--url", patient.url, "--quiet"]) == 0
     assert capsys.readouterr().out == "0 errors, 0 warnings\n"
+    assert _cli.main(["doctor", "--url", patient.url, "--quiet", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["findings"] == []
     cache.close()
 
 
@@ -116,6 +118,9 @@ def test_config_check_is_the_doctor(patient: Server, client, capsys) -> None:
     for words in (["doctor"], ["config", "check"]):
         assert _cli.main([*words, "--url", patient.url, "--json"]) == 1
         assert json.loads(capsys.readouterr().out)["worst"] == "warning"
+        assert _cli.main([*words, "--url", patient.url, "--json", "--quiet"]) == 1
+        quiet = json.loads(capsys.readouterr().out)
+        assert (quiet["worst"], [each["check"] for each in quiet["findings"]]) == ("warning", ["maxmemory"])
 
 
 @pytest.mark.parametrize("kind", ["redis_6_server", "redis_server", "redis_8_server"])
@@ -410,6 +415,27 @@ def test_a_secret_file_that_others_may_read_is_found(
     env.chmod(0o600)
     monkeypatch.delenv("REDIS_MEMO_SECRET")
     monkeypatch.delenv("REDIS_MEMO_URL")
+    assert bad(diagnosis(capsys, "--env-file", ".env")) == {}
+
+
+def test_settings_that_only_a_file_has_are_told(patient: Server, client, capsys, monkeypatch, tmp_path: Path) -> None:
+    """The command reads .env, and the service does not: it would use another server than the one that was looked at."""
+    (tmp_path / ".env").write_text(f"REDIS_MEMO_URL={patient.url}\nREDIS_MEMO_SECRET='{SECRET}'\n")
+    (tmp_path / ".env").chmod(0o600)
+
+    def found(*words: str) -> dict[str, dict[str, Any]]:
+        for name in ("REDIS_MEMO_URL", "REDIS_MEMO_SECRET"):
+            monkeypatch.setenv(name, "")
+        return diagnosis(capsys, *words)
+
+    both = found()["environment"]
+    assert both["severity"] == "warning"
+    assert "only .env has REDIS_MEMO_URL and REDIS_MEMO_SECRET" in both["said"]
+    assert "load it (python-dotenv, " in both["remedy"]
+    assert "only .env has REDIS_MEMO_SECRET:" in found("--url", patient.url)["environment"]["said"]
+    assert bad(found("--env-file", ".env")) == {}, "whoever names it knows of it"
+    monkeypatch.setenv("REDIS_MEMO_URL", patient.url)
+    monkeypatch.setenv("REDIS_MEMO_SECRET", SECRET)
     assert bad(diagnosis(capsys)) == {}
 
 

@@ -69,7 +69,7 @@ LAYERS = [
     "__init__",
     "_console, _dotenv, _words, _edits, _rewrite, _migrate_fields",
     "_listing, _cli_target, _findings, _masking",
-    "_doctor",
+    "_doctor, _cli_hints",
     "_adopt > _adopt_rewrite > _adopt_files > _adopt_named > _adopt_patterns > _adopt_library > _adopt_options > _adopt_age > _adopt_finding > _adopt_judge > _adopt_types > _adopt_body > _adopt_uses > _adopt_words > _adopt_source",
     "_migrate_frames",
     "_migrate_rules",

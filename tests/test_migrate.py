@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import pickle
+import re
 import shutil
 import sys
 import tempfile
@@ -91,8 +92,11 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, valkey_server, name
 
 
 def command(capsys: pytest.CaptureFixture[str], *args: object, code: int = 0) -> Any:
-    """What the command answers, as JSON."""
-    found = _cli.main(["migrate", *map(str, args), "--json"])
+    """What the command answers, as JSON; where it could do nothing, what it says."""
+    try:
+        found = _cli.main(["migrate", *map(str, args), "--json"])
+    except SystemExit as ended:
+        found = ended.code
     said = capsys.readouterr()
     assert found == code, said.err + said.out
     return json.loads(said.out) if code < 2 else said.err
@@ -643,10 +647,13 @@ def test_methods_async_functions_and_hooks(service: Service, capsys: pytest.Capt
     import asyncio
 
     assert asyncio.run(module.later("INFY")) == [1]
-    assert "name a method of an object" in command(capsys, "cache", service.f("Client.portfolio"), code=3)
-    assert "not decorated" in command(capsys, "cache", service.f("bare"), code=3)
-    assert "has no nothing" in command(capsys, "cache", service.f("nothing"), code=3)
-    assert "package.module:function" in command(capsys, "cache", "nothing", code=3)
+    assert "name a method of an object" in command(capsys, "cache", service.f("Client.portfolio"), code=2)
+    assert "not decorated" in command(capsys, "cache", service.f("bare"), code=2)
+    assert "has no nothing" in command(capsys, "cache", service.f("nothing"), code=2)
+    assert "package.module:function" in command(capsys, "cache", "nothing", code=2)
+    assert "No module named 'nothing'" in command(capsys, "cache", "nothing:f", code=2)
+    (service.folder / "needy.py").write_text("import nothing_that_there_is\n")
+    assert "nothing_that_there_is" in command(capsys, "cache", "needy:f", code=3)
     assert "there is no" in command(capsys, "nowhere", service.f("later"), code=3)
 
 
@@ -839,11 +846,20 @@ def _only(op: ops.Op) -> ops.Flow:
     return (yield op)
 
 
+def _help(capsys: pytest.CaptureFixture[str], action: str) -> str:
+    with pytest.raises(SystemExit):
+        _cli.main(["migrate", action, "--help"])
+    return " ".join(capsys.readouterr().out.split())
+
+
 def test_a_rollback_needs_the_manifest_alone(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
     service.write(HISTORY)
     service.file("INFY.json", [1])
     command(capsys, "cache", service.f(), "--pattern", "{symbol}.json", "--apply", "--manifest", "m.jsonl")
-    assert "name the function" in command(capsys, "rollback", code=3)
+    for words in ([], ["cache"]):
+        said = command(capsys, "rollback", *words, code=2)
+        assert ("name the function" in said, "or the manifest with --manifest" in said) == (True, True)
+    assert "SOURCE FUNCTION | SOURCE --map FILE | --manifest FILE" in _help(capsys, "rollback")
     assert command(capsys, "rollback", "--manifest", "m.jsonl")["counts"] == {"deleted": 1}
     assert everything(service.url, service.namespace) == {}
 
@@ -935,9 +951,31 @@ def test_a_check_runs_the_function_and_says_in_what_it_differs(
     assert "the function's columns are close float64; these date" in answer["items"][0]["why"]
     service.file("TCS.json", {"x": 1})
     later = ("cache", service.f("later"), "--files", "*.json", "--pattern", "{symbol}.json", "--check", 1)
-    assert states(command(capsys, *later)) == {"TCS.json": "ready"}
+    answer = command(capsys, *later)
+    assert (states(answer), answer["compared"], answer["equal"]) == ({"TCS.json": "ready"}, 1, 1)
     service.file("TCS.json", {"x": 1.0})
     assert "both are of type dict" in command(capsys, *later, code=1)["items"][0]["why"]
+
+
+def test_a_check_says_how_much_it_compared(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+    """Silence would mean that all is equal, or that nothing was looked at."""
+    service.write("@cached()\ndef fetch(symbol: str) -> list: return [len(symbol)]\n")
+    args = ["migrate", "cache", service.f(), "--pattern", "{symbol}.json", "--check"]
+
+    def said(number: int, code: int = 0) -> str:
+        capsys.readouterr()
+        assert _cli.main([*args, str(number)]) == code
+        (line,) = re.findall(rf"^compared with what {service.f()} returns: (.*)$", capsys.readouterr().out, re.M)
+        return line
+
+    service.file("INFY.json", [4])
+    service.file("TCS.json", [3])
+    assert (said(1), said(2), said(9)) == ("1 item, all equal", "2 items, all equal", "2 items, all equal")
+    service.file("WIPRO.json", [6])
+    assert said(3, code=1) == "3 items, 2 equal"
+    capsys.readouterr()
+    assert _cli.main(args[:-1]) == 0
+    assert "compared" not in capsys.readouterr().out, "where nothing was to be"
 
 
 def test_what_people_read(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
