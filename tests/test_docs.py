@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -54,6 +55,21 @@ def test_every_public_name_and_option_is_documented() -> None:
         assert f"{option}:" in redis_memo.redis_cached.__doc__, option
     for setting in {*redis_memo._config.Settings.__dataclass_fields__, "secret"} - {"url", "secrets"}:
         assert f"{setting}:" in redis_memo.configure.__doc__, setting
+
+
+REFERENCE = ROOT / "docs" / "reference.py"
+
+
+def test_the_reference_is_that_of_the_code() -> None:
+    """Nothing on it is written by hand, and nothing on it is older than a docstring."""
+    written = runpy.run_path(str(REFERENCE))["text"]()
+    assert REFERENCE.with_suffix(".md").read_text() == written, "write it anew: python docs/reference.py"
+
+
+def test_the_reference_names_what_is_read_from_the_environment() -> None:
+    library = [path for path in (ROOT / "redis_memo").glob("*.py") if not path.name.startswith(("_cli", "_adopt"))]
+    read = {name for path in library for name in re.findall(r'"(REDIS_[A-Z_]+)"', path.read_text())}
+    assert read == set(runpy.run_path(str(REFERENCE))["ENVIRONMENT"])
 
 
 def example(name: str) -> str:
