@@ -153,7 +153,7 @@ def _sections() -> Iterator[str]:
     yield _names(market)
     yield f"### `Session`\n\n{_summary(market.Session)}"
     yield _fields(market.Session)
-    yield f"## `redis_memo.testing`\n\n{_summary(testing)}"
+    yield f"## `redis_memo.testing`\n\n{_summary(testing)} [Testing](testing.md)"
     yield _names(testing)
     yield f"## `redis_memo.events`\n\n{_summary(events)} [Outage](outage.md)"
     yield _names(events)

@@ -19,15 +19,18 @@ from redis_memo import _default
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"# ([\w/]+\.py)\n")  # what a block begins with that is a file
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_blocks_run(page: Path, embedded_server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of a page run in order in one namespace, at the lines where they stand."""
+    """Blocks of a page run in order in one namespace, at the lines where they stand; but for those that are files."""
     monkeypatch.setenv("REDIS_MEMO_URL", embedded_server.url)
     text = page.read_text()
     namespace = {"__name__": f"docs_{page.stem.lower()}"}
     for block in BLOCK.finditer(text):
+        if FILE.match(block.group(1)):
+            continue
         line = text.count("\n", 0, block.start(1))
         exec(compile("\n" * line + block.group(1), str(page), "exec"), namespace)
     if _default._default is not None:
@@ -55,6 +58,29 @@ def test_every_public_name_and_option_is_documented() -> None:
         assert f"{option}:" in redis_memo.redis_cached.__doc__, option
     for setting in {*redis_memo._config.Settings.__dataclass_fields__, "secret"} - {"url", "secrets"}:
         assert f"{setting}:" in redis_memo.configure.__doc__, setting
+
+
+def test_the_tests_on_the_page_about_testing_pass(tmp_path: Path) -> None:
+    """With either of its fixtures, and not because nothing was collected; an outage is for a server of one's own."""
+    blocks = BLOCK.findall((ROOT / "docs" / "testing.md").read_text())
+    files = {FILE.match(block)[1]: block for block in blocks}
+    one_server = files.pop("one_server/conftest.py")
+    shared = {name: block for name, block in files.items() if name != "test_outage.py"} | {"conftest.py": one_server}
+    for folder, project in (("each", files), ("one", shared)):
+        (tmp_path / folder).mkdir()
+        for name, block in project.items():
+            (tmp_path / folder / name).write_text(block)
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio", "-W", "error"],
+            cwd=tmp_path / folder,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path / folder}"},
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"{sum(block.count('def test_') for block in project.values())} passed" in done.stdout
 
 
 REFERENCE = ROOT / "docs" / "reference.py"
