@@ -6,6 +6,8 @@ import inspect
 import os
 import re
 import runpy
+import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -81,6 +83,37 @@ def test_the_tests_on_the_page_about_testing_pass(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert f"{sum(block.count('def test_') for block in project.values())} passed" in done.stdout
+
+
+def test_the_steps_of_moving_in_can_be_followed(tmp_path: Path) -> None:
+    """Each command of the page, in its order, on what the old service left; at the end all is as it was."""
+    steps, _, _ = (ROOT / "docs" / "migration.md").read_text().partition("## What can be migrated")
+    commands = [shlex.split(line, comments=True)[1:] for line in re.findall(r"^redis-memo migrate .*", steps, re.M)]
+    folder = tmp_path / "moving"
+    shutil.copytree(ROOT / "examples" / "migration", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    url = f"embedded://{tmp_path / 'server'}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "REDIS_MEMO_URL": url}
+    server = redis_memo.connect(url)
+    server.clear("stock_data")  # from here on the server is used, and does not end with each command
+
+    def run(*command: str) -> str:
+        command = (sys.executable, *command)
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=120, env=environment, check=False
+        )
+        assert done.returncode == 0 or "--infer" in command, done.stderr  # what it guesses, it does not call done
+        return done.stdout
+
+    assert "6 histories" in run("old_service.py")
+    before = {path.name: path.read_bytes() for path in (folder / "cache").iterdir()}
+    said = [run("-m", "redis_memo", *command) for command in commands]
+    server.close()
+    proposed, _, *done = said
+    assert 'index = "date"' in proposed
+    assert 'tz = "dateutil:+05:30"' in (folder / "proposed.toml").read_text()
+    expected = ["6 ready", "6 ready", "6 migrated", "3 migrated", "6 moved", "6 restored"]
+    assert [told in each for told, each in zip(expected, done, strict=True)] == [True] * 6
+    assert {path.name: path.read_bytes() for path in (folder / "cache").iterdir()} == before
 
 
 REFERENCE = ROOT / "docs" / "reference.py"
