@@ -59,7 +59,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="redis_memo_demo") as folder:
         url = f"embedded://{folder}"
         cache = configure(url)
-        print("requests to the broker, for 20 prices:    {}   CacheDict")
+        print("requests to the broker, for 20 prices:   dict  CacheDict")
         for number in range(1, 4):
             command = [sys.executable, __file__, url]
             own, shared = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()

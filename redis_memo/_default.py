@@ -13,6 +13,7 @@ from ._user_calendar import use_calendar
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
     from typing import Unpack
 
     from ._user_calendar import Source
@@ -38,12 +39,9 @@ def connect(url: str | None = None, **settings: Unpack[Keywords]) -> Cache:
     Raises:
         ConfigurationError: A setting is unknown or wrong.
     """
-    for name in settings:
-        if name == "calendar":
-            raise ConfigurationError("calendar= is for the whole process, not for one cache: configure(calendar=...)")
-        if name not in Keywords.__annotations__:
-            known = ", ".join(sorted({"url", *Keywords.__annotations__}))
-            raise ConfigurationError(f"unknown setting {name!r}; known: {known}")
+    if "calendar" in settings:
+        raise ConfigurationError("calendar= is for the whole process, not for one cache: configure(calendar=...)")
+    _check_names(settings, {"url", *Keywords.__annotations__})
     if settings.get("ttl") is not None:
         as_policy(settings["ttl"])  # says now what is wrong with it
     built = Settings.build(url, **settings)
@@ -54,6 +52,12 @@ def connect(url: str | None = None, **settings: Unpack[Keywords]) -> Cache:
         if variable is None:
             raise
         raise ConfigurationError(f"{variable}: {error}") from error.__cause__
+
+
+def _check_names(settings: Iterable[str], known: Collection[str]) -> None:
+    for name in settings:
+        if name not in known:
+            raise ConfigurationError(f"unknown setting {name!r}; known: {', '.join(sorted(known))}")
 
 
 def configure(url: str | None = None, *, calendar: Source | None = None, **settings: Unpack[Keywords]) -> Cache:
@@ -90,6 +94,7 @@ def configure(url: str | None = None, *, calendar: Source | None = None, **setti
         ConfigurationError: A setting is unknown or wrong.
     """
     global _default
+    _check_names(settings, {"url", "calendar", *Keywords.__annotations__})
     cache = connect(url, **settings)
     use_calendar(calendar)
     with _default_lock:

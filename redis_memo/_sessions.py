@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["Agenda", "Calendar", "Phase", "Slot", "Span", "Tier", "building"]
 
 Phase: TypeAlias = Literal["closed", "pre_open", "open", "break", "closing", "post_close", "uncertain"]
+"""What an exchange is doing, as `redis_memo.market.phase` tells it."""
+
 Tier: TypeAlias = Literal["yours", "table", "library", "unknown"]
 
 _log = logging.getLogger("redis_memo.market")

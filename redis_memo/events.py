@@ -54,6 +54,7 @@ class NearUntracked:
 
 
 Event: TypeAlias = BreakerOpened | BreakerClosed | NearUntracked
+"""What the function is given."""
 
 
 class EventHook(Protocol):

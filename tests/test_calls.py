@@ -1730,6 +1730,10 @@ def test_attributes_that_others_hung_on_the_function_do_not_stand_before_ours(ca
 def test_a_misspelt_setting_is_told_those_that_there_are() -> None:
     with pytest.raises(ConfigurationError, match="unknown setting 'ulr'; known: .*url, "):
         redis_memo.connect(ulr="redis://localhost")
+    with pytest.raises(ConfigurationError, match="unknown setting 'kalendar'; known: .*, calendar, "):
+        redis_memo.configure(kalendar="holidays.csv")
+    with pytest.raises(ConfigurationError, match="calendar= is for the whole process"):
+        redis_memo.connect(calendar="holidays.csv")
 
 
 class LocksWithin:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import runpy
+import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,15 +21,18 @@ from redis_memo import _default
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"# ([\w/]+\.py)\n")  # what a block begins with that is a file
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_blocks_run(page: Path, embedded_server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of a page run in order in one namespace, at the lines where they stand."""
+    """Blocks of a page run in order in one namespace, at the lines where they stand; but for those that are files."""
     monkeypatch.setenv("REDIS_MEMO_URL", embedded_server.url)
     text = page.read_text()
     namespace = {"__name__": f"docs_{page.stem.lower()}"}
     for block in BLOCK.finditer(text):
+        if FILE.match(block.group(1)):
+            continue
         line = text.count("\n", 0, block.start(1))
         exec(compile("\n" * line + block.group(1), str(page), "exec"), namespace)
     if _default._default is not None:
@@ -41,7 +47,7 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text()):
         text = ((page.parent / target) if target else page).read_text()
         headings = [
-            re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.+)$", text, re.M)
+            re.sub(r"[^a-z0-9 _-]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.+)$", text, re.M)
         ]
         assert anchor in headings, f"{target}#{anchor}"
 
@@ -54,6 +60,75 @@ def test_every_public_name_and_option_is_documented() -> None:
         assert f"{option}:" in redis_memo.redis_cached.__doc__, option
     for setting in {*redis_memo._config.Settings.__dataclass_fields__, "secret"} - {"url", "secrets"}:
         assert f"{setting}:" in redis_memo.configure.__doc__, setting
+
+
+def test_the_tests_on_the_page_about_testing_pass(tmp_path: Path) -> None:
+    """With either of its fixtures, and not because nothing was collected; an outage is for a server of one's own."""
+    blocks = BLOCK.findall((ROOT / "docs" / "testing.md").read_text())
+    files = {FILE.match(block)[1]: block for block in blocks}
+    one_server = files.pop("one_server/conftest.py")
+    shared = {name: block for name, block in files.items() if name != "test_outage.py"} | {"conftest.py": one_server}
+    for folder, project in (("each", files), ("one", shared)):
+        (tmp_path / folder).mkdir()
+        for name, block in project.items():
+            (tmp_path / folder / name).write_text(block)
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio", "-W", "error"],
+            cwd=tmp_path / folder,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path / folder}"},
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"{sum(block.count('def test_') for block in project.values())} passed" in done.stdout
+
+
+def test_the_steps_of_moving_in_can_be_followed(tmp_path: Path) -> None:
+    """Each command of the page, in its order, on what the old service left; at the end all is as it was."""
+    steps, _, _ = (ROOT / "docs" / "migration.md").read_text().partition("## What can be migrated")
+    commands = [shlex.split(line, comments=True)[1:] for line in re.findall(r"^redis-memo migrate .*", steps, re.M)]
+    folder = tmp_path / "moving"
+    shutil.copytree(ROOT / "examples" / "migration", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    url = f"embedded://{tmp_path / 'server'}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "REDIS_MEMO_URL": url}
+    server = redis_memo.connect(url)
+    server.clear("stock_data")  # from here on the server is used, and does not end with each command
+
+    def run(*command: str) -> str:
+        command = (sys.executable, *command)
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=120, env=environment, check=False
+        )
+        assert done.returncode == 0 or "--infer" in command, done.stderr  # what it guesses, it does not call done
+        return done.stdout
+
+    assert "6 histories" in run("old_service.py")
+    before = {path.name: path.read_bytes() for path in (folder / "cache").iterdir()}
+    said = [run("-m", "redis_memo", *command) for command in commands]
+    server.close()
+    proposed, _, *done = said
+    assert 'index = "date"' in proposed
+    assert 'tz = "dateutil:+05:30"' in (folder / "proposed.toml").read_text()
+    expected = ["6 ready", "6 ready", "6 migrated", "3 migrated", "6 moved", "6 restored"]
+    assert [told in each for told, each in zip(expected, done, strict=True)] == [True] * 6
+    assert {path.name: path.read_bytes() for path in (folder / "cache").iterdir()} == before
+
+
+REFERENCE = ROOT / "docs" / "reference.py"
+
+
+def test_the_reference_is_that_of_the_code() -> None:
+    """Nothing on it is written by hand, and nothing on it is older than a docstring."""
+    written = runpy.run_path(str(REFERENCE))["text"]()
+    assert REFERENCE.with_suffix(".md").read_text() == written, "write it anew: python docs/reference.py"
+
+
+def test_the_reference_names_what_is_read_from_the_environment() -> None:
+    library = [path for path in (ROOT / "redis_memo").glob("*.py") if not path.name.startswith(("_cli", "_adopt"))]
+    read = {name for path in library for name in re.findall(r'"(REDIS_[A-Z_]+)"', path.read_text())}
+    assert read == set(runpy.run_path(str(REFERENCE))["ENVIRONMENT"])
 
 
 def example(name: str) -> str:

@@ -1,4 +1,7 @@
-"""The service as it was: four private caches, each with an expiry of its own."""
+"""The service as it was: four private caches, each with an expiry of its own.
+
+``python old_service.py`` runs it for a moment, and leaves its folders ``cache`` and ``models`` where it was run.
+"""
 
 from __future__ import annotations
 
@@ -62,3 +65,17 @@ class MarketData:
         model = broker.train(symbol)
         path.write_bytes(pickle.dumps(model))
         return model
+
+
+def main() -> None:
+    """Ask for what a morning asks for."""
+    service = MarketData(Path())
+    for symbol in ("INFY", "TCS", "M&M"):
+        for interval in ("day", "minute"):
+            service.historical(symbol, "NSE", interval, date(2026, 1, 1), date(2026, 2, 28))
+        service.model(symbol)
+    print(f"{len(service.metadata)} histories are in cache, {len(list(service.models.iterdir()))} models in models")
+
+
+if __name__ == "__main__":
+    main()
