@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import functools
 import time
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from redis.exceptions import NoScriptError
 
@@ -25,7 +25,7 @@ from ._servers import Servers
 from .errors import StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from ._bulk import Piece
     from ._cluster import Pause
@@ -54,7 +54,7 @@ _READ = frozenset({bytes, type(None)})
 class Backend(Servers):
     """Performs the core's store operations, for threads and for event loops; see `Servers`."""
 
-    # Threads.
+    # Threads. `perform` and `aperform` say what `_asked` does once more, as every hit passes through them.
 
     def perform(self, op: object) -> Any:
         """Perform one operation from a thread.
@@ -83,18 +83,8 @@ class Backend(Servers):
         if not isinstance(step, Ask):
             time.sleep(step.seconds)
             return None
-        node = step.node
-        breaker = node.breaker
-        if breaker.reason is not None and not urgent:
-            breaker.refuse()
-        epoch = breaker.epoch
-        try:
-            reply = node.exchange(step.pieces)
-        except Exception as error:  # noqa: BLE001 - translated, or raised again
-            _met(node, error, epoch, urgent=urgent)
-        if breaker.reason is not None and urgent:
-            breaker.answered()
-        return reply
+        with _asked(step.node, urgent=urgent):
+            return step.node.exchange(step.pieces)
 
     # Event loops.
 
@@ -129,18 +119,8 @@ class Backend(Servers):
         if not isinstance(step, Ask):
             await asyncio.sleep(step.seconds)
             return None
-        node = step.node
-        breaker = node.breaker
-        if breaker.reason is not None and not urgent:
-            breaker.refuse()
-        epoch = breaker.epoch
-        try:
-            reply = await node.aexchange(step.pieces, urgent=urgent)
-        except Exception as error:  # noqa: BLE001 - translated, or raised again
-            _met(node, error, epoch, urgent=urgent)
-        if breaker.reason is not None and urgent:
-            breaker.answered()
-        return reply
+        with _asked(step.node, urgent=urgent):
+            return await step.node.aexchange(step.pieces, urgent=urgent)
 
     # Several operations, in one exchange with each server: of each its answer, or its own StoreError.
 
@@ -362,8 +342,18 @@ class Backend(Servers):
         return (yield Ask(self._home, pieces))
 
 
-def _met(node: Node, error: Exception, epoch: int, *, urgent: bool) -> NoReturn:
-    """What an exchange of several that make up an operation ended with."""
-    if isinstance(error, (Elsewhere, NoScriptError)):
-        raise error  # whoever asks knows what to do
-    node.failed(error, epoch, urgent=urgent)
+@contextlib.contextmanager
+def _asked(node: Node, *, urgent: bool) -> Iterator[None]:
+    """One exchange of several that make up an operation: the breaker is asked whether, and told how it went."""
+    breaker = node.breaker
+    if breaker.reason is not None and not urgent:
+        breaker.refuse()
+    epoch = breaker.epoch
+    try:
+        yield
+    except (Elsewhere, NoScriptError):
+        raise  # whoever asks knows what to do
+    except Exception as error:  # noqa: BLE001 - translated
+        node.failed(error, epoch, urgent=urgent)
+    if breaker.reason is not None and urgent:
+        breaker.answered()
