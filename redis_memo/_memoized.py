@@ -71,6 +71,9 @@ class Memoized(Handle, Generic[F]):
         Args:
             everywhere: Count what all processes did in the last 30 days, as far as they have told Redis: each tells
                 every ten seconds, and at its end. Without Redis, what this process did.
+
+        Returns:
+            The counters; their ``currsize`` and ``currbytes`` are None where Redis cannot be asked.
         """
         memo = self._memo
         found: tuple[Any, ...] = ()
@@ -133,6 +136,13 @@ class Memoized(Handle, Generic[F]):
 
         Redis is asked always, also for what ``near=`` keeps in this process.
 
+        Args:
+            *args: As of a call.
+            **kwargs: As of a call.
+
+        Returns:
+            The value, the caller's own; or `MISSING` where nothing is stored that a call may be served.
+
         Raises:
             KeyingError: An argument cannot become part of a key.
             StoreError: Redis could not be asked; only with ``on_error="raise"``, otherwise it is `MISSING`.
@@ -183,6 +193,10 @@ class Memoized(Handle, Generic[F]):
 
     def refresh(self: Memoized[Callable[P, R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function now and store what it returns in the place of what is stored.
+
+        Args:
+            *args: As of a call.
+            **kwargs: As of a call.
 
         Returns:
             What the function returned, stored or not.
@@ -265,6 +279,13 @@ class Memoized(Handle, Generic[F]):
         """What the key of a call is made of, and where its entry stands; shows types, never values.
 
         Where Redis cannot be asked, it says so in the place of the entry.
+
+        Args:
+            *args: As of a call.
+            **kwargs: As of a call.
+
+        Returns:
+            The facts as attributes; printed, they are sentences.
 
         Raises:
             KeyingError: An argument cannot become part of a key.
