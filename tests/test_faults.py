@@ -21,7 +21,7 @@ from redis_memo.errors import ConfigurationError, StoreError, StoreRefused, Stor
 from redis_memo.events import BreakerClosed, BreakerOpened
 
 from .conftest import SECRET, Server, free_port, until
-from .faults import Proxy, calls_through
+from .faults import Proxy, answering, calls_through
 
 SPOILING = ["cut", "garbage", "swallow", "refuse"]  # nothing comes through
 SLOWING = ["delay", "bytewise"]
@@ -155,6 +155,28 @@ def test_a_reply_that_trickles_is_no_reply(proxy: Proxy, namespace: str, style: 
             asyncio.run(calls.afetch(1))
         assert time.monotonic() - began < 3
         assert calls.runs == 2
+
+
+@pytest.mark.parametrize("style", ["thread", "task"])
+def test_replies_of_a_pipeline_share_the_limit(namespace: str, style: str) -> None:
+    """P5: a map whose every reply comes within the limit, and all of them late, does not wait for each."""
+    sent, stop = [], threading.Event()
+
+    def slowly(received: bytes) -> Iterator[bytes]:
+        for _ in range(received.count(b"\r\nGET\r\n")):
+            stop.wait(0.3)
+            yield b"$-1\r\n"
+            sent.append(received)
+
+    with answering(slowly) as url, calls_through(url, namespace, timeout=0.5) as calls:
+        if style == "thread":
+            found = calls.fetch.map(range(6))
+        else:
+            found = asyncio.run(calls.afetch.map(range(6)))
+        given_up_after = len(sent)
+        stop.set()
+        assert [each["x"] for each in found] == list(range(6))
+        assert given_up_after < 6
 
 
 @pytest.mark.parametrize("style", ["thread", "task"])
