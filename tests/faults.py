@@ -256,7 +256,7 @@ class Calls:
 
 @contextlib.contextmanager
 def calls_through(url: str, namespace: str, *, timeout: float = 0.3, **settings) -> Iterator[Calls]:
-    options = {"on_error": settings.pop("on_error")} if "on_error" in settings else {}
+    options = {name: settings.pop(name) for name in ("on_error", "maxsize") if name in settings}
     cache = connect(url, secret=SECRET, timeout=timeout, **settings)
     yield Calls(cache, namespace, **options)
     cache.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import contextlib
 import copy
 import dataclasses
 import enum
@@ -1519,6 +1520,43 @@ def test_one_async_function_in_the_loops_of_many_threads(memo):
         done = [pool.submit(asyncio.run, main()) for _ in range(6)]
         assert [each.result() for each in done] == [[1] * 10] * 6
     assert calls == [1]
+
+
+class Watched(asyncio.SelectorEventLoop):
+    """A loop that has ended. Who asks it whether it is closed waits for another who asks, though not for long."""
+
+    looking: threading.Barrier | None = None
+
+    def is_closed(self):
+        if self.looking is not None:
+            with contextlib.suppress(threading.BrokenBarrierError):
+                self.looking.wait(0.5)
+        return super().is_closed()
+
+
+def test_p5_p8_event_loops_of_several_threads_come_when_another_has_gone(memo):
+    """As in a web server with threads, each of whose requests runs a loop of its own."""
+
+    @memo()
+    async def f(x):
+        return x
+
+    gone = Watched()
+    assert gone.run_until_complete(f(1)) == 1
+    gone.run_until_complete(gone.shutdown_asyncgens())
+    gone.close()
+    together = threading.Barrier(2)
+
+    def request(number):
+        together.wait(10)
+        return [asyncio.run(f(number)), asyncio.run(f(1))]
+
+    gone.looking = threading.Barrier(2)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            assert list(pool.map(request, (1, 2))) == [[1, 1], [2, 1]]
+    finally:
+        gone.looking = None
 
 
 def test_a_sync_function_in_threads(memo):
