@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
@@ -67,7 +67,7 @@ class Proxy:
         self._changed.set()
         self._changed = threading.Event()
         if mode == "refuse":
-            self._end(self._listener)
+            self.end(self._listener)
             self.cut()
         elif before == "refuse":
             self._listener = socket.create_server(("127.0.0.1", self.port), backlog=512)
@@ -78,13 +78,13 @@ class Proxy:
         with self._lock:
             sockets = list(self._sockets)
         for each in sockets:
-            self._end(each)
+            self.end(each)
 
     def close(self) -> None:
         """End everything, and wait until it has ended."""
         self._closed = True
         self._changed.set()
-        self._end(self._listener)
+        self.end(self._listener)
         self.cut()
         for thread in self._threads:
             thread.join(10)
@@ -96,7 +96,7 @@ class Proxy:
         self.close()
 
     @staticmethod
-    def _end(sock: socket.socket) -> None:
+    def end(sock: socket.socket) -> None:
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
         sock.close()
@@ -119,7 +119,7 @@ class Proxy:
             try:
                 server = socket.create_connection(("127.0.0.1", self._server))
             except OSError:
-                self._end(client)
+                self.end(client)
                 continue
             for each in (client, server):
                 each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -143,8 +143,8 @@ class Proxy:
                     break
         if replies and lost.is_set():
             return  # the client is not to hear of it
-        self._end(source)
-        self._end(target)
+        self.end(source)
+        self.end(target)
         with self._lock:
             self._sockets -= {source, target}
 
@@ -169,6 +169,39 @@ class Proxy:
             return True
         target.sendall(data)
         return True
+
+
+@contextlib.contextmanager
+def answering(answer: Callable[[bytes], Iterable[bytes]]) -> Iterator[str]:
+    """A server whose replies are the test's: ``answer`` is given what was received. The block gets its address."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+    sockets, threads = [listener], []
+
+    def serve(client: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := client.recv(65536):
+                for reply in answer(data):
+                    client.sendall(reply)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                sockets.append(client)
+                threads.append(threading.Thread(target=serve, args=(client,)))
+                threads[-1].start()
+
+    accepting = threading.Thread(target=accept)
+    accepting.start()
+    try:
+        yield f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
+    finally:
+        Proxy.end(listener)
+        accepting.join()
+        for each in sockets:
+            Proxy.end(each)
+        for thread in threads:
+            thread.join()
 
 
 class Calls:
@@ -223,7 +256,7 @@ class Calls:
 
 @contextlib.contextmanager
 def calls_through(url: str, namespace: str, *, timeout: float = 0.3, **settings) -> Iterator[Calls]:
-    options = {"on_error": settings.pop("on_error")} if "on_error" in settings else {}
+    options = {name: settings.pop(name) for name in ("on_error", "maxsize") if name in settings}
     cache = connect(url, secret=SECRET, timeout=timeout, **settings)
     yield Calls(cache, namespace, **options)
     cache.close()

@@ -30,6 +30,8 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import redis_memo
@@ -468,6 +470,44 @@ def test_a_default_that_is_a_sentinel(memo):
     assert [f(1), f(1, unset), f(1, 5), f(1)] == ["all", "all", 5, "all"]
     assert f.cache_info().misses == 2
     assert f.invalidate(x=1) == 2
+
+
+class Rows:
+    """An argument that becomes part of a key when the test lets it."""
+
+    begun, go_on = threading.Event(), threading.Event()
+
+    def __init__(self, slow):
+        self.slow = slow
+
+    def __memo_key__(self):
+        if self.slow:
+            self.begun.set()
+            assert self.go_on.wait(10)
+        return self.slow
+
+
+@pytest.mark.parametrize("ignore", [(), ("token",)])
+def test_p1_p8_a_default_that_is_a_sentinel_in_first_calls_of_several_threads(memo, monkeypatch, ignore):
+    """The first call to end finds that the default cannot be keyed, while another one is about to find it too."""
+    monkeypatch.setattr(Rows, "begun", threading.Event())
+    monkeypatch.setattr(Rows, "go_on", threading.Event())
+    unset = object()
+
+    @memo(ignore=ignore)
+    def f(rows, limit=unset, **more):
+        return "all" if limit is unset else limit
+
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(f, Rows(True))
+        assert Rows.begun.wait(10)
+        try:
+            assert f(Rows(False)) == "all"
+        finally:
+            Rows.go_on.set()
+        assert slow.result() == "all"
+    assert f(Rows(True), unset) == f(Rows(False), limit=unset) == "all"
+    assert f.cache_info()[:2] == (2, 2)
 
 
 def test_exceptions_reach_the_caller_as_they_were_and_are_never_stored(memo):
@@ -1045,6 +1085,37 @@ def test_above_other_decorators(memo):
     assert (twice(1), twice(1), twice.peek(1)) == (1, 1, 1)
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [[], [1, 2], np.arange(5), np.zeros(0), pd.DataFrame({"a": [1, 2]}), pd.Series([0.5])],
+    ids=lambda rows: f"{type(rows).__name__} of {len(rows)}",
+)
+def test_p8_above_other_decorators_an_argument_need_not_be_true_or_false(memo, rows):
+    """Arrays and frames refuse to be either."""
+
+    def loud(function):
+        @functools.wraps(function)
+        def wrapper(*args, **kwargs):
+            return function(*args, **kwargs)
+
+        return wrapper
+
+    @memo()
+    @loud
+    def f(rows, scale=1, *, weights=None):
+        return [len(rows) * scale]
+
+    assert f.peek(rows) is MISSING
+    assert f.explain(rows).state == "absent"
+    assert (f(rows), f(rows), f.peek(rows)) == ([len(rows)],) * 3
+    assert f(rows, weights=rows) == f(rows, 1, weights=rows) == [len(rows)]
+    assert f.cache_info()[:2] == (1, 3)
+    explained = f.explain(rows)
+    assert explained.state == "stored"
+    assert explained.parts[0].type_name.endswith(type(rows).__name__)
+    assert f.invalidate(rows=rows) == 3
+
+
 def test_above_lru_cache(memo):
     @memo()
     @functools.lru_cache
@@ -1450,6 +1521,43 @@ def test_one_async_function_in_the_loops_of_many_threads(memo):
         done = [pool.submit(asyncio.run, main()) for _ in range(6)]
         assert [each.result() for each in done] == [[1] * 10] * 6
     assert calls == [1]
+
+
+class Watched(asyncio.SelectorEventLoop):
+    """A loop that has ended. Who asks it whether it is closed waits for another who asks, though not for long."""
+
+    looking: threading.Barrier | None = None
+
+    def is_closed(self):
+        if self.looking is not None:
+            with contextlib.suppress(threading.BrokenBarrierError):
+                self.looking.wait(0.5)
+        return super().is_closed()
+
+
+def test_p5_p8_event_loops_of_several_threads_come_when_another_has_gone(memo):
+    """As in a web server with threads, each of whose requests runs a loop of its own."""
+
+    @memo()
+    async def f(x):
+        return x
+
+    gone = Watched()
+    assert gone.run_until_complete(f(1)) == 1
+    gone.run_until_complete(gone.shutdown_asyncgens())
+    gone.close()
+    together = threading.Barrier(2)
+
+    def request(number):
+        together.wait(10)
+        return [asyncio.run(f(number)), asyncio.run(f(1))]
+
+    gone.looking = threading.Barrier(2)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            assert list(pool.map(request, (1, 2))) == [[1, 1], [2, 1]]
+    finally:
+        gone.looking = None
 
 
 def test_a_sync_function_in_threads(memo):

@@ -11,17 +11,21 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
+import redis
 
-from redis_memo import _breaker, _hook, _node, _wire, connect, invalidate, redis_cached
+from redis_memo import Cache, _breaker, _hook, _node, _wire, connect, invalidate, redis_cached
 from redis_memo import _ops as ops
+from redis_memo._backend import Backend
 from redis_memo.errors import ConfigurationError, StoreError, StoreRefused, StoreUnavailable
 from redis_memo.events import BreakerClosed, BreakerOpened
 
 from .conftest import SECRET, Server, free_port, until
-from .faults import Proxy, calls_through
+from .faults import Proxy, answering, calls_through
 
 SPOILING = ["cut", "garbage", "swallow", "refuse"]  # nothing comes through
 SLOWING = ["delay", "bytewise"]
@@ -155,6 +159,28 @@ def test_a_reply_that_trickles_is_no_reply(proxy: Proxy, namespace: str, style: 
             asyncio.run(calls.afetch(1))
         assert time.monotonic() - began < 3
         assert calls.runs == 2
+
+
+@pytest.mark.parametrize("style", ["thread", "task"])
+def test_replies_of_a_pipeline_share_the_limit(namespace: str, style: str) -> None:
+    """P5: a map whose every reply comes within the limit, and all of them late, does not wait for each."""
+    sent, stop = [], threading.Event()
+
+    def slowly(received: bytes) -> Iterator[bytes]:
+        for _ in range(received.count(b"\r\nGET\r\n")):
+            stop.wait(0.3)
+            yield b"$-1\r\n"
+            sent.append(received)
+
+    with answering(slowly) as url, calls_through(url, namespace, timeout=0.5) as calls:
+        if style == "thread":
+            found = calls.fetch.map(range(6))
+        else:
+            found = asyncio.run(calls.afetch.map(range(6)))
+        given_up_after = len(sent)
+        stop.set()
+        assert [each["x"] for each in found] == list(range(6))
+        assert given_up_after < 6
 
 
 @pytest.mark.parametrize("style", ["thread", "task"])
@@ -459,6 +485,202 @@ def test_where_no_thread_can_be_started_a_caller_asks(
         assert calls.cache.engine.backend.breaker.state == "open"
         proxy.mode = "pass"
         until(calls.hits, 5)
+
+
+def without(monkeypatch: pytest.MonkeyPatch, name: str) -> pytest.MonkeyPatch:
+    """No thread of this name can be started, until it is undone."""
+    start = threading.Thread.start
+
+    def cannot(thread: threading.Thread) -> None:
+        if thread.name == name:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", cannot)
+    return monkeypatch
+
+
+def renewed(client: redis.Redis, namespace: str) -> Callable[[], bool]:
+    """Whether the one lease in a namespace was renewed since it was looked at first."""
+    lease: list[tuple[bytes, int]] = []
+
+    def look() -> bool:
+        if not lease:
+            lease.extend((key, client.pttl(key)) for key in client.scan_iter(f"memo:{{{namespace}:*:lease", count=1000))
+            return False
+        (key, before), left = lease[0], client.pttl(lease[0][0])
+        lease[0] = key, left
+        return left > before
+
+    return look
+
+
+def test_leases_are_renewed_once_threads_can_be_started_again(
+    valkey_server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P4, P5: where a limit on threads is reached, a call goes on without; the next one tries again."""
+    with (
+        valkey_server.client() as client,
+        calls_through(valkey_server.url, namespace, timeout=5, lease=1.0) as calls,
+        monkeypatch.context() as patched,
+    ):
+        without(patched, "redis_memo leases")
+        assert calls.fetch(1)["x"] == 1
+        assert asyncio.run(calls.afetch(2))["x"] == 2
+        assert [each["x"] for each in calls.fetch.map([3, 4])] == [3, 4]
+        patched.undo()
+        was_renewed = renewed(client, namespace)
+        calls.before = lambda: until(was_renewed)
+        assert calls.fetch(5)["x"] == 5
+        assert calls.fetch.cache_info().errors == 0
+
+
+def test_uses_are_told_once_threads_can_be_started_again(
+    valkey_server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P5, P7: the first call goes on without; what is stored next tries again."""
+    with (
+        valkey_server.client() as client,
+        calls_through(valkey_server.url, namespace, timeout=5, maxsize=3) as calls,
+        monkeypatch.context() as patched,
+    ):
+        without(patched, "redis_memo touches")
+        for x in (1, 2):
+            assert calls.fetch(x)["x"] == x
+        patched.undo()
+        calls.fetch(3)
+        key = calls.fetch.cache_key(1)
+        until(lambda: (calls.fetch(1), client.zrange(f"{key[:-40]}uses", -1, -1) == [key[-40:].encode()])[1])
+        assert calls.runs == 3
+
+
+def test_waiters_go_on_without_a_listener_until_threads_can_be_started_again(
+    valkey_server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P4, P5: they ask the store now and then."""
+    with (
+        calls_through(valkey_server.url, namespace, timeout=5) as first,
+        calls_through(valkey_server.url, namespace, timeout=5) as second,
+        ThreadPoolExecutor(2) as pool,
+        monkeypatch.context() as patched,
+    ):
+        without(patched, "redis_memo push")
+        listener = second.cache.engine.backend.listener
+        begun = threading.Event()
+
+        def hold() -> None:
+            begun.set()
+            until(lambda: listener._channels)
+
+        first.before = hold
+        leader = pool.submit(first.fetch, 1)
+        assert begun.wait(10)
+        assert second.fetch(1) == leader.result()
+        assert (first.runs, second.runs) == (1, 0)
+        patched.undo()
+        subscription = listener.subscribe(f"memo:{{{namespace}}}:none")
+        subscription.ready.result(10)
+        subscription.close()
+
+
+# What nobody expects: such as a fault of a library below.
+
+
+def failing_once(monkeypatch: pytest.MonkeyPatch, backend: Backend, name: str, kind: type) -> list[object]:
+    """The store's first answer to such an operation is an exception that is none of ours; what it was asked then."""
+    perform, failed = getattr(backend, name), []
+
+    def fails(asked: Any) -> Any:
+        several = asked if isinstance(asked, list) else [asked]
+        if not failed and any(type(op) is kind for op in several):
+            failed.append(asked)
+            raise ZeroDivisionError("from below")
+        return perform(asked)
+
+    monkeypatch.setattr(backend, name, fails)
+    return failed
+
+
+@pytest.mark.parametrize("what", ["a renewal", "a chore"])
+def test_leases_are_renewed_though_something_fails_behind_the_callers(
+    valkey_server: Server,
+    namespace: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    what: str,
+) -> None:
+    """P4: of a computation that outlasts its lease, another process still waits for the result."""
+    with (
+        valkey_server.client() as client,
+        calls_through(valkey_server.url, namespace, timeout=5, lease=1.5) as first,
+        calls_through(valkey_server.url, namespace, timeout=5) as second,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        engine = first.cache.engine
+        if what == "a renewal":
+            failed = failing_once(monkeypatch, engine.backend, "perform_many", ops.Renew)
+        else:
+            failed = failing_once(monkeypatch, engine.backend, "perform", ops.Tidy)
+            client.zadd(f"memo:{{{namespace}}}:functions", {f"memo:{{{namespace}:gone:1#0}}:": 1.0})
+        was_renewed, begun = renewed(client, namespace), threading.Event()
+
+        def hold() -> None:
+            until(lambda: failed)
+            begun.set()
+            until(was_renewed)
+
+        first.before = hold
+        leader = pool.submit(first.fetch, 1)
+        assert begun.wait(10)
+        assert second.fetch(1) == leader.result()
+        assert (first.runs, second.runs) == (1, 0)
+        assert "behind the callers failed" in caplog.text
+        assert engine.leases._thread.is_alive()
+
+
+def test_uses_are_told_though_telling_failed_once(
+    valkey_server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P7: the entries that are used are those that stay."""
+    monkeypatch.setattr("redis_memo._touches.TOUCH_EVERY", 0.05)
+    with (
+        valkey_server.client() as client,
+        calls_through(valkey_server.url, namespace, timeout=5, maxsize=3) as calls,
+    ):
+        failed = failing_once(monkeypatch, calls.cache.engine.backend, "perform", ops.Touch)
+        for x in (1, 2, 3):
+            calls.fetch(x)
+        until(lambda: failed)
+        key = calls.fetch.cache_key(1)
+        until(lambda: (calls.fetch(1), client.zrange(f"{key[:-40]}uses", -1, -1) == [key[-40:].encode()])[1])
+        assert "telling of uses and counters failed" in caplog.text
+
+
+def test_closures_of_one_name_come_while_they_are_told_of(cache: Cache, namespace: str) -> None:
+    """P5: all that go by one prefix are counted together, and each call of a factory adds one."""
+
+    def positions(account: int) -> Any:
+        return redis_cached(namespace=namespace, ttl=60, cache=cache, name="positions", version="1")(lambda n: account)
+
+    kept, done = [positions(0)], threading.Event()
+    kept[0](1)
+
+    def come() -> None:
+        while not done.is_set() and len(kept) < 2000:
+            kept.append(positions(len(kept)))
+            kept[-1](1)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    coming = threading.Thread(target=come)
+    coming.start()
+    try:
+        for _ in range(200):
+            assert kept[0].cache_info(everywhere=True).misses == 1
+    finally:
+        done.set()
+        coming.join()
+        sys.setswitchinterval(interval)
 
 
 def test_a_cache_that_nobody_has_any_more_is_not_probed_for(namespace: str) -> None:

@@ -429,6 +429,41 @@ def test_the_first_error_is_raised_when_the_others_are_stored(quotes: Quotes) ->
     assert sorted(quotes.runs) == [0, 1, 2, 4, 6, 7], "what is stored is a hit in the next run"
 
 
+def test_an_exception_has_one_note_however_often_it_is_raised(quotes: Quotes) -> None:
+    """P7: a module's own exception, raised each time, would grow without end."""
+    error = Upstream("no such symbol")
+
+    def fail(_: object) -> None:
+        raise error
+
+    quotes.before = fail
+    for number in range(3):
+        with pytest.raises(Upstream) as caught:
+            quotes.map(["A", f"B{number}"])
+        assert caught.value is error
+    assert len(error.__notes__) == 1
+    assert "call 0 of 2" in error.__notes__[0]
+
+
+def test_maps_that_share_a_run_note_on_its_exception_once(quotes: Quotes) -> None:
+    """What one of them says of itself is not told to the others' callers as well."""
+
+    def fail(symbol: str) -> None:
+        until(lambda: [flight for flight in quotes.cache.engine._flights.values() if flight._awaited])
+        raise Upstream(symbol)
+
+    def caught() -> Upstream:
+        with pytest.raises(Upstream) as found:
+            quotes.map(["A"])
+        return found.value
+
+    quotes.before = fail
+    with ThreadPoolExecutor(2) as pool:
+        one, other = [each.result() for each in [pool.submit(caught) for _ in range(2)]]
+    assert one is other
+    assert len(one.__notes__) == 1
+
+
 def test_arguments_that_do_not_fit_are_their_calls_error(quotes: Quotes) -> None:
     found = quotes.map(["A", {"wrong": 1}, (object(),), "B"], return_exceptions=True)
     assert [type(each).__name__ for each in found] == ["dict", "TypeError", "KeyingError", "dict"]

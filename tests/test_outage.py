@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -12,15 +13,18 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+import redis
 
-from redis_memo import MISSING, connect, invalidate, redis_cached
+from redis_memo import MISSING, Cache, CacheDict, connect, invalidate, redis_cached
+from redis_memo._envelope import CHUNKS, HEAD, MAGIC
 from redis_memo.errors import ConfigurationError, StoreError, StoreRefused, StoreUnavailable
 
 from .conftest import SECRET, UNCLOSED, Server, debian_redis, free_port, start_server, until, valkey
-from .faults import calls_through
+from .faults import answering, calls_through
 
 
 @pytest.fixture
@@ -250,9 +254,14 @@ def test_a_password_that_is_missing_or_wrong(server: Server, caplog: pytest.LogC
         b"$999999999999\r\nx",
         b"+OK\r\n",
         b"",
+        b"-MOVED\r\n",
+        b"-ASK\r\n",
+        b"-MOVED 1 somewhere:else\r\n",
     ],
-    ids=["http", "binary", "negative", "list", "integer", "huge", "status", "closed"],
-)
+    ids=[
+        "http", "binary", "negative", "list", "integer", "huge", "status", "closed", "moved", "ask", "moved to nowhere",
+    ],
+)  # fmt: skip
 def test_something_else_listens_there(answer: bytes) -> None:
     """Garbage for an answer: never an exception, never another call's answer."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -312,6 +321,100 @@ def test_values_of_other_kinds_at_our_keys(server: Server) -> None:
         client.rpush(key, 1)
         assert fetch(1)["x"] == 1
     assert fetch.cache_info().unreadable == 3
+
+
+HEAD_OF_CHUNKS = MAGIC + bytes(CHUNKS.start - 4) + b"\1\0\0\0" + bytes(HEAD.size - CHUNKS.stop)
+
+
+@pytest.mark.parametrize(
+    "replies",
+    [
+        {b"EVALSHA": [b"*2\r\n:1\r\n*1\r\n:1\r\n"]},
+        {b"EVALSHA": [b"*2\r\n:1\r\n*1\r\n$1\r\n\xff\r\n"]},
+        {b"GET": [b"$%d\r\n%b\r\n" % (len(HEAD_OF_CHUNKS), HEAD_OF_CHUNKS), b"$-1\r\n", b":1\r\n"]},
+        {b"ZRANGE": [b"*1\r\n:1\r\n"]},
+        {b"ZRANGE": [b"*1\r\n$1\r\n\xff\r\n"]},
+    ],
+    ids=["numbers", "no text", "a number for an entry", "numbers for functions", "no text for functions"],
+)
+def test_a_reply_that_has_other_things_in_it(replies: dict[bytes, list[bytes]]) -> None:
+    """P5: of the expected kind as a whole; what is within it costs no call its result, and no invalidation pretends."""
+    asked: Counter[bytes] = Counter()
+
+    def answer(received: bytes) -> Iterator[bytes]:
+        for command in re.findall(rb"\*\d+\r\n\$\d+\r\n([A-Z]+)\r\n", received):
+            script = replies.get(command, [b"$-1\r\n"])
+            yield script[asked[command] % len(script)]
+            asked[command] += 1
+
+    with answering(answer) as url:
+        cache = connect(url, secret=SECRET, timeout=1.0)
+        fetch, calls = decorated(cache)
+        assert fetch(1)["x"] == 1
+        afetch, _ = decorated_async(cache)
+        assert asyncio.run(afetch(2))["x"] == 2
+        assert [each["x"] for each in fetch.map([3, 4])] == [3, 4]
+        assert calls == [1, 3, 4]
+        with pytest.raises(StoreError, match="not of the expected kind"):
+            cache.clear("outage")
+        raising, _ = decorated(cache, on_error="raise")
+        with pytest.raises(StoreError):
+            raising(1)
+        assert replies.keys() <= asked.keys()
+        cache.close()
+
+
+def test_columns_of_a_reply_that_is_a_number() -> None:
+    """P5: a part of an entry is bytes, or it is not there."""
+    with answering(lambda _: [b":1\r\n"]) as url:
+        fetch, _ = decorated(connect(url, secret=SECRET, timeout=1.0))
+        assert fetch.peek_columns(["a"], 1) is MISSING
+        raising, _ = decorated(connect(url, secret=SECRET, timeout=1.0), on_error="raise")
+        with pytest.raises(StoreError, match="not of the expected kind"):
+            raising.peek_columns(["a"], 1)
+
+
+def test_planted_counters_are_nobody_s(cache: Cache, namespace: str) -> None:
+    """P5: who asks for all processes is told of this one, as where Redis is away."""
+    fetch = redis_cached(namespace=namespace, ttl=60, cache=cache, name="fetch")(lambda x: x)
+    fetch(1), fetch(1)
+    with redis.Redis.from_url(cache.engine.settings.url) as client:
+        stats = f"{fetch.cache_key(1)[:-40]}stats"
+        for planted in ({"hits": "account-4711"}, {b"\xff": "1"}):
+            client.hset(stats, mapping=planted)
+            assert fetch.cache_info(everywhere=True)[:2] == (1, 1)
+            client.delete(stats)
+
+
+@pytest.mark.parametrize("age", ["new", "old"])
+def test_planted_functions_of_a_namespace(server: Server, age: str) -> None:
+    """P5: what no function is called costs no call its result, and an invalidation of the namespace says that it failed."""
+    cache = connect(server.url, secret=SECRET)
+    with server.client() as client:
+        client.zadd("memo:{outage}:functions", {b"memo:{outage:\xff:1#0}:": 5e12 if age == "new" else 1.0})
+    fetch, _ = decorated(cache)
+    assert fetch(1)["x"] == 1
+    assert fetch.map([2, 3])[1]["x"] == 3
+    with pytest.raises(StoreError, match="not of the expected kind"):
+        cache.clear("outage")
+    cache.close()
+
+
+def test_planted_keys_of_a_mapping(server: Server) -> None:
+    """P5: a mapping whose list of keys is not ours raises the store's error, and what was stored in it is still there."""
+    cache = connect(server.url, secret=SECRET)
+    d = CacheDict("outage", ttl=60, cache=cache, on_error="raise")
+    d["a"] = 1
+    with server.client() as client:
+        (rows,) = client.scan_iter("memo:*:args")
+        prefix, digest = rows.removesuffix(b"args"), b"\xff" * 40
+        client.set(prefix + digest, b"x", ex=60)
+        client.zadd(prefix + b"index", {digest: 5e12})
+        client.zadd(rows, {b"o" + b"0" * 16 + digest + b"key": 0})
+    with pytest.raises(StoreError, match="not of the expected kind"):
+        list(d)
+    assert d["a"] == 1
+    cache.close()
 
 
 def test_configuration_errors_are_raised_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

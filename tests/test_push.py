@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import queue
 
+import pytest
+
 from redis_memo._push import Listener
 
 from .conftest import until
@@ -69,4 +71,30 @@ def test_a_confirmation_is_for_one_who_asked() -> None:
     wire.inbox.put(CONFIRMED)
     second.ready.result(10)
     assert not second.news.done()
+    listener.close()
+
+
+@pytest.mark.parametrize("nonsense", [[b"message", [], b"x"], [b"message", b"k", 1]], ids=["channel", "message"])
+def test_p4_p5_a_message_of_another_kind_ends_the_connection_and_not_the_listening(
+    nonsense: list[object], caplog: pytest.LogCaptureFixture
+) -> None:
+    wires: list[Wire] = []
+
+    def connect() -> Wire:
+        wires.append(Wire())
+        return wires[-1]
+
+    listener = Listener(connect, ordered=False)
+    subscription = listener.subscribe("k")
+    until(lambda: wires)
+    wires[0].inbox.put(CONFIRMED)
+    wires[0].inbox.put(nonsense)
+    until(lambda: len(wires) == 2)
+    assert subscription.news.done(), "whoever waits asks the store"
+    subscription.again()
+    wires[1].inbox.put(CONFIRMED)
+    wires[1].inbox.put([b"message", b"k", b"failed:x"])
+    subscription.news.result(10)
+    assert subscription.again() == [b"failed:x"]
+    assert "listening for results failed" in caplog.text
     listener.close()

@@ -8,11 +8,13 @@ import statistics
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from redis_memo import connect, redis_cached
+from redis_memo import Cache, connect, redis_cached
+from redis_memo import _ops as ops
 
 from .conftest import SECRET, Server, until
 from .crowds import WORK
@@ -169,6 +171,57 @@ def test_sync_and_async_callers_join_one_computation(valkey_server: Server, name
     assert runs == [1]
     cache.clear(namespace)
     cache.close()
+
+
+def test_p4_p5_waiters_that_cannot_read_what_they_are_sent_wait_for_one_another(
+    valkey_server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A secret is being replaced: two processes have the old one, and wait for one that has the new one already.
+
+    Its large result they fetch, and cannot open. One of them computes, the other one waits again, for a large result.
+    """
+    caches = [connect(valkey_server.url, secret=secret) for secret in ("new" * 16, "old" * 16, "old" * 16)]
+    runs: list[str] = []
+    holders: list[list[bytes]] = []  # of each process that has the old one: whom it found at work, each time it asked
+
+    def watch(cache: Cache) -> None:
+        seen: list[bytes] = []
+        holders.append(seen)
+        perform = cache.engine.backend.perform
+
+        def watched(op: Any) -> Any:
+            answer = perform(op)
+            if isinstance(answer, ops.Busy):
+                seen.append(answer.holder)
+            return answer
+
+        monkeypatch.setattr(cache.engine.backend, "perform", watched)
+
+    def make(cache: Cache, secret: str) -> Any:
+        def work(x: int) -> list[Any]:
+            runs.append(secret)
+            if secret == "new":
+                until(lambda: all(len(each) >= 2 for each in holders))  # once more when it listened
+            else:
+                until(lambda: any(len(set(each)) == 2 for each in holders))
+            return [secret, bytes(200_000)]
+
+        return redis_cached(namespace=namespace, ttl=60, name="f", compress=None, cache=cache)(work)
+
+    for cache in caches[1:]:
+        watch(cache)
+    new, *others = (make(cache, secret) for cache, secret in zip(caches, ("new", "old", "old"), strict=True))
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(new, 1)
+        until(lambda: runs)
+        waiters = [pool.submit(function, 1) for function in others]
+        assert first.result() == ["new", bytes(200_000)]
+        assert [each.result() for each in waiters] == [["old", bytes(200_000)]] * 2
+    assert runs == ["new", "old"]
+    assert [cache.engine._flights for cache in caches] == [{}] * 3, "P7"
+    for cache in caches:
+        cache.clear(namespace)
+        cache.close()
 
 
 @pytest.mark.parametrize("size", [10, 3_000_000])

@@ -24,7 +24,7 @@ import zoneinfo
 from collections.abc import Iterator
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -989,17 +989,22 @@ class Spy:
     """Does what a class of the program may do when it is asked."""
 
     ran: Any = None
+    asked: ClassVar[int] = 0
 
     def _run(self, *_: Any) -> Any:
+        Spy.asked += 1
         raise AssertionError("ran")
 
-    __hash__ = __str__ = __bool__ = __eq__ = __len__ = __iter__ = __index__ = __int__ = _run
+    __hash__ = __str__ = __bool__ = __eq__ = __len__ = __iter__ = __index__ = __int__ = __float__ = _run
+    __lt__ = __le__ = __gt__ = __ge__ = __add__ = __radd__ = __sub__ = __rsub__ = __neg__ = __getitem__ = _run
 
 
 DAG = _doubled(25)  # half a second to hash; each level doubles that
 BIG = Decimal("1E+9999999")
 AXIS = pd.RangeIndex(1)
 ONE = np.zeros(1)
+SPIES = _dtype("O"), b"\1\1\0g\1", (Spy(),)  # an array of one
+BYTE = b"\1\1\0\1\0"  # after the dtype: an array of one zero
 PLANTED = {
     "set": (None, b"eg\1", (DAG,)),
     "frozenset": (b"zg\1", (DAG,)),
@@ -1051,6 +1056,32 @@ PLANTED = {
     "missing string": ("np.dtype", b"tT", (Spy(),)),
     "text scalar": ("np.generic", b"s", (Spy(),)),
     "bytes scalar": ("np.generic", b"b", (Spy(),)),
+    "mask of numpy": ("np.ma.MaskedArray", (ONE,), "np.ndarray", b"\0", *SPIES, b"NF"),
+    "places of columns": (
+        "pd.DataFrame", (pd.Index(["a"]),), (pd.RangeIndex(3),), b"\1g", _dtype("f8"), *SPIES, b"\3\x18", bytes(24), b"TN",
+    ),
+    "codes of categories": ("pd.Categorical", (pd.CategoricalDtype(pd.Index(["a"])),), *SPIES),
+    "truths that may be missing": ("pd.MaskedArray", b"\x0cBooleanArray", *SPIES, _dtype("?"), BYTE),
+    "which numbers are missing": ("pd.MaskedArray", b"\x0cIntegerArray", _dtype("i1"), BYTE, *SPIES),
+    "strings that Python keeps": ("pd.StringArray", (pd.StringDtype("python"),), *SPIES),
+    "lengths of strings": (
+        "pd.StringArray", (pd.StringDtype("pyarrow"),), *SPIES, _dtype("u1"), b"\1\0\0\0", b"\2ab",
+    ),
+    "which strings are missing": (
+        "pd.StringArray", (pd.StringDtype("pyarrow"),), _dtype("u1"), BYTE, *SPIES, b"\0",
+    ),
+    "places in a sparse array": (
+        "pd.SparseArray", (pd.SparseDtype("f8"),), _dtype("f8"), b"\1\1\0\x08", bytes(8), b"\5F", *SPIES,
+    ),
+    "blocks of a sparse array": (
+        "pd.SparseArray", (pd.SparseDtype("f8"),), _dtype("f8"), b"\1\1\0\x08", bytes(8), b"\5T", _dtype("i4"),
+        b"\1\1\0\4", bytes(4), *SPIES,
+    ),
+    "ends of intervals": (
+        "pd.IntervalArray", *("pd.Index", b"NT", *SPIES, b"N") * 2, (pd.IntervalDtype("f8", "right"),),
+    ),
+    "numbers of periods": ("pd.PeriodArray", (pd.PeriodDtype("D"),), *SPIES),
+    "codes of a level": ("pd.MultiIndex", ((None,),), b"N\1", (pd.Index(["a"]),), *SPIES),
     "truth": ("pd.Series", b"N", (AXIS,), (ONE,), (Spy(),), b"N"),
     "truth of a zone": ("zoneinfo.ZoneInfo", ("UTC",), (Spy(),)),
     "fields of a class": (
@@ -1063,9 +1094,22 @@ PLANTED = {
 def test_a_planted_entry_takes_no_time_and_runs_nothing(name: str) -> None:
     """P5, P6: constructors get what they were given when it was stored, and hashing is bounded."""
     meta, buffers = _planted(*PLANTED[name])
+    Spy.asked = 0
     with pytest.raises(UnreadableEntry) as caught:
         loads(meta, buffers, trusted=False)
     assert "AssertionError" not in str(caught.value)
+    assert Spy.asked == 0
+
+
+@pytest.mark.parametrize("missing", [pd.NA, np.nan])
+def test_strings_that_python_keeps_are_read_with_all_that_may_stand_among_them(missing: Any) -> None:
+    """P2: planted objects are refused there, and what pandas itself puts there is not."""
+    dtype = pd.StringDtype("python", na_value=missing)
+    array = pd.array(["a", np.str_("b"), None, pd.NA, float("nan")], dtype=dtype)
+    assert same(there_and_back(array), array) is True
+    items = [("a",), (np.str_("b"),), (None,), (pd.NA,), (float("nan"),)]
+    written = _planted("pd.StringArray", (dtype,), _dtype("O"), b"\1\5\0g\5", *items)
+    assert same(loads(*written, trusted=False), array) is True
 
 
 def test_the_planted_entries_would_be_read_if_they_were_small() -> None:
