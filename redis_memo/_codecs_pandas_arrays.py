@@ -180,11 +180,16 @@ def _get_masked(dec: Decoder) -> Any:
 # Strings in Arrow's memory: lengths, not offsets (they compress), a mask only where something is missing, and the
 # text. Strings in Python objects: those.
 
+_STRINGS: Final = frozenset({str, np.str_, float, type(None), type(pd.NA)})
+
 
 def _put_strings(enc: Encoder, array: Any) -> None:
     enc.put(array.dtype)
     if array.dtype.storage == "python":
-        put_array(enc, np.asarray(array, dtype=object))
+        items = np.asarray(array, dtype=object)
+        if not _STRINGS.issuperset(map(type, items.flat)):
+            raise NotTyped
+        put_array(enc, items)
         return
     import pyarrow as pa  # noqa: PLC0415 - loaded already by the array
 
@@ -206,7 +211,7 @@ def _get_strings(dec: Decoder) -> Any:
     dtype = _of(pd.StringDtype, dec.get())
     if dtype.storage == "python":
         array = get_array(dec, "O")
-        if not all(isinstance(item, (str, float)) or item is None or item is pd.NA for item in array.flat):
+        if not _STRINGS.issuperset(map(type, array.flat)):
             raise UnreadableEntry("an array of strings holds something else")  # which would be asked for its __str__
         return dtype.construct_array_type()._from_sequence(array, dtype=dtype)
     import pyarrow as pa  # noqa: PLC0415 - only where strings live in it

@@ -190,18 +190,23 @@ def side_by_side(flows: Iterable[Flow]) -> Flow:
         StoreError: One of them did, after the others had ended.
     """
     failed: StoreError | None = None
-    told: list[tuple[Flow, Any]] = [(flow, None) for flow in flows]
-    while told:
-        asked: list[tuple[Flow, ops.Op]] = []
-        for flow, answer in told:
-            try:
-                asked.append((flow, flow.throw(answer) if isinstance(answer, StoreError) else flow.send(answer)))
-            except StopIteration:
-                pass
-            except StoreError as error:
-                failed = failed or error
-        answers = yield from _tried([op for _, op in asked])
-        told = [(flow, answer) for (flow, _), answer in zip(asked, answers, strict=True)]
+    begun = list(flows)
+    told: list[tuple[Flow, Any]] = [(flow, None) for flow in begun]
+    try:
+        while told:
+            asked: list[tuple[Flow, ops.Op]] = []
+            for flow, answer in told:
+                try:
+                    asked.append((flow, flow.throw(answer) if isinstance(answer, StoreError) else flow.send(answer)))
+                except StopIteration:
+                    pass
+                except StoreError as error:
+                    failed = failed or error
+            answers = yield from _tried([op for _, op in asked])
+            told = [(flow, answer) for (flow, _), answer in zip(asked, answers, strict=True)]
+    finally:
+        for flow in begun:  # all have ended, unless something else was raised: then they give back what they took
+            flow.close()
     if failed is not None:
         raise failed
 
