@@ -92,8 +92,8 @@ one would write by hand, and against what the machine can do at best, it is meas
 All figures are ratios within that run. The contestants take turns, a batch of each (50 ms, or one call where that takes
 longer), in changing order, so that a machine whose speed drifts slows all of them alike. `2.31 (2.20-2.42)` is the median
 of the ratios of all turns, with their quartiles; without quartiles it was measured once, because it takes so long or does
-not vary. Calls within a batch find the processor's caches warm. One that comes alone, amid other work, takes two to
-three times as long, whoever makes it.
+not vary. Calls within a batch find the processor's caches warm. One that comes alone, amid other work, takes several times
+as long, whoever makes it.
 
 Measured on a machine of {cores} cores, which the server, the callers and, where there is one, the link shared:
 {versions}.
