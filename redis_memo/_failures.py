@@ -60,9 +60,8 @@ def _why(error: Exception) -> str:
         for kind, said in _REASONS.items():
             if isinstance(each, kind):
                 return f": {said}"
-        if isinstance(each, OSError) and f"[Errno {errno.ECONNREFUSED}]" in str(
-            each
-        ):  # of each address that a name has
+        # Where a name has several addresses, asyncio says of each why, in one text.
+        if isinstance(each, OSError) and f"[Errno {errno.ECONNREFUSED}]" in str(each):
             return f": {_REASONS[ConnectionRefusedError]}"
     return f" ({type(error).__name__})"
 
