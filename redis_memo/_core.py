@@ -14,7 +14,7 @@ The lease with a token that an invalidation revokes is Facebook's ("Scaling Memc
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ._large import Large
 from ._ops import (
@@ -366,7 +366,8 @@ def _in_time(spec: Spec, flow: Flow, fallback: Look | None, place: Place | None 
     One that takes too long goes on behind the caller and stores its result, as FusionCache's soft and hard time-outs.
     """
     patience = _patience(spec, fallback)
-    handle, given_up = None, False
+    handle: Any = None
+    given_up = False
 
     def watched() -> Flow:
         result = yield from flow
@@ -375,11 +376,19 @@ def _in_time(spec: Spec, flow: Flow, fallback: Look | None, place: Place | None 
         return Finished(result)
 
     if patience is not None:
-        handle = yield Spawn(watched(), awaited=True, place=place, token=token)
+        handle = yield Spawn(watched(), awaited=True, place=place, token=token, function=spec.function)
     if patience is None or handle is None:
         result = yield from flow
+    elif isinstance(handle, Late):
+        if place is not None:
+            yield from _let_go(place, token)
+        result = Raised(spec.not_begun())
     else:
-        ended = yield Await(handle, patience)
+        try:
+            ended = yield Await(handle, patience)
+        except BaseException:
+            handle.abandon()
+            raise
         if isinstance(ended, Finished):
             result = ended.result
         else:

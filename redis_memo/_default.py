@@ -74,7 +74,8 @@ def configure(url: str | None = None, *, calendar: Source | None = None, **setti
         timeout: Seconds that one exchange with the server may take (default 1).
         lease: Seconds after which a computation whose process died is taken over (default 10).
         max_wait: Seconds that a call waits for another's computation before it computes itself (default 60).
-        workers: How many computations may run behind their callers at once (default 8).
+        workers: How many refreshes may run behind their callers at once (default 8). A function of which as many
+            runs go on past their time limit is not run until one of them ends.
         limits: Bounds on namespaces, such as ``{"stock_data": Limits(maxbytes="2gb")}``: of all their functions
             together, kept behind the callers (docs/bounds.md).
         read_from: ``"replica"``: hits are read from replicas of a cluster or of what sentinels know. A call may then

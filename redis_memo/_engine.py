@@ -209,8 +209,10 @@ class Engine:
         job = op.handle
         return Waited(job.future, op.seconds, lambda came: _ended(job) if came else _late(job))
 
-    def spawn(self, op: ops.Spawn, compute: Callable[[], Any] | None, namespace: str) -> Job | None:
-        """Drive a flow behind the caller, in a thread; None where there is no room."""
+    def spawn(self, op: ops.Spawn, compute: Callable[[], Any] | None, namespace: str) -> Job | ops.Late | None:
+        """Drive a flow in a thread of its own; see `ops.Spawn`."""
+        if op.awaited and self._workers.full(op.function):
+            return ops.Late(begun=False)
         job = self._job(op)
 
         def work() -> Any:
@@ -218,10 +220,14 @@ class Engine:
                 outside()
             return self.run(op.flow, compute, namespace)
 
-        return job if self._workers.start(job, work, queue=op.awaited) else None
+        return job if self._workers.start(job, work) else None
 
-    def aspawn(self, op: ops.Spawn, compute: Callable[[], Awaitable[Any]] | None, namespace: str) -> Job | None:
+    def aspawn(
+        self, op: ops.Spawn, compute: Callable[[], Awaitable[Any]] | None, namespace: str
+    ) -> Job | ops.Late | None:
         """As `spawn`, in a task."""
+        if op.awaited and self._workers.full(op.function):
+            return ops.Late(begun=False)
         job = self._job(op)
 
         async def work() -> Any:
@@ -229,7 +235,7 @@ class Engine:
                 outside()
             return await self.arun(op.flow, compute, namespace)
 
-        return job if self._workers.start_task(job, work, queue=op.awaited) else None
+        return job if self._workers.start_task(job, work) else None
 
     def _ask(self, op: Any) -> Any:
         """Perform an operation on the store; before its caller goes on, this process keeps nothing that it changed."""
@@ -288,7 +294,7 @@ class Engine:
             if op.place is not None:
                 self.backend.perform(ops.Release(op.place, op.token))
 
-        return Job(give_up)
+        return Job(self._workers, give_up, function=op.function, awaited=op.awaited)
 
     def _early(self, op: ops.Early) -> ops.Ahead | None:
         return early(op)
@@ -395,7 +401,10 @@ def _ended(job: Job) -> Any:
 
 
 def _late(job: Job) -> ops.Late:
-    return ops.Late(begun=not job.withdraw())
+    if job.withdraw():
+        return ops.Late(begun=False)
+    job.abandon()
+    return ops.Late()
 
 
 _LOCAL: dict[type, Callable[[Engine, Any], Any]] = {

@@ -74,6 +74,11 @@ class Invocation:
         """Key of the call's entry."""
         return self.memo.prefix_of(self.plain) + self.digest
 
+    @property
+    def function(self) -> str:
+        """What its runs are counted by."""
+        return self.memo.prefix
+
     def locate(self) -> ops.Place:
         """Where the entry lives, with the tokens of the arguments and of the tags that are known beforehand."""
         memo = self.memo
@@ -187,6 +192,14 @@ class Invocation:
         return ComputeTimeout(
             f"{self.memo.shown} took longer than its time limit of {seconds:g} s; it goes on, and is stored when done"
         )
+
+    def not_begun(self) -> Exception:
+        """Report that too many runs that nobody waits for any more go on; what to raise."""
+        most = self.engine.settings.workers
+        said = f"not run, as {most} or more runs that its callers gave up still go on (workers={most})"
+        said += "; give what it waits for a time limit of its own"
+        self.memo.complain("given up", said)
+        return ComputeTimeout(f"{self.memo.shown}: {said}")
 
     def seal_failure(self, entry: str, error: Exception) -> bytes:
         """What the function raised, sealed like a value; empty where it cannot be carried."""

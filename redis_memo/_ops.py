@@ -336,14 +336,17 @@ class Rally(NamedTuple):
 class Spawn(NamedTuple):
     """Drive a flow behind the caller: a handle for `Await`, or None where there is no room for it.
 
-    With ``awaited`` the caller waits for it, so that it takes its turn where there is no room. What is behind the
-    caller holds none of the tokens that the caller does.
+    With ``awaited`` the caller waits for it, so that it begins at once. It does not begin, which is answered by `Late`,
+    where too many runs of the ``function`` that nobody waits for any more still go on. Who stops waiting before `Await`
+    has its answer, by an exception, calls the handle's ``abandon()``. What is behind the caller holds none of the
+    tokens that the caller does.
     """
 
     flow: Flow
     awaited: bool
     place: Place | None = None
     token: bytes = b""
+    function: str = ""
 
 
 class Await(NamedTuple):

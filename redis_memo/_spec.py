@@ -74,6 +74,10 @@ class Spec(Protocol):
     first: int  # bytes of an entry that are read first, where it is to be read in parts
     limit: float | None  # seconds a caller gives the function in any case
 
+    @property
+    def function(self) -> str:
+        """The same for all calls of one function."""
+
     def filling(self) -> Filling | None:
         """To be asked before an entry is read; None where nothing of it is to be kept in this process."""
 
@@ -130,3 +134,6 @@ class Spec(Protocol):
 
     def late(self, seconds: float) -> Exception:
         """What to raise where the function took longer than its callers give it."""
+
+    def not_begun(self) -> Exception:
+        """Report that too many runs of it that nobody waits for any more go on; what to raise."""

@@ -133,5 +133,6 @@ class BatchError(RedisMemoError, LookupError):
 class ComputeTimeout(RedisMemoError, TimeoutError):
     """A function took longer than its ``hard_timeout``, and there was no entry to fall back on.
 
-    The computation goes on, and its result is stored for the calls to come.
+    The computation goes on, and its result is stored for the calls to come. Where too many computations of the
+    function go on like that, no other one is begun, and calls raise this at once.
     """

@@ -135,6 +135,8 @@ def _word(what: object) -> str:
 class FlowSpec:
     """The `core.Spec` of one caller; its values are versions of the source."""
 
+    function = PREFIX
+
     def __init__(self, world: World, name: str) -> None:
         terms = world.program.terms
         self.world, self.name, self.terms = world, name, terms
@@ -217,6 +219,9 @@ class FlowSpec:
 
     def late(self, seconds: float) -> Exception:
         return TooLate(f"after {seconds:g} s")
+
+    def not_begun(self) -> Exception:
+        return TooLate("before it began")
 
     def miss(self) -> None: ...
     def unreadable(self, error: Exception) -> None: ...

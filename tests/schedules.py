@@ -114,7 +114,8 @@ class World:
         if kind == "lose":
             return [("lose", ear, cut) for ear in self.ears if ear.pipe for cut in (False, True)]
         if kind == "refuse":
-            return [("refuse", a) for a in begun if a.state == READY and type(a.op) is ops.Spawn]
+            spawning = [a for a in begun if a.state == READY and type(a.op) is ops.Spawn]
+            return [("refuse", a, full) for a in spawning for full in (False, True) if a.op.awaited or not full]
         if kind == "unbegun":
             return [("unbegun", a) for a in actors if a.state == NEW and a.job is not None and not a.job.awaited]
         if kind == "close":
@@ -208,8 +209,8 @@ class World:
             each.pipe.clear()
             each.woken = each.woken or cut
 
-    def _refuse(self, actor: Actor) -> None:
-        actor.spawn(refuse=True)
+    def _refuse(self, actor: Actor, full: bool) -> None:
+        actor.spawn(refuse=not full, full=full)
 
     def _unbegun(self, job: Actor) -> None:
         job.say("never begins")

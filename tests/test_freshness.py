@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -277,20 +278,200 @@ def test_hard_time_limit_raises_and_the_computation_goes_on(cache: Cache, namesp
     asyncio.run(scenario())
 
 
-def test_a_time_limit_holds_where_every_worker_hangs(valkey_server: Server, namespace: str) -> None:
-    """What did not begin in time never does, and its lease is given back."""
-    cache = connect(valkey_server.url, secret=SECRET, workers=1)
+@pytest.fixture
+def narrow(valkey_server: Server, namespace: str) -> Iterator[Cache]:
+    """A cache with two workers."""
+    made = connect(valkey_server.url, secret=SECRET, workers=2)
+    yield made
+    made.clear(namespace)
+    made.close()
+
+
+def test_functions_with_time_limits_call_each_other_to_any_depth(narrow: Cache, namespace: str) -> None:
+    @redis_cached(namespace=namespace, ttl=60, hard_timeout="5s", cache=narrow)
+    def fibonacci(n):
+        return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)
+
+    assert fibonacci(40) == 102_334_155
+
+
+def test_many_threads_call_functions_with_time_limits_that_call_others(narrow: Cache, namespace: str) -> None:
+    together = threading.Barrier(16)
+
+    @redis_cached(namespace=namespace, ttl=60, hard_timeout="5s", cache=narrow)
+    def leaf(x):
+        return x
+
+    @redis_cached(namespace=namespace, ttl=60, hard_timeout="5s", cache=narrow)
+    def outer(x):
+        together.wait(30)
+        return leaf(x)
+
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(outer, range(16))) == list(range(16))
+
+
+def test_a_function_that_hangs_costs_no_other_one(narrow: Cache, namespace: str) -> None:
     source = Source()
-    fetch = redis_cached(namespace=namespace, ttl=60, hard_timeout="50ms", cache=cache, name="f")(source.__call__)
+    hung = redis_cached(namespace=namespace, ttl=60, hard_timeout="30ms", cache=narrow, name="f")(source.__call__)
+    healthy = redis_cached(namespace=namespace, ttl=60, hard_timeout="5s", cache=narrow, name="g")(lambda x: x)
     source.open.clear()
-    for x in (1, 2, 3):
+    for x in range(4):
         with pytest.raises(ComputeTimeout):
-            fetch(x)
-    assert source.runs == 1
-    assert fetch.explain(2).state == "absent"
+            hung(x)
+    assert [healthy(x) for x in range(4)] == [0, 1, 2, 3]
     source.open.set()
-    until(lambda: fetch.peek(1) == 1)
-    assert fetch(2) == 2
+
+
+def test_refreshes_that_hang_cost_no_call_with_a_time_limit(narrow: Cache, namespace: str) -> None:
+    source = Source()
+    hung = redis_cached(namespace=namespace, ttl="20ms", stale="1h", cache=narrow, name="f")(source.__call__)
+    healthy = redis_cached(namespace=namespace, ttl=60, hard_timeout="5s", cache=narrow, name="g")(lambda x: x)
+    before = [hung(x) for x in range(3)]
+    for x in range(3):
+        stale_now(hung, x)
+    source.open.clear()
+    assert [hung(x) for x in range(3)] == before
+    until(lambda: source.runs == 5)  # as many as there are workers
+    assert healthy(1) == 1
+    source.open.set()
+
+
+async def test_what_tasks_wait_for_leaves_room_for_refreshes(narrow: Cache, namespace: str) -> None:
+    source, awaited = Source(), Source()
+    fetch = redis_cached(namespace=namespace, ttl="20ms", stale="1h", cache=narrow, name="f")(source.fetch)
+    slow = redis_cached(namespace=namespace, ttl=60, hard_timeout=30, cache=narrow, name="g")(awaited.fetch)
+    assert await fetch(1) == 1
+    while (await fetch.explain(1)).fresh_for > 0:
+        await asyncio.sleep(0.002)
+    awaited.open.clear()
+    callers = [asyncio.ensure_future(slow(x)) for x in range(4)]
+    while awaited.runs < 4:
+        await asyncio.sleep(0.001)
+    assert await fetch(1) == 1
+    async with asyncio.timeout(10):
+        while await fetch.peek(1) == 1:
+            await asyncio.sleep(0.002)
+    awaited.open.set()
+    assert sorted(await asyncio.gather(*callers)) == [1, 2, 3, 4]
+
+
+def test_runs_that_were_given_up_do_not_pile_up(narrow: Cache, namespace: str, caplog) -> None:
+    """Of one function: those that are not begun give their leases back, and the function is run again once one ends."""
+    source = Source()
+    fetch = redis_cached(namespace=namespace, ttl=60, hard_timeout="30ms", cache=narrow, name="f")(source.__call__)
+    source.open.clear()
+    for x in (1, 2):
+        with pytest.raises(ComputeTimeout, match="took longer"):
+            fetch(x)
+    for x in (3, 4, 5):
+        with pytest.raises(ComputeTimeout, match="not run, as 2 or more"):
+            fetch(x)
+    assert source.runs == 2
+    assert fetch.explain(3).state == "absent"
+    assert fetch.explain(3).lease_seconds is None
+    (said,) = [record.getMessage() for record in caplog.records if "not run" in record.getMessage()]
+    assert "callers gave up" in said
+    source.open.set()
+
+    def runs_again() -> bool:
+        try:
+            return fetch(3) == 3
+        except ComputeTimeout:
+            return False
+
+    until(runs_again)
+    assert {fetch.peek(1), fetch.peek(2)} == {1, 2}
+
+
+def test_beyond_the_runs_that_were_given_up_the_last_result_is_served(narrow: Cache, namespace: str) -> None:
+    source = Source()
+    fetch = redis_cached(
+        namespace=namespace, ttl="20ms", stale_if_error="1h", soft_timeout="30ms", cache=narrow, name="f"
+    )(source.__call__)
+    before = [fetch(x) for x in range(5)]
+    for x in range(5):
+        stale_now(fetch, x)
+    source.open.clear()
+    assert [fetch(x) for x in range(5)] == before
+    assert source.runs == 7
+    source.open.set()
+    until(lambda: fetch(4) > 5)
+
+
+async def test_runs_whose_tasks_were_cancelled_do_not_pile_up(narrow: Cache, namespace: str) -> None:
+    """Nobody waits for them any more, either."""
+    source = Source()
+    fetch = redis_cached(namespace=namespace, ttl=60, hard_timeout="5s", cache=narrow, name="f")(source.fetch)
+    source.open.clear()
+    for x in (1, 2):
+        caller = asyncio.ensure_future(fetch(x))
+        while source.runs < x:
+            await asyncio.sleep(0.001)
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+    with pytest.raises(ComputeTimeout, match="not run"):
+        await fetch(3)
+    source.open.set()
+    while await fetch.peek(2) is MISSING:
+        await asyncio.sleep(0.002)
+    assert await fetch(3) == 3
+
+
+def test_runs_that_went_with_their_event_loops_are_not_counted(valkey_server: Server, namespace: str) -> None:
+    """Loops that are closed without their tasks' being cancelled, which Python warns of."""
+    code = f"""
+import asyncio
+from redis_memo import connect, redis_cached
+from redis_memo.errors import ComputeTimeout
+cache = connect({valkey_server.url!r}, secret={SECRET!r}, workers=1)
+@redis_cached(namespace={namespace!r}, ttl=60, hard_timeout=0.1, cache=cache, name="f")
+async def f(x):
+    await asyncio.Event().wait()
+for x in range(3):
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(f(x))
+    except ComputeTimeout as error:
+        print("not run" in str(error))
+    loop.close()
+"""
+    done = run_script(code, "ignore")
+    assert done.stdout.split() == ["False"] * 3, done.stderr
+    cache = connect(valkey_server.url, secret=SECRET)
+    cache.clear(namespace)
+    cache.close()
+
+
+def test_a_forked_process_does_not_count_the_runs_of_its_parent(valkey_server: Server, namespace: str) -> None:
+    code = f"""
+import os, threading
+from redis_memo import connect, redis_cached
+from redis_memo.errors import ComputeTimeout
+cache = connect({valkey_server.url!r}, secret={SECRET!r}, workers=1)
+gate = threading.Event()
+@redis_cached(namespace={namespace!r}, ttl=60, hard_timeout=0.5, cache=cache, name="f")
+def f(x):
+    if x < 2:
+        gate.wait(60)
+    return x
+for x in (0, 1):
+    try:
+        f(x)
+    except ComputeTimeout as error:
+        print("not run" in str(error), flush=True)
+child = os.fork()
+if not child:
+    print(f(2), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+gate.set()
+"""
+    done = run_script(code, "ignore")  # Python warns of a fork beside threads
+    assert done.stdout.split() == ["False", "True", "2"], done.stderr
+    cache = connect(valkey_server.url, secret=SECRET)
+    cache.clear(namespace)
     cache.close()
 
 
@@ -376,9 +557,9 @@ def test_settings_are_checked_at_decoration(cache: Cache) -> None:
         connect(5)
 
 
-def run_script(code: str) -> subprocess.CompletedProcess[str]:
+def run_script(code: str, warnings: str = "error") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-W", warnings, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
 
 
