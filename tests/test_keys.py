@@ -203,6 +203,17 @@ def test_p1_order_of_dicts_and_sets_and_sharing_do_not_count():
     different(collections.OrderedDict(a=1, b=2), collections.OrderedDict(b=2, a=1))
 
 
+@pytest.mark.parametrize("cls", [collections.OrderedDict, collections.Counter])
+def test_p1_attributes_of_a_dict_count(cls):
+    def made(**attributes):
+        value = cls(a=1)
+        vars(value).update(attributes)
+        return value
+
+    same(made(unit="INR", of=[1]), made(of=[1], unit="INR"))
+    different(made(), made(unit="INR"), made(unit="USD"), made(currency="INR"), {"unit": "INR"}, cls(a=1, unit="INR"))
+
+
 def test_p1_every_nan_is_equal():
     odd = np.array([0x7FF8000000000001, 0xFFF8000000000000, 0x7FF0000000000001], "u8").view("f8")
     same(float("nan"), -float("nan"), odd.tolist()[1])
