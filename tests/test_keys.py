@@ -760,6 +760,46 @@ def test_p1_near_the_recursion_limit_too():
     assert refused
 
 
+class TimeLimit(Exception):
+    pass
+
+
+def interrupted(run, code, place):
+    """Run something and raise TimeLimit, as a signal handler may, at the given one of the lines it executes there."""
+    lines = itertools.count()
+
+    def at_line(frame, event, _argument):
+        if event == "line" and next(lines) == place:
+            raise TimeLimit
+        return at_line
+
+    before = sys.gettrace()
+    sys.settrace(lambda frame, _event, _argument: at_line if frame.f_code is code else None)
+    try:
+        return run()
+    finally:
+        sys.settrace(before)
+
+
+@pytest.mark.parametrize("arguments", [("INFY", 5), ("INFY", [5]), ([5], "INFY")])
+def test_a_time_limit_ends_the_making_of_a_key_at_any_moment(arguments):
+    """It is the caller's, unless it may have come from reading an argument; then the argument is named."""
+    ends = []
+    for place in itertools.count():
+        try:
+            interrupted(lambda: encode_many(arguments, ("symbol", "days")), encode_many.__code__, place)
+        except TimeLimit:
+            ends.append(None)
+        except KeyingError as error:
+            ends.append(error.parameter)
+        else:
+            break
+    assert place > 10
+    assert None in ends
+    named = {end for end in ends if end is not None}
+    assert named <= {name for name, value in zip(("symbol", "days"), arguments, strict=True) if type(value) is list}
+
+
 @pytest.mark.parametrize("combine", [lambda x: [x, x], lambda x: (x, {"a": x}), lambda x: Plain((x, x))])
 def test_p1_a_value_reached_along_many_paths_takes_linear_time(combine):
     def build(levels):
