@@ -41,9 +41,11 @@ import pytz
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from redis_memo import _keys
 from redis_memo._keys import digest, encode, encode_many, register_key
 from redis_memo.errors import ConfigurationError, KeyingError
 from tests import key_samples
+from tests.faults import interrupted_at
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "keys.json"
 ROOT = pathlib.Path(__file__).parent.parent
@@ -764,30 +766,13 @@ class TimeLimit(Exception):
     pass
 
 
-def interrupted(run, code, place):
-    """Run something and raise TimeLimit, as a signal handler may, at the given one of the lines it executes there."""
-    lines = itertools.count()
-
-    def at_line(frame, event, _argument):
-        if event == "line" and next(lines) == place:
-            raise TimeLimit
-        return at_line
-
-    before = sys.gettrace()
-    sys.settrace(lambda frame, _event, _argument: at_line if frame.f_code is code else None)
-    try:
-        return run()
-    finally:
-        sys.settrace(before)
-
-
 @pytest.mark.parametrize("arguments", [("INFY", 5), ("INFY", [5]), ([5], "INFY")])
 def test_a_time_limit_ends_the_making_of_a_key_at_any_moment(arguments):
     """It is the caller's, unless it may have come from reading an argument; then the argument is named."""
     ends = []
     for place in itertools.count():
         try:
-            interrupted(lambda: encode_many(arguments, ("symbol", "days")), encode_many.__code__, place)
+            interrupted_at(place, lambda: encode_many(arguments, ("symbol", "days")), _keys.__file__, TimeLimit())
         except TimeLimit:
             ends.append(None)
         except KeyingError as error:
