@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from redis_memo._codecs_items import NAMED_ITEMS, PACKERS, get_items, put_items
-from redis_memo._codecs_rules import NotTyped, Rule, register
+from redis_memo._codecs_rules import FLAWS, NotTyped, Rule, attributes_lost, refuse, register, type_name
 from redis_memo.errors import UnreadableEntry
 
 if TYPE_CHECKING:
@@ -294,8 +294,47 @@ def get_array(dec: Decoder, kinds: str = "") -> Any:
     return _get_elements(dec, dtype, shape)
 
 
+# What else than its elements numpy keeps of a memmap, and what is stored of a masked array in its own way.
+_OWN: Final = frozenset({
+    "_mmap", "filename", "offset", "mode",
+    "_mask", "_fill_value", "_hardmask", "_sharedmask", "_isfield", "_baseclass", "_optinfo", "_basedict",
+})  # fmt: skip
+
+
+def _array_flaw(value: Any) -> str | None:
+    """Arrays are pickled without their attributes, but for what the class itself gives to each of them."""
+    cls: Any = type(value)
+    family: Any = np.ma.MaskedArray if isinstance(value, np.ma.MaskedArray) else np.ndarray
+    if cls is np.ndarray or (cls.__reduce_ex__, cls.__reduce__) != (family.__reduce_ex__, family.__reduce__):
+        return None
+    own = _attributes(value)
+    if all(each.keys() <= _OWN for each in own):
+        return None
+    make, arguments = value.__reduce__()[:2]
+    fresh = _attributes(make(*arguments))
+    found = [attributes_lost(cls, each, kept=_OWN, fresh=new) for each, new in zip(own, fresh, strict=True)]
+    return next(filter(None, found), None)
+
+
+def _attributes(value: Any) -> list[dict[str, object]]:
+    """An array's attributes; masked arrays note some in dicts of their own."""
+    own = vars(value)
+    return [own, own.get("_optinfo") or {}, own.get("_basedict") or {}]
+
+
+def _scalar_flaw(value: Any) -> str | None:
+    cls: Any = type(value)
+    plain = value.dtype.type
+    if cls is plain or cls.__reduce__ is not np.generic.__reduce__:
+        return None
+    return f"would come back as {type_name(plain)}, which its class is a subclass of"
+
+
 def _put_ndarray(enc: Encoder, value: Any) -> None:
-    enc.out.append(_DOMAIN.index(type(value)))
+    cls = type(value)
+    if cls is not np.ndarray and (flaw := _array_flaw(value)) is not None:
+        refuse(value, flaw)
+    enc.out.append(_DOMAIN.index(cls))
     put_array(enc, value.view(np.ndarray))
 
 
@@ -306,7 +345,9 @@ def _get_ndarray(dec: Decoder) -> Any:
 
 
 def _put_masked(enc: Encoder, value: Any) -> None:
-    if value._baseclass is not np.ndarray or value._optinfo or value._basedict:
+    if (flaw := _array_flaw(value)) is not None:
+        refuse(value, flaw)
+    if value._baseclass is not np.ndarray:
         raise NotTyped
     enc.put(value._data)
     enc.put(None if value._mask is np.ma.nomask else value._mask)
@@ -383,5 +424,7 @@ register(
     type(np.ma.masked),
 )
 register(Rule("np.generic", _put_scalar, _get_scalar), *_SCALARS, np.record)
+FLAWS.register(np.ndarray, _array_flaw, subclasses=True)
+FLAWS.register(np.generic, _scalar_flaw, subclasses=True)
 PACKERS.update({cls: _put_scalars for cls in _SCALARS if not issubclass(cls, (np.flexible, np.object_))})
 NAMED_ITEMS[b"np.scalars"] = _get_scalars

@@ -29,7 +29,7 @@ from redis_memo._codecs_pandas_forms import (
     put_together,
     where,
 )
-from redis_memo._codecs_rules import NotTyped, Rule, put_nothing, register
+from redis_memo._codecs_rules import FLAWS, NotTyped, Rule, attributes_lost, put_nothing, refuse, register
 from redis_memo._codecs_stream import COLUMN, OUT_OF_BAND, Decoder, Encoder
 from redis_memo.errors import NoSuchColumn, UnreadableEntry
 
@@ -206,6 +206,8 @@ def _get_columns(dec: Decoder, rows: int, width: int, chosen: Collection[int] | 
 
 
 def _put_frame(enc: Encoder, frame: Any) -> None:
+    if (flaw := _flaw(frame)) is not None:
+        refuse(frame, flaw)
     form = form_of(frame) if len(enc.out) == AT_ONCE else None
     if form is None:
         _put_parts(enc, frame)
@@ -292,6 +294,8 @@ def _build_by_column(blocks: list[tuple[Any, Any]], index: Any, columns: Any) ->
 
 
 def _put_series(enc: Encoder, series: Any) -> None:
+    if (flaw := _flaw(series)) is not None:
+        refuse(series, flaw)
     enc.put(series.name)
     enc.put(series.index)
     enc.put(as_numpy(series._values))
@@ -301,6 +305,24 @@ def _put_series(enc: Encoder, series: Any) -> None:
 def _get_series(dec: Decoder) -> Any:
     name, index, values = get_name(dec), dec.some(pd.Index), dec.some(np.ndarray, pd.api.extensions.ExtensionArray)
     return _get_extras(dec, pd.Series(values, index=index, dtype=values.dtype, name=name, copy=False))
+
+
+_OWN: Final = frozenset({"_mgr", "_attrs", "_flags", "_name", "_item_cache", "_is_copy", "_cacher"})
+
+
+def _flaw(value: Any) -> str | None:
+    """Attributes are not pandas' either: each copy of a frame is without them. Those with an underscore are its own."""
+    own = vars(value)
+    if own.keys() <= _OWN:
+        return None
+    cls: Any = type(value)
+    if cls.__reduce__ is not object.__reduce__ or cls.__getstate__ not in _STATES:
+        return None
+    flaw = attributes_lost(cls, own, kept={*cls._metadata, *[name for name in own if str(name).startswith("_")]})
+    return None if flaw is None else f"{flaw}, or put it into .attrs"
+
+
+_STATES: Final = (pd.DataFrame.__getstate__, pd.Series.__getstate__)
 
 
 def _put_extras(enc: Encoder, value: Any) -> None:
@@ -454,6 +476,8 @@ def _are_options(options: dict[str, Any]) -> bool:
 
 register(Rule("pd.DataFrame", _put_frame, _get_frame), pd.DataFrame)
 register(Rule("pd.Series", _put_series, _get_series), pd.Series)
+for _cls in (pd.DataFrame, pd.Series):
+    FLAWS.register(_cls, _flaw, subclasses=True)
 register(Rule("pd.Timestamp", _put_timestamp, _get_timestamp), pd.Timestamp)
 register(Rule("pd.Timedelta", _put_timedelta, _get_timedelta), pd.Timedelta)
 register(Rule("pd.Period", _put_period, _get_period), pd.Period)

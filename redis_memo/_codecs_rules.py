@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from redis_memo._registry import Registry
 from redis_memo.errors import UnreadableEntry, UnsupportedType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
 __all__ = [
     "BY_NAME",
@@ -25,6 +27,7 @@ __all__ = [
     "NotTyped",
     "Rule",
     "TooDeep",
+    "attributes_lost",
     "find_rule",
     "load_rules",
     "put_nothing",
@@ -111,6 +114,45 @@ def refuse(value: object, flaw: str) -> NoReturn:
     """Raise the error for an object that would come back as something else, whichever way it is stored."""
     name = type_name(type(value))
     raise UnsupportedType(f"an object of type {name} cannot be stored: it {flaw}", type_name=name)
+
+
+_NOT_THERE: Final = object()
+
+
+def attributes_lost(
+    cls: type,
+    own: Mapping[str, object],
+    *,
+    kept: Collection[str] = (),
+    fresh: Mapping[str, object] = MappingProxyType({}),
+) -> str | None:
+    """What keeps an object with attributes of its own from coming back, where its class's way of storing drops them.
+
+    Args:
+        cls: Its class. What that computes (a cached property) is none of its attributes.
+        own: Its attributes.
+        kept: Names of those that are stored.
+        fresh: What a new object of the class has, which comes back by itself.
+    """
+    lost = [
+        str(name)
+        for name, item in own.items()
+        if name not in kept
+        and not _same(item, fresh.get(name, _NOT_THERE))
+        and not hasattr(inspect.getattr_static(cls, name, None), "__get__")
+    ]
+    if not lost:
+        return None
+    which = f"attribute {lost[0]!r}" if len(lost) == 1 else f"attributes {', '.join(map(repr, sorted(lost)))}"
+    return f"would come back without its {which}; return that beside it, as in a tuple"
+
+
+def _same(one: object, other: object) -> bool:
+    if one is other or type(one) is not type(other):
+        return one is other
+    if isinstance(one, (bool, int, float, str)):
+        return one == other
+    return isinstance(one, (tuple, list, dict, set)) and not one and not other
 
 
 def register(rule: Rule, *classes: type, subclasses: bool = False) -> None:

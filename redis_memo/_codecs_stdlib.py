@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from redis_memo._codecs_builtin import get_pairs, put_pairs
 from redis_memo._codecs_items import get_items, hashable, put_items
-from redis_memo._codecs_rules import NotTyped, Rule, register
+from redis_memo._codecs_rules import FLAWS, NotTyped, Rule, attributes_lost, register
 from redis_memo.errors import UnreadableEntry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from redis_memo._codecs_stream import Decoder, Encoder
 
 __all__: list[str] = []
@@ -53,6 +55,19 @@ def _bare(value: Any) -> Any:
     if value.__dict__:
         raise NotTyped
     return value
+
+
+def _drops_attributes(family: Any) -> Callable[[Any], str | None]:
+    """How the objects of a family are looked at that Python pickles as what they were made of, attributes left out."""
+    hooks = (family.__reduce_ex__, family.__reduce__)
+
+    def flaw(value: Any) -> str | None:
+        cls = type(value)
+        if not getattr(value, "__dict__", None) or (cls.__reduce_ex__, cls.__reduce__) != hooks:
+            return None
+        return attributes_lost(cls, vars(value))
+
+    return flaw
 
 
 def _put_counter(enc: Encoder, value: Any) -> None:
@@ -265,3 +280,5 @@ register(Rule("path", _put_path, _get_path), *_PATHS.values())
 register(Rule("timezone", _put_timezone, _get_timezone), timezone)
 register(Rule("pattern", _put_pattern, _get_pattern), re.Pattern)
 register(Rule("array", _put_array, _get_array), array)
+for _family in (Counter, defaultdict, date, datetime, time, timedelta, Decimal, Fraction, pathlib.PurePath):
+    FLAWS.register(_family, _drops_attributes(_family), subclasses=True)

@@ -104,10 +104,12 @@ def encode_many(values: Iterable[object], names: Sequence[str | None]) -> list[b
             else:
                 if walk is None:
                     walk = Walk(_find)
-                append(walk.encode(value))
+                encoding = walk.encode(value)
+                value = None  # noqa: PLW2901 - it is read: what is raised from now on does not come from it
+                append(encoding)
     except KeyingError as error:
         if error.parameter is None:
-            error.parameter = names[len(encodings)]
+            error.parameter = (*names, None)[len(encodings)]
         raise
     except MemoryError:
         raise
@@ -116,9 +118,11 @@ def encode_many(values: Iterable[object], names: Sequence[str | None]) -> list[b
         deep = KeyingError.__new__(KeyingError)
         deep.reason = "it is nested deeper than the stack has room for, or contains itself"
         deep.type_name = ""
-        deep.parameter = names[len(encodings)]
+        deep.parameter = (*names, None)[len(encodings)]
         raise deep from None
-    except Exception as error:  # noqa: BLE001 - whatever it is
+    except Exception as error:
+        if type(value) in LEAVES:
+            raise  # reading it raises nothing: this comes from elsewhere, as a time limit that a signal handler keeps
         name = type_name(type(value))
         reason = f"{name} could not be read ({type(error).__name__}): does another thread change it?"
         raise KeyingError(reason, type_name=name, parameter=names[len(encodings)]) from None

@@ -132,7 +132,17 @@ def _sparse(values: Any, walk: Walk) -> bytes:
     """Encode what differs from the fill value, and where: a fill value may have been stored all the same."""
     stored, fill = np.asarray(values.sp_values), values.fill_value
     places = np.asarray(values.sp_index.to_int_index().indices, dtype="<i8")
-    differs = ~pd.isna(stored) if pd.isna(fill) else stored != fill
+    if stored.dtype.kind == "O":  # False equals 0, too
+        filling = walk.encode(fill)
+        differs = np.array([walk.encode(item) != filling for item in stored.tolist()], dtype=bool)
+    elif pd.isna(fill):
+        differs = ~pd.isna(stored)
+    else:
+        differs = stored != fill
+        if stored.dtype.kind in "fc" and not differs.all():
+            as_stored = np.asarray(fill, stored.dtype)
+            for part, filling_part in ((stored.real, as_stored.real), (stored.imag, as_stored.imag)):
+                differs |= np.signbit(part) != np.signbit(filling_part)  # -0.0 equals 0.0
     kept = numpy_content(places[differs], walk) + numpy_content(stored[differs], walk)
     return named("sparse", number(len(values)), number(int(differs.sum())), kept)
 

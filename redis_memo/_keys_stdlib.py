@@ -268,7 +268,8 @@ def _dict(value: dict[Any, Any], walk: Walk) -> bytes:
 def _ordered_dict(value: collections.OrderedDict[Any, Any], walk: Walk) -> bytes:
     items = list(value.items())
     walk.work += len(items)
-    return joined(b"O", len(items), [walk.encode(key) + walk.encode(item) for key, item in items])
+    data = joined(b"O", len(items), [walk.encode(key) + walk.encode(item) for key, item in items])
+    return _with_attributes(value, data, walk)
 
 
 def _default_dict(value: collections.defaultdict[Any, Any], walk: Walk) -> bytes:
@@ -276,7 +277,14 @@ def _default_dict(value: collections.defaultdict[Any, Any], walk: Walk) -> bytes
 
 
 def _counter(value: collections.Counter[Any], walk: Walk) -> bytes:
-    return named("Counter", _dict(value, walk))
+    return _with_attributes(value, named("Counter", _dict(value, walk)), walk)
+
+
+def _with_attributes(value: Any, data: bytes, walk: Walk) -> bytes:
+    """Add the attributes of what is exactly such a dict; those of a subclass are added where its class is."""
+    if type(value) not in (collections.OrderedDict, collections.Counter) or not vars(value):
+        return data
+    return named("attributed", data, _dict(vars(value), walk))
 
 
 def _set(value: set[Any], walk: Walk) -> bytes:

@@ -19,6 +19,7 @@ What a crowd adds is only the choice of what is asked when:
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -230,7 +231,9 @@ class Crowd:
                 except StopIteration as stop:
                     self._end(number, stop.value)
                     break
-                except BaseException as error:  # noqa: BLE001 - the call's result
+                except BaseException as error:
+                    if inspect.getgeneratorstate(flow) != inspect.GEN_CLOSED:
+                        raise  # an interrupt between two steps of the flow, which has yet to give back what it took
                     self._end(number, ops.Raised(error))
                     break
                 kind = type(op)
@@ -302,7 +305,9 @@ class Crowd:
 
     def _due(self) -> list[tuple[int, Any]]:
         """What is to be asked of the store now."""
-        due, self._asks = self._asks, []
+        # An interrupt may come anywhere: what is asked for is in one of the lists at any moment, see `_stop`.
+        due = self._unsent = self._asks
+        self._asks = []
         room = self._most - len(self._in_hand)
         if self._wanted and (due or 2 * room >= self._most or not self._working):
             due += [self._wanted.popleft() for _ in range(min(room, len(self._wanted)))]
@@ -320,10 +325,11 @@ class Crowd:
         return max(0.0, self._fill_since + self._company - self._clock()) if self._fills else None
 
     def _ask(self, due: list[tuple[int, Any]]) -> Generator[Any, Any, None]:
+        self._unsent = due
         waits = [op for _, op in due if type(op) is Begin]
         yield from waits
-        asked = [(number, op) for number, op in due if type(op) is not Begin] if waits else due
-        self._unsent = asked
+        if waits:
+            self._unsent = [(number, op) for number, op in due if type(op) is not Begin]
         while self._unsent:
             self._sent, self._unsent = _next(self._unsent)
             yield from self._exchange()
@@ -348,11 +354,13 @@ class Crowd:
             answers = [_settled(answer) for answer in answers]
         if reads:
             self._adapt([answers[at] for at in reads.values()])
+        steps = []
         for (number, op), at in zip(self._sent, places, strict=True):
             answer = answers[at]
             if type(answer) is ops.Leased and type(op) is ops.Acquire:
                 self._in_hand.add(number)
-            self._steps.append((number, answer, isinstance(answer, Exception)))
+            steps.append((number, answer, isinstance(answer, Exception)))
+        self._steps += steps
 
     def _hand_out(self) -> Generator[Any, Any, None]:
         """Give the workers what there is to compute."""
@@ -384,10 +392,12 @@ class Crowd:
         """Store what is computed, give back the leases, and let every flow clean up."""
         self._stopped = error
         ended: list[tuple[int, Any]] = yield Withdraw()
-        told = {number for number, _ in ended} | {number for number, _ in self._fills}
-        last = [(number, op) for number, op in [*self._sent, *self._unsent, *self._asks] if type(op) in _LAST]
-        told |= {number for number, _ in last} | {number for number, _, _ in self._steps}
-        self._sent, self._unsent, self._asks = [], [], last
+        answered = {number for number, _, _ in self._steps}
+        # It may have come while these moved from one list to the next, or after their answers were noted.
+        asked = dict([*self._sent, *self._unsent, *self._asks, *self._fills])
+        last = [(number, op) for number, op in asked.items() if type(op) in _LAST and number not in answered]
+        told = {number for number, _ in [*ended, *last]} | answered
+        self._sent, self._unsent, self._asks, self._fills = [], [], last, []
         self._steps += [(number, result, False) for number, result in ended if number in self._flows]
         self._steps += [(number, _interrupt(error), True) for number in self._flows if number not in told]
         self._wanted.clear()

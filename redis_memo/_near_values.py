@@ -122,11 +122,33 @@ def _frame(value: Any, pandas: Any) -> tuple[Any, Callable[[Any], Any], int] | N
         own = own.set_axis(_unwritable(axis, pandas), axis=number)
     size = own.memory_usage(index=True, deep=True)
     size = int(size if type(value) is pandas.Series else size.sum())
-    return own, operator.methodcaller("copy", deep=True), size
+    index, *columns = [_renewal(axis, pandas) for axis in own.axes]
+
+    def copy(kept: Any) -> Any:
+        made = kept.copy(deep=True)
+        made.index = index()
+        if columns:
+            made.columns = columns[0]()
+        return made
+
+    return own, copy, size
+
+
+def _renewal(axis: Any, pandas: Any) -> Callable[[], Any]:
+    """What makes a caller's own index.
+
+    Those of a frame's deep copies share all that pandas notes of them, arrays among it: the numbers of a range, what
+    ``isna`` answered.
+    """
+    if type(axis) is pandas.RangeIndex:  # a slice of it can have another stop
+        return lambda: pandas.RangeIndex(axis.start, axis.stop, axis.step, name=axis.name)
+    if isinstance(axis.dtype, pandas.StringDtype) and axis.dtype.storage == "python":
+        return lambda: axis.copy(deep=True)
+    return lambda: axis[:]
 
 
 def _unwritable(axis: Any, pandas: Any) -> Any:
-    """An index whose memory nobody can be given leave to write to: deep copies of a frame share it."""
+    """An index whose memory nobody can be given leave to write to, so that callers' own can share it."""
     import numpy as np  # noqa: PLC0415 - pandas is here, so it is, too
 
     if (

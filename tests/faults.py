@@ -1,19 +1,23 @@
-"""A TCP proxy on loopback that spoils what passes through it, as told while it runs; and callers to try it on."""
+"""What goes wrong, on demand: a TCP proxy on loopback that spoils what passes through it, and interrupts at any line."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from types import FrameType
+from typing import Any, Literal, TypeVar
 
 from redis_memo import connect, redis_cached
 
 from .conftest import SECRET
 
+T = TypeVar("T")
 THREADS, TASKS = 50, 200
 
 Mode = Literal["pass", "delay", "cut", "swallow", "garbage", "bytewise", "trickle", "twice", "refuse"]
@@ -260,3 +264,20 @@ def calls_through(url: str, namespace: str, *, timeout: float = 0.3, **settings)
     cache = connect(url, secret=SECRET, timeout=timeout, **settings)
     yield Calls(cache, namespace, **options)
     cache.close()
+
+
+def interrupted_at(place: int, run: Callable[[], T], file: str, error: BaseException) -> T:
+    """Run something and raise an error, as a signal handler may, before the given one of the lines it executes in a file."""
+    lines = itertools.count()
+
+    def at_line(_frame: FrameType, event: str, _argument: object) -> Any:
+        if event == "line" and next(lines) == place:
+            raise error
+        return at_line
+
+    before = sys.gettrace()
+    sys.settrace(lambda frame, _event, _argument: at_line if frame.f_code.co_filename == file else None)
+    try:
+        return run()
+    finally:
+        sys.settrace(before)

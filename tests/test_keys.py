@@ -41,9 +41,11 @@ import pytz
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from redis_memo import _keys
 from redis_memo._keys import digest, encode, encode_many, register_key
 from redis_memo.errors import ConfigurationError, KeyingError
 from tests import key_samples
+from tests.faults import interrupted_at
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "keys.json"
 ROOT = pathlib.Path(__file__).parent.parent
@@ -201,6 +203,17 @@ def test_p1_order_of_dicts_and_sets_and_sharing_do_not_count():
     name = "RELIANCE"
     same([name, name], [name, "RELI" + name[4:]])
     different(collections.OrderedDict(a=1, b=2), collections.OrderedDict(b=2, a=1))
+
+
+@pytest.mark.parametrize("cls", [collections.OrderedDict, collections.Counter])
+def test_p1_attributes_of_a_dict_count(cls):
+    def made(**attributes):
+        value = cls(a=1)
+        vars(value).update(attributes)
+        return value
+
+    same(made(unit="INR", of=[1]), made(of=[1], unit="INR"))
+    different(made(), made(unit="INR"), made(unit="USD"), made(currency="INR"), {"unit": "INR"}, cls(a=1, unit="INR"))
 
 
 def test_p1_every_nan_is_equal():
@@ -747,6 +760,29 @@ def test_p1_near_the_recursion_limit_too():
             assert error.parameter == "a"  # noqa: PT017
             refused += 1
     assert refused
+
+
+class TimeLimit(Exception):
+    pass
+
+
+@pytest.mark.parametrize("arguments", [("INFY", 5), ("INFY", [5]), ([5], "INFY")])
+def test_a_time_limit_ends_the_making_of_a_key_at_any_moment(arguments):
+    """It is the caller's, unless it may have come from reading an argument; then the argument is named."""
+    ends = []
+    for place in itertools.count():
+        try:
+            interrupted_at(place, lambda: encode_many(arguments, ("symbol", "days")), _keys.__file__, TimeLimit())
+        except TimeLimit:
+            ends.append(None)
+        except KeyingError as error:
+            ends.append(error.parameter)
+        else:
+            break
+    assert place > 10
+    assert None in ends
+    named = {end for end in ends if end is not None}
+    assert named <= {name for name, value in zip(("symbol", "days"), arguments, strict=True) if type(value) is list}
 
 
 @pytest.mark.parametrize("combine", [lambda x: [x, x], lambda x: (x, {"a": x}), lambda x: Plain((x, x))])

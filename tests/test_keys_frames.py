@@ -378,6 +378,28 @@ def test_p1_sparse_values_stored_or_not():
     )
 
 
+@pytest.mark.parametrize(
+    ("fill", "equal"), [(0.0, -0.0), (-0.0, 0.0), (0j, complex(0.0, -0.0)), (0j, complex(-0.0, 0.0))]
+)
+def test_p1_a_sparse_zero_that_is_stored_has_its_sign(fill, equal):
+    def column(zero):
+        made = pd.arrays.SparseArray(np.array([zero, 1.0]), fill_value=np.nan)
+        made.fill_value = fill
+        return pd.Series(made)
+
+    different(column(fill), column(equal))
+    same(column(fill), pd.Series(pd.arrays.SparseArray(np.array([fill, 1.0]), fill_value=fill)))
+
+
+def test_p1_sparse_objects_that_equal_the_fill_value_are_told_apart():
+    def column(first):
+        made = pd.arrays.SparseArray(np.array([first, "a"], object), fill_value="")
+        made.fill_value = 0
+        return made
+
+    different(*map(column, (0, 0.0, -0.0, False, None)))
+
+
 def test_p1_scalars_of_pandas():
     same(*(pd.Timestamp("2026-02-01").as_unit(unit) for unit in ("s", "ms", "us", "ns")))
     same(*(pd.Timedelta("1s").as_unit(unit) for unit in ("s", "ms", "us", "ns")))

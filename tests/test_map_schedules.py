@@ -6,6 +6,7 @@ stops with something left to do, computes once what it should, and keeps P3 with
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from redis_memo import _many
 from redis_memo import _ops as ops
 from redis_memo._core import read_through
 from redis_memo._engine import WAITS
@@ -21,6 +23,7 @@ from redis_memo._many import Crowd
 from redis_memo._many_ops import NO_HIT, Begin, Fetch, Launch, Report, Rest, Withdraw, Work
 from redis_memo.errors import StoreUnavailable
 
+from .faults import interrupted_at
 from .model import FakeClock, ModelStore
 
 PREFIX = "memo:{n:f}:"
@@ -307,3 +310,16 @@ def test_invalidations_interrupts_and_lost_answers_in_the_middle(seed: int) -> N
         assert all(version >= process.since for _, version in process.results or [])
     if seed % 2 == 0:
         assert world.store.leases == {}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_an_interrupt_at_any_line_ends_a_crowd_and_leaves_no_lease(seed: int) -> None:
+    """P4: it comes between two lines of the crowd's own, where nothing is asked of anybody."""
+    for place in itertools.count(seed, 131):
+        world, processes = programs(seed)
+        error = Interrupted()
+        interrupted_at(place, lambda: together(world, processes, []), _many.__file__, error)  # noqa: B023 - run at once
+        assert world.store.leases == {}, place
+        if error.__traceback__ is None:  # they ended before
+            break
+    assert place > 1000

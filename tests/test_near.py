@@ -11,6 +11,7 @@ import inspect
 import itertools
 import logging
 import multiprocessing
+import operator
 import os
 import subprocess
 import sys
@@ -463,6 +464,73 @@ def _spoil_index(series):
     )  # read-only, but whose memory it is may say otherwise
     values.flags.writeable = True
     values[0] = values[1]
+
+
+AXES = {
+    "range": pd.RangeIndex(5, 11, 4, name="at"),
+    "whole numbers": pd.Index([3, 7], name="at"),
+    "small numbers": pd.Index([3, 7], dtype="i1"),
+    "floats": pd.Index([1.5, np.nan]),
+    "complex numbers": pd.Index([1j, 2j]),
+    "booleans": pd.Index([True, False]),
+    "objects": pd.Index(["a", 1], dtype=object),
+    "text": pd.Index(["a", "b"]),
+    "str by Python": pd.Index(["a", None], dtype=pd.StringDtype("python", na_value=np.nan)),
+    "str by Arrow": pd.Index(["a", None], dtype=pd.StringDtype("pyarrow", na_value=np.nan)),
+    "string by Python": pd.Index(["a", "b"], dtype="string[python]"),
+    "string by Arrow": pd.Index(["a", "b"], dtype="string[pyarrow]"),
+    "Arrow": pd.Index([1, 2], dtype="int64[pyarrow]"),
+    "nullable": pd.Index([1, 2], dtype="Int64"),
+    "categories": pd.CategoricalIndex(["a", "b"]),
+    "times": pd.date_range("2024-01-01", periods=2, freq="h", name="at"),
+    "times of a zone": pd.date_range("2024-01-01", periods=2, tz="Asia/Kolkata"),
+    "durations": pd.timedelta_range("1s", periods=2),
+    "periods": pd.period_range("2024", periods=2, freq="M"),
+    "intervals": pd.interval_range(0, 2),
+}
+
+
+def _told(index):
+    """Whatever an index says of itself."""
+    facts = (index.dtype, index.names, getattr(index, "freq", None), getattr(index, "stop", None))
+    return repr((*facts, *map(list, (index, index.to_numpy(), np.asarray(index), index.array, index.isna()))))
+
+
+def _write(array):
+    if isinstance(array, np.ndarray):
+        with contextlib.suppress(ValueError):  # whose memory it is says otherwise
+            array.flags.writeable = True
+    with contextlib.suppress(TypeError, ValueError):  # it is read-only, or takes no item
+        array[0] = not array[0] if array.dtype == bool else array[1]
+
+
+@pytest.mark.parametrize("kind", AXES)
+@pytest.mark.parametrize("of", ["series", "rows", "columns"])
+def test_what_is_done_to_the_index_of_a_near_hit_reaches_no_other(memo, kind, of):
+    """P2: through whichever of its arrays."""
+
+    @memo()
+    def fetch(symbol):
+        if of == "series":
+            return pd.Series([1.0, 2.0], index=AXES[kind])
+        return pd.DataFrame([[1.0, 2.0], [3.0, 4.0]], **{"index" if of == "rows" else "columns": AXES[kind]})
+
+    def index():
+        return fetch("INFY").axes[1 if of == "columns" else 0]
+
+    keep(fetch, "INFY")
+    expected = _told(AXES[kind])
+    for door in (
+        np.asarray, pd.Index.to_numpy, operator.methodcaller("isna"), operator.methodcaller("notna"),
+        operator.attrgetter("array"), lambda axis: np.asarray(axis.array), lambda axis: getattr(axis, "asi8", axis),
+        lambda axis: axis.to_frame().iloc[:, 0].array,
+    ):  # fmt: skip
+        _write(door(index()))
+        assert _told(index()) == expected
+    axis = index()
+    axis.name = "spoilt"
+    assert _told(index()) == expected
+    assert held(fetch, "INFY")
 
 
 def _numbered():

@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import datetime as dt
 import enum
+import functools
 import io
 import itertools
 import json
@@ -670,6 +671,131 @@ def test_what_cannot_be_stored_is_refused_with_our_error(value: Any) -> None:
             dumps([1, {"a": value}], allow_pickle=allowed)
         assert "hunter2" not in str(caught.value)
         assert caught.value.type_name
+
+
+class Dated(dt.datetime):
+    """A datetime with an attribute."""
+
+    @functools.cached_property
+    def week(self) -> int:
+        return self.isocalendar().week
+
+
+class Kept(dt.datetime):
+    """One that is pickled with it."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return type(self), (self.year, self.month, self.day), vars(self)
+
+
+class Tagged(np.ndarray):
+    """As numpy's documentation has it."""
+
+    unit: Any
+    notes: Any
+
+    def __array_finalize__(self, obj: Any) -> None:
+        self.unit = getattr(obj, "unit", None)
+        self.notes = getattr(obj, "notes", {})
+
+
+class TaggedMask(np.ma.MaskedArray):  # type: ignore[type-arg]
+    """Notes what it has where numpy looks for it."""
+
+    def __array_finalize__(self, obj: Any) -> None:
+        super().__array_finalize__(obj)
+        self._optinfo.setdefault("unit", "")  # type: ignore[attr-defined]
+
+
+class Single(np.float64):
+    """A number that numpy pickles as its own."""
+
+
+class Marked(Fraction):
+    """A fraction with attributes."""
+
+
+class Counted(collections.Counter[Any]):
+    """A counter with attributes."""
+
+
+class Defaults(collections.defaultdict[Any, Any]):
+    """A dict with attributes."""
+
+
+class Place(type(pathlib.PurePath())):  # type: ignore[misc]
+    """A path with attributes."""
+
+
+class Table(pd.DataFrame):
+    """A frame with an attribute that pandas hands on, and others."""
+
+    _metadata = ["exchange"]
+
+
+def _noting(value: Any) -> Any:
+    value._optinfo["unit"] = "INR"
+    return value
+
+
+TO_BE_TAGGED = {
+    "DataFrame": lambda: pd.DataFrame({"a": [1]}),
+    "Series": lambda: pd.Series([1]),
+    "DataFrame's subclass": lambda: Table({"a": [1]}),
+    "matrix": lambda: np.arange(2).view(np.matrix),
+    "recarray": lambda: np.zeros(1, [("a", "i4")]).view(np.recarray),
+    "chararray": lambda: np.array(["a"]).view(np.char.chararray),
+    "MaskedArray": lambda: np.ma.array([1]),
+    "MaskedArray's subclass": lambda: np.ma.array([1], mask=[1]).view(TaggedMask),
+    "ndarray's subclass": lambda: np.arange(3).view(Tagged),
+    "Counter": lambda: collections.Counter("a"),
+    "Counter's subclass": lambda: Counted("a"),
+    "defaultdict's subclass": lambda: Defaults(int),
+    "Fraction's subclass": lambda: Marked(1, 3),
+    "datetime's subclass": lambda: Dated(2024, 1, 1),
+    "path's subclass": lambda: Place("a"),
+}
+
+
+@pytest.mark.parametrize("place", ["alone", "in a list", "in an object"])
+@pytest.mark.parametrize("kind", TO_BE_TAGGED)
+def test_what_would_come_back_without_an_attribute_is_not_stored(kind: str, place: str) -> None:
+    """P2: pickle drops it, of these, without a word."""
+    part = TO_BE_TAGGED[kind]()
+    value = {"alone": part, "in a list": [part], "in an object": Holder(part)}[place]
+    payload = dumps(value, allow_pickle=True)
+    assert type(loads(payload.meta, payload.buffers, trusted=True)) is type(value)
+    part.unit = "hunter2"
+    for allowed in (True, False):
+        with pytest.raises(UnsupportedType, match="without its attribute 'unit'") as caught:
+            dumps(value, allow_pickle=allowed)
+        assert "hunter2" not in str(caught.value)
+        assert not caught.value.secret_helps
+
+
+def test_attributes_that_come_back_keep_nothing_from_being_stored() -> None:
+    assert by_pickle(np.arange(3).view(Tagged)).unit is None
+    assert by_pickle(np.ma.array([1]).view(TaggedMask))._optinfo == {"unit": ""}
+    dated = Dated(2024, 1, 1)
+    assert dated.week == by_pickle(dated).week == 1
+    kept = Kept(2024, 1, 1)
+    kept.unit = "INR"  # type: ignore[attr-defined]
+    assert by_pickle(kept).unit == "INR"
+    table = Table({"a": [1]})
+    table.exchange = "NSE"  # type: ignore[attr-defined]
+    assert by_pickle(table).exchange == "NSE"
+    series = pd.Series(["x"])
+    assert list(series.str.upper()) == ["X"]  # an accessor, which pandas 2 keeps there
+    series.attrs["unit"] = "INR"
+    payload = dumps(series, allow_pickle=False)
+    assert loads(payload.meta, payload.buffers, trusted=False).attrs == {"unit": "INR"}
+
+
+def test_what_numpy_brings_back_as_another_is_not_stored() -> None:
+    with pytest.raises(UnsupportedType, match=r"come back as numpy\.float64"):
+        dumps([Single(1.5)], allow_pickle=True)
+    with pytest.raises(UnsupportedType, match="without its attribute 'unit'"):
+        dumps(_noting(np.ma.array([1])), allow_pickle=True)
 
 
 def test_a_planted_pickle_does_not_run(tmp_path: pathlib.Path) -> None:
