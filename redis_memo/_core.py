@@ -134,6 +134,10 @@ def _serve_due(spec: Spec, place: Place, look: Look) -> Flow:
 
 
 def _refresh_behind(spec: Spec, place: Place, token: bytes, rest: float) -> Flow:
+    spec.leave()
+    if spec.changed():
+        yield from _let_go(place, token)
+        return
     spec.refreshed()
     try:
         result = yield from _lead(spec, place, token, rest)
@@ -353,7 +357,7 @@ def _ahead(spec: Spec, place: Place, token: bytes) -> Flow:
         return computed
     now = yield Clock()
     sealed = spec.seal(place, computed, now)
-    if sealed is not None:
+    if sealed is not None and not spec.changed():
         # The value is this caller's own, who may change it; what is large shares its memory.
         envelope = sealed.envelope.settle() if isinstance(sealed.envelope, Large) else sealed.envelope
         yield Early(token, Ahead(sealed._replace(envelope=envelope), now))
@@ -401,7 +405,7 @@ def _lead(spec: Spec, place: Place, token: bytes, rest: float) -> Flow:
         computed = yield Compute(place, token)
         if isinstance(computed, Raised):
             # Only what the function raised is the others' business, not that this caller was cancelled.
-            if isinstance(computed.error, Exception):
+            if isinstance(computed.error, Exception) and not spec.changed():
                 outcome = computed
                 note = _failure(token, spec.seal_failure(place.entry, computed.error))
                 farewell = Release(place, token, note, rest)
@@ -412,6 +416,9 @@ def _lead(spec: Spec, place: Place, token: bytes, rest: float) -> Flow:
         else:
             now = yield Clock()
             outcome = spec.seal(place, computed, now)
+            # After it was sealed, as what the function returns may be one of its arguments.
+            if spec.changed():
+                outcome = None
         if outcome is not None and outcome.ttl > 0:
             # Sealing a large value takes a while, and the expiry is a moment, not a duration: a price that is
             # good until the open must not outlive it.

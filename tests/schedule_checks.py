@@ -19,7 +19,7 @@ from redis_memo._spec import Standing
 from redis_memo.errors import StoreUnavailable
 
 from .model import RESTING
-from .schedule_spec import MAX_WAIT, Boom, Env, TooLate, tag_of
+from .schedule_spec import MAX_WAIT, OTHER, Boom, Env, TooLate, tag_of
 
 if TYPE_CHECKING:
     from .schedule_actors import Actor, Flight, Process
@@ -165,6 +165,10 @@ class Judge:
         floors[key] = max(floors.get(key, (0, 0)), floor)
 
     def _returned(self, actor: Actor, memory: Memory, entry: str, version: int) -> None:
+        if version == OTHER:
+            if not actor.spec.others:
+                self.say(f"P1: {actor.name} gets the result of other arguments")
+            return
         floors = [memory.floor, memory.tag_floors.get((entry, tag_of(version)), (0, 0))]
         for floor, step in floors if self.world.program.terms.tagged else floors[:1]:
             if version < floor and self.puts.get((entry, version), -1) < step:
@@ -179,7 +183,10 @@ class Judge:
             self.say(f"P5: {actor.name} gets the store's error")
         if isinstance(error, Boom):
             seen = self.failed.get(str(error))
-            if seen is None:
+            if seen == OTHER:
+                if str(error).rstrip("'") != actor.name:
+                    self.say(f"P1: {actor.name} gets the error of other arguments")
+            elif seen is None:
                 self.say(f"P4: {actor.name} gets an error that nobody raised")
             elif str(error) in memory.past:
                 self.say(f"P4: {actor.name} gets the error of {error}, which was raised before it began")
@@ -196,6 +203,8 @@ class Judge:
     def opened(self, entry: str, envelope: Env) -> None:
         if envelope.entry != entry:
             self.say(f"P1: an entry of {envelope.entry} is opened as {entry}")
+        if envelope.version == OTHER:
+            self.say("P1: a result of other arguments is opened")
 
     # Reasons to compute.
 
@@ -370,6 +379,8 @@ class Judge:
         if any(not ear.actor.cancelled for ear in world.ears):
             self.say(f"P7: {world.ears[0].actor.name} still listens")
         for entry, (env, until) in world.store.entries.items():
+            if env.version == OTHER:
+                self.say("P1: a result of other arguments is stored")
             floor, step = self.floor[entry]
             floors = [(floor, step)]
             if world.program.terms.tagged:

@@ -45,6 +45,8 @@ _SMALL = {
         "", ((("refresh", 1),), (("call", 0),), (("match", TCS),)), terms=Terms(maxsize=2), start="fresh"
     ),
     "a time limit": Program("", ((CALL,), (CALL,)), (("jump", 1),), Terms(limit=5.0)),
+    "arguments that are changed": Program("", ((CALL, CALL),), (("change", 1),)),
+    "arguments that are changed behind the caller": Program("", ((CALL,),), (("change", 1),), STALE, "stale"),
 }
 SMALL = {name: replace(program, kind=name) for name, program in _SMALL.items()}
 
@@ -72,7 +74,7 @@ def _parts(chance: random.Random, words: str, most: int, places: int) -> tuple[t
 
 CALLS = "call " * 4
 MIXED = "call " * 8 + "drop drop match clear refresh store peek"
-EVERY = ("crash", "freeze", "cancel", "fail", "raise", "lose", "refuse", "unbegun", "close", "luck", "stall")
+EVERY = ("crash", "freeze", "cancel", "fail", "raise", "lose", "refuse", "unbegun", "close", "luck", "stall", "change")
 
 
 def _kind(name: str, words: str, faults: str = "", *, most: int = 6, places: int = 1,
@@ -123,6 +125,8 @@ _kind("stale_if_error", CALLS + "drop", "raise jump", most=7, terms=lambda _: RE
 _kind("early", CALLS + "drop", "luck", terms=lambda _: Terms(early=True), starts="fresh")
 _kind("limits", CALLS + "drop refresh", "jump raise unbegun refuse", terms=_slow, starts="empty fallback")
 _kind("not stored", CALLS, "jump", terms=lambda c: Terms(kept=c.choice(("shared", "nothing"))))
+_kind("changed", CALLS + "refresh drop", "change raise jump", most=7, starts="empty stale",
+      terms=lambda c: Terms(stale=c.choice((0.0, 50.0)), limit=c.choice((None, 5.0)), large=c.random() < 0.3))  # fmt: skip
 _kind("bounded", CALLS + "store refresh match drop tag", "jump stall fail", most=8, places=3,
       terms=lambda c: Terms(maxsize=c.choice((1, 1, 2)), stale=c.choice((0.0, 50.0)), tagged=c.random() < 0.3),
       starts="empty fresh stale")  # fmt: skip
@@ -141,6 +145,7 @@ class Plant:
     flow: Callable[[ops.Flow, Any], ops.Flow] | None = None
     store: Callable[[FakeClock], ModelStore] | None = None
     lax_rally: bool = False
+    blind: bool = False  # nobody looks whether arguments were changed
     eager: bool = False  # a subscription hears what was said before it
 
 
@@ -317,5 +322,6 @@ PLANTS = {
     "a failure that is not announced": Plant("failures", flow=_changed(_silent_failure)),
     "a lease kept by whoever was cancelled": Plant("cancelled", flow=_changed(_keeps_lease)),
     "an eviction that forgets what is computed": Plant("evicted", store=Forgetful),
+    "arguments that nobody looks at again": Plant("changed", blind=True),
     "a stale entry whose reader waits": Plant("stale", flow=_changed(_waits)),
 }
