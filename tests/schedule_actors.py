@@ -183,6 +183,7 @@ class Actor:
         if kind is ops.Join:
             flight = self.awaited
             self.say(f"joined: {shown(flight.result)}" if flight.landed else "has joined for long enough")
+            self.world.judge.joined(self, flight.result)
             self.advance(flight.result if flight.landed else ops.Late())
         elif kind is ops.Wait:
             ear = op.subscription

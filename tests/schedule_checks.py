@@ -60,6 +60,8 @@ class Memory:
     failing: bool = False  # an operation failed
     resting: bool = False
     rallying: bool = False
+    alone: bool = False  # was told that the result cannot be shared
+    vain: int = 0  # computations joined whose result could not be
     filled: tuple[int, int] | None = None  # version, and the step at which it was read
 
 
@@ -80,6 +82,7 @@ class Judge:
         self.early: set[Env] = set()
         self.losing = self.faulty = False
         self.failed: dict[str, int] = {}  # by the name of whose computation it was: the version that it saw
+        self.uncacheable: set[bytes] = set()  # tokens of computations that ended so
         self.over: set[str] = set()  # who has returned since
         self.memories: dict[str, Memory] = {}
         self.storing = any(part[0] == "store" for parts in world.program.processes for part in parts)
@@ -91,6 +94,7 @@ class Judge:
             tuple((r.entry, r.ousted) for r in self.running.values()),
             tuple((m.floor, tuple(m.mine.values()), m.owed, m.failures, m.failing, m.resting, m.at)
                   for m in self.memories.values()),
+            tuple((m.alone, m.vain) for m in self.memories.values()), len(self.uncacheable),
             tuple(self.failed.items()), tuple(m.past & {*self.failed} for m in self.memories.values()),
         )  # fmt: skip
 
@@ -276,6 +280,8 @@ class Judge:
         kind = type(op)
         if kind in WAITING and actor.job is None:
             memory = self.memories[actor.name]
+            if memory.alone and kind is not ops.Compute and kind is not ops.Await:
+                self.say(f"P4: {actor.name} was told that the result cannot be shared, and waits")
             if actor.spec.standing is Standing.DUE and actor.part[0] == "call":
                 self.say(f"P4: {actor.name} found an entry that it may serve, and waits")
             if kind is ops.Join:
@@ -292,7 +298,7 @@ class Judge:
             owner.filled = None
         if op.place is None:
             waited = self.world.clock.now - owner.at
-            if not owner.failing and waited < min(
+            if not (owner.failing or owner.alone) and waited < min(
                 MAX_WAIT, actor.spec.patience or MAX_WAIT, actor.spec.limit or MAX_WAIT
             ):
                 self.say(f"P4: {actor.name} computes without a lease, and without a reason")
@@ -315,6 +321,9 @@ class Judge:
 
     def computed(self, actor: Actor, result: Any) -> None:
         running = self.running.pop(actor.name)
+        lost = actor.spec.altered or (actor.spec.behind and actor.spec.others)  # what it computed is another call's
+        if isinstance(result, ops.Computed) and self.world.program.terms.kept == "nothing" and not lost:
+            self.uncacheable.add(running.token)
         if isinstance(result, ops.Raised) and isinstance(result.error, Boom):
             self.failed[str(result.error)] = actor.awaited[0]
         kept = self.world.program.terms.kept == "stored"
@@ -333,7 +342,16 @@ class Judge:
             owner.filled = op.envelope.version, owner.step
 
     def landed(self, actor: Actor, token: bytes, flight: Flight, result: Any) -> None:
-        """Whoever waits in this process for what failed gets its exception."""
+        """Whoever waits in this process for what failed gets its exception; for what cannot be shared, computes."""
+        if token in self.uncacheable:
+            now = self.world.clock.now
+            for other in self.world.actors:
+                waiting = other.process is actor.process and other.state == 2 and not other.ready(now)
+                if waiting and type(other.op) is ops.Join and self.memories[other.name].joined == token:
+                    memory = self.memories[other.name]
+                    memory.vain += 1
+                    if memory.vain > 1:
+                        self.say(f"P4: {other.name} queues for results that cannot be shared")
         if isinstance(result, ops.Raised) and isinstance(result.error, Boom):
             now = self.world.clock.now
             for other in self.world.actors:
@@ -341,8 +359,15 @@ class Judge:
                 if waiting and type(other.op) in (ops.Join, ops.Wait) and self.memories[other.name].joined == token:
                     self.memories[other.name].owed = True
 
+    def joined(self, actor: Actor, result: Any) -> None:
+        self.memories[actor.name].alone |= isinstance(result, ops.Uncacheable)
+
     def heard(self, actor: Actor, messages: list[bytes]) -> None:
         memory = self.memories[actor.name]
+        tokens = {note.removeprefix(ops.UNCACHEABLE) for note in messages if note.startswith(ops.UNCACHEABLE)}
+        if self.world.program.terms.spread:
+            tokens &= memory.holders
+        memory.alone |= bool(tokens)
         failures = [message.removeprefix(ops.FAILED) for message in messages if message.startswith(ops.FAILED)]
         if self.world.program.terms.spread:  # what comes late is no reason to wait no longer
             failures = [failure for failure in failures if failure.partition(b":")[0] in memory.holders]
@@ -360,6 +385,10 @@ class Judge:
             early = [r for r in crowd if self.memories[r.actor.name.rstrip("'")].step < memory.step]
             if len(crowd) > 1 + len(early):
                 self.say(f"P4: {actor.name} is one of {len(crowd) + 1} that run the function in its process")
+
+    def released(self, op: ops.Release) -> None:
+        if op.token in self.uncacheable and not op.note.startswith(ops.UNCACHEABLE):
+            self.say(f"P4: nobody elsewhere is told that the result of {op.token.decode()} cannot be shared")
 
     # When all is quiet.
 

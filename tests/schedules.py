@@ -278,6 +278,7 @@ class World:
         if kind is ops.Fill and answer:
             self.publish(op.place.entry, self._filled(op.envelope))
         elif kind is ops.Release and answer:
+            self.judge.released(op)
             self.publish(op.place.entry, op.note)
         elif kind is ops.Put:
             self.publish(op.place.entry, self._filled(op.envelope))
