@@ -20,6 +20,7 @@ from ._large import Large
 from ._ops import (
     FAILED,
     FILLED,
+    UNCACHEABLE,
     Acquire,
     Ahead,
     Await,
@@ -52,6 +53,7 @@ from ._ops import (
     Spawn,
     Subscription,
     TakeToken,
+    Uncacheable,
     Wait,
 )
 from ._spec import Look, Spec, Standing
@@ -134,6 +136,10 @@ def _serve_due(spec: Spec, place: Place, look: Look) -> Flow:
 
 
 def _refresh_behind(spec: Spec, place: Place, token: bytes, rest: float) -> Flow:
+    spec.leave()
+    if spec.changed():
+        yield from _let_go(place, token)
+        return
     spec.refreshed()
     try:
         result = yield from _lead(spec, place, token, rest)
@@ -218,7 +224,9 @@ def _miss(spec: Spec, place: Place, known: Envelope | None, look: Look | None) -
                     continue
                 heard = yield Wait(subscription, left)
                 result = yield from _what_came(spec, place, token, heard, left)
-                failures += [note for note in heard if _counts(note, subscription, holders)]
+                failures += [note for note in heard if _counts(FAILED, note, subscription, holders)]
+                if result is None and any(_counts(UNCACHEABLE, note, subscription, holders) for note in heard):
+                    result = Uncacheable()
                 if result is None and len(failures) >= BELIEVED:
                     # Nobody queues to find out once more what two processes have found out.
                     told = spec.unseal_failure(place.entry, _sealed(failures[-1]))
@@ -236,6 +244,8 @@ def _miss(spec: Spec, place: Place, known: Envelope | None, look: Look | None) -
                     return spec.serve(fallback)
                 spec.miss()
                 return result
+            if isinstance(result, Uncacheable):
+                break  # all who wait at once: one after the other each would find out the same
             if isinstance(result, Sealed):
                 # Decoded anew, not handed over: each caller's value is its own (P2).
                 try:
@@ -288,12 +298,12 @@ def _failure(token: bytes, sealed: bytes) -> bytes:
     return b"%b%b:%b" % (FAILED, token, sealed)
 
 
-def _counts(note: bytes, subscription: Subscription, holders: set[bytes]) -> bool:
-    """Whether it tells a waiter of a failure, and not of one from before it began, which may come late.
+def _counts(kind: bytes, note: bytes, subscription: Subscription, holders: set[bytes]) -> bool:
+    """Whether it tells a waiter of a run that ended so, and not of one from before it began, which may come late.
 
     Whoever was found to hold the lease had not ended by then. Of two such holders the second began after the waiter.
     """
-    return note.startswith(FAILED) and (subscription.ordered or note.removeprefix(FAILED).partition(b":")[0] in holders)
+    return note.startswith(kind) and (subscription.ordered or note.removeprefix(kind).partition(b":")[0] in holders)
 
 
 def _sealed(failure: bytes) -> bytes:
@@ -353,7 +363,7 @@ def _ahead(spec: Spec, place: Place, token: bytes) -> Flow:
         return computed
     now = yield Clock()
     sealed = spec.seal(place, computed, now)
-    if sealed is not None:
+    if sealed is not None and not spec.changed():
         # The value is this caller's own, who may change it; what is large shares its memory.
         envelope = sealed.envelope.settle() if isinstance(sealed.envelope, Large) else sealed.envelope
         yield Early(token, Ahead(sealed._replace(envelope=envelope), now))
@@ -403,14 +413,14 @@ def _in_time(spec: Spec, flow: Flow, fallback: Look | None, place: Place | None 
 
 def _lead(spec: Spec, place: Place, token: bytes, rest: float) -> Flow:
     """Compute with the lease, store, and tell the others, come what may."""
-    outcome: Sealed | Raised | None = None
+    outcome: Sealed | Raised | Uncacheable | None = None
     farewell = Release(place, token)
     lease_stands, closed = True, False
     try:
         computed = yield Compute(place, token)
         if isinstance(computed, Raised):
             # Only what the function raised is the others' business, not that this caller was cancelled.
-            if isinstance(computed.error, Exception):
+            if isinstance(computed.error, Exception) and not spec.changed():
                 outcome = computed
                 note = _failure(token, spec.seal_failure(place.entry, computed.error))
                 farewell = Release(place, token, note, rest)
@@ -420,8 +430,22 @@ def _lead(spec: Spec, place: Place, token: bytes, rest: float) -> Flow:
             now, outcome = computed.at, computed.result
         else:
             now = yield Clock()
-            outcome = spec.seal(place, computed, now)
-        if outcome is not None and outcome.ttl > 0:
+            try:
+                outcome = spec.seal(place, computed, now)
+            except StoreError:
+                raise
+            except Exception as error:  # the user wants to be told, and so are those who wait
+                if not spec.changed():
+                    outcome = Raised(error)
+                    farewell = Release(place, token, _failure(token, spec.seal_failure(place.entry, error)))
+                raise
+            # After it was sealed, as what the function returns may be one of its arguments.
+            if spec.changed():
+                outcome = None
+            elif outcome is None:
+                outcome = Uncacheable()
+                farewell = Release(place, token, UNCACHEABLE + token)
+        if isinstance(outcome, Sealed) and outcome.ttl > 0:
             # Sealing a large value takes a while, and the expiry is a moment, not a duration: a price that is
             # good until the open must not outlive it.
             left = outcome.ttl - ((yield Clock()) - now)
@@ -434,7 +458,7 @@ def _lead(spec: Spec, place: Place, token: bytes, rest: float) -> Flow:
             except StoreError as error:
                 spec.failed(error)
         if isinstance(computed, Ahead):
-            assert outcome is not None
+            assert isinstance(outcome, Sealed)
             return spec.hit(place.entry, outcome.envelope)
         return computed.value
     except GeneratorExit:

@@ -165,7 +165,12 @@ class _Crew:
     def _compute(self, work: Work) -> Callable[[], Any]:
         if self._batch is None:
             return work.calls[0].compute
-        return functools.partial(self._batch, [self._given[number] for number in work.numbers])
+        return functools.partial(self._batched, work, self._batch)
+
+    def _batched(self, work: Work, batch: Callable[[list[Any]], Any]) -> Any:
+        for call in work.calls:
+            call.begin()
+        return batch([self._given[number] for number in work.numbers])
 
     def _unpacked(self, work: Work, answer: ops.Computed | ops.Raised) -> Ended:
         if type(answer) is ops.Raised and not isinstance(answer.error, Exception):

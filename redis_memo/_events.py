@@ -24,7 +24,7 @@ class CacheInfo(NamedTuple):
         errors: Operations that Redis did not carry out.
         evictions: Entries that this process removed to keep within a bound; what Redis itself evicts is not counted.
         refused: Results that were returned but not stored (``cache_if``, a type that needs pickle without a
-            secret, an expiry of zero, an invalidation that came first).
+            secret, an expiry of zero, an invalidation that came first, an argument that was changed meanwhile).
         unreadable: Entries that were damaged, foreign, newer or wrongly signed, and so counted as misses.
         bytes_stored: Bytes written to Redis.
         bytes_saved: Bytes that compression kept from being written.

@@ -34,7 +34,7 @@ class Flight:
         self._awaited = True
         return self._future
 
-    def land(self, result: ops.Sealed | ops.Raised | None) -> None:
+    def land(self, result: ops.Sealed | ops.Raised | ops.Uncacheable | None) -> None:
         """End it, unless it has ended."""
         if self._future.done():
             return
@@ -43,7 +43,7 @@ class Flight:
         with contextlib.suppress(InvalidStateError):
             self._future.set_result(result)
 
-    def outcome(self) -> ops.Sealed | ops.Raised | None:
-        """How it ended; None where there is nothing to share."""
-        found: ops.Sealed | ops.Raised | None = self._future.result()
+    def outcome(self) -> ops.Sealed | ops.Raised | ops.Uncacheable | None:
+        """How it ended; None where it came to nothing."""
+        found: ops.Sealed | ops.Raised | ops.Uncacheable | None = self._future.result()
         return found

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ._bounds import bounded
-from ._call import CallKey
+from ._call import CallKey, kind
 from ._config import LEFT_OUT, checked_early, is_plain_function, some_duration
 from ._default import chosen_cache, default_cache
 from ._events import CacheInfo, Stats, info_of
@@ -110,6 +110,7 @@ class Memo:
         self.key_in_mapping: Callable[[Any, str], bytes] | None = None
         self.without_store = "the call returns the function's own result"
         self.callkey = CallKey(function, key=key, ignore=ignore)
+        self.waits = kind(function) == "async"  # others go on while a call asks the store
         self.ignore = tuple(ignore)
         self.bind = self.callkey.binder.bind
         self.given_cache = cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from typing import TYPE_CHECKING, Any
 
 from . import _clock as clock
@@ -16,6 +16,7 @@ from ._codecs_rules import type_name
 from ._envelope import LARGEST, Stamp
 from ._failure_notes import seal_failure, unseal_failure
 from ._function import COMPLAIN_EVERY
+from ._keys_walk import LEAVES
 from ._large import Bytes, Envelope, Large
 from ._policy import Call, TTLPolicy, resolve
 from ._spec import Filling, Look, Standing
@@ -24,7 +25,7 @@ from ._tags import tag_tokens
 from .errors import ComputeTimeout, RedisMemoError, StoreError, UnreadableEntry, UnsupportedType
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from ._function import Memo
 
@@ -32,6 +33,7 @@ __all__ = ["Invocation"]
 
 LONGEST = 512 * 1024 * 1024 - 1024  # Redis' default proto-max-bulk-len, less the protocol's own bytes
 REST_MOST = 30.0  # seconds; FusionCache's default between retries of a function that fails
+IMMUTABLE = LEAVES.keys() - {bytearray} | {datetime, time}
 
 
 class Invocation:
@@ -39,9 +41,12 @@ class Invocation:
 
     first = FIRST
     __slots__ = (
-        "ages", "args", "digest", "engine", "kwargs", "lease", "limit", "max_wait", "memo", "moment", "patience",
-        "plain", "policy", "sealing", "values",
+        "ages", "altered", "args", "behind", "digest", "engine", "exposed", "kwargs", "lease", "limit", "max_wait",
+        "memo", "moment", "patience", "plain", "policy", "sealing", "values",
     )  # fmt: skip
+    exposed: bool  # whether others may change the arguments between the key and the run of the function
+    behind: bool  # whether the caller itself may
+    altered: bool  # whether anybody has
     sealing: float  # seconds that it took; not there before, so that hits need not set it
 
     def __init__(
@@ -68,6 +73,8 @@ class Invocation:
         self.ages = memo.ages or clock.is_set()  # a test's clock goes ahead of the server's expiry
         self.patience = memo.patience
         self.limit = memo.limit
+        self.exposed = memo.waits
+        self.behind = self.altered = False
 
     @property
     def entry(self) -> str:
@@ -89,7 +96,42 @@ class Invocation:
 
     def compute(self) -> Any:
         """Run the function; a coroutine where it is an ``async def``."""
+        if self.exposed:
+            self.begin()
         return self.memo.function(*self.args, **self.kwargs)
+
+    def begin(self) -> None:
+        """Look at the arguments once more, as the function is about to be run with them."""
+        if not self.behind:  # looked at before, and afterwards
+            self.altered = self._differs()
+
+    def leave(self) -> None:
+        """See `Spec`; so for those that follow."""
+        self.behind = True
+
+    def changed(self) -> bool:
+        """Whether the arguments are not those of the key; counted and reported."""
+        if self.behind and not self.altered:
+            self.altered = self._differs()
+        if self.altered:
+            when = "while the call waited, or while the function ran behind its caller"
+            said = f"an argument was changed {when}; what came of it is not stored. Pass a copy, or change it later"
+            self._not_stored("arguments", None, said)
+        return self.altered
+
+    def _differs(self) -> bool:
+        callkey = self.memo.callkey
+        counted = callkey.direct
+        if counted is None:
+            given = (*self.args, *self.kwargs.values(), *callkey.binder.defaults.values())
+        else:
+            given = tuple([self.values[at] for at in counted])
+        if _immutable(given):
+            return False
+        try:
+            return callkey.digest(self.values, self.args, self.kwargs) != self.plain
+        except Exception:  # noqa: BLE001 - what could be keyed before cannot be now; a user's key= may raise anything
+            return True
 
     def flow(self) -> ops.Flow:
         """The flow of a plain call."""
@@ -117,7 +159,7 @@ class Invocation:
             self.memo.lifetime()  # that there is none is said before the work is done, not after
 
     def filling(self) -> Filling | None:
-        """See `Spec`; so for those that follow."""
+        """What this process may keep of the entry."""
         return None
 
     def hit(self, entry: str, envelope: Envelope) -> Any:
@@ -188,7 +230,8 @@ class Invocation:
             self.memo.complain("refresh", f"a run behind its callers failed with {type(error).__name__}")
 
     def late(self, seconds: float) -> Exception:
-        """What to raise where the function took too long."""
+        """What to raise where the function took too long; from now on it runs behind its caller."""
+        self.leave()
         return ComputeTimeout(
             f"{self.memo.shown} took longer than its time limit of {seconds:g} s; it goes on, and is stored when done"
         )
@@ -237,7 +280,9 @@ class Invocation:
         self.memo.complain("unreadable", f"an entry could not be read ({error}) and counts as a miss")
 
     def seal(self, place: ops.Place, computed: ops.Computed, now: float) -> ops.Sealed | None:
-        """The envelope of a result, or None where it cannot be encoded."""
+        """The envelope of a result, or None where it cannot be encoded, or is of other arguments."""
+        if self.altered:
+            return None
         memo = self.memo
         soft, tokens = self._terms(place, computed, now)
         ttl = soft + max(memo.stale, memo.stale_if_error) if soft > 0 else 0.0
@@ -332,3 +377,12 @@ class Invocation:
             raise error
         # What a function's type of result cannot do lies in the code, and is said once; the rest may come and go.
         self.memo.complain(what, message, pause=math.inf if what == "type" else COMPLAIN_EVERY)
+
+
+def _immutable(values: Iterable[object]) -> bool:
+    """Whether nobody can have changed them."""
+    for value in values:
+        kind = type(value)
+        if kind not in IMMUTABLE and not (kind is tuple and _immutable(value)):  # type: ignore[arg-type]
+            return False
+    return True

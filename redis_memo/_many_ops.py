@@ -25,6 +25,9 @@ class OneCall(Protocol):
     def compute(self) -> Any:
         """Run the function."""
 
+    def begin(self) -> None:
+        """Be told that a batch function is about to run for it."""
+
 
 class Hits(Protocol):
     """What nearly every call of a map ends with, without a flow: `_core.read_through` up to its first return."""

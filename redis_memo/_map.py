@@ -96,6 +96,9 @@ class _Flow(NamedTuple):
     def compute(self) -> Any:
         raise AssertionError("there is no function to run")
 
+    def begin(self) -> None:
+        raise AssertionError("there is no function to run")
+
 
 def _crowd(handle: Handle, calls: Iterable[object], options: Options) -> tuple[list[object], Crowd]:
     workers, batch = options.workers, options.batch
@@ -128,7 +131,9 @@ def _crowd(handle: Handle, calls: Iterable[object], options: Options) -> tuple[l
 
     def start(number: int, entry: str | None) -> Invocation:
         args, kwargs = arguments(number)
-        return call_of(memo, args, kwargs.copy(), plain=None if entry is None else entry[DIGEST])
+        call = call_of(memo, args, kwargs.copy(), plain=None if entry is None else entry[DIGEST])
+        call.exposed = True  # to the calls before it, while it waits for its turn
+        return call
 
     crowd = Crowd(
         start,

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from ._large import Bytes, Envelope
 
 __all__ = [
-    "AT_ONCE", "DIGEST", "FAILED", "FILLED", "RELEASED", "UNTAGGED", "Acquire", "Ahead", "Await", "Busy", "Chance",
-    "Clock", "Compute", "Computed", "Count", "Counted", "Drop", "DropMatching", "Early", "Enroll", "Enrolled",
-    "Fill", "Finished", "Flow", "FollowWait", "Found", "Held", "Info", "Inspect", "Inspected", "Join", "Kept",
-    "Keys", "Land", "Late", "Leased", "Listen", "Mend", "Mended", "MoveKey", "NoteWait", "Op", "Place", "Put",
-    "Raised", "Rally", "Read", "ReadLeft", "ReadParts", "Release", "Renew", "Resting", "Revoke", "Sealed", "Seize",
-    "Spawn", "Strike", "Subscription", "TakeToken", "TakeTurn", "Tidy", "Together", "Touch", "Trim", "Trimmed",
-    "Usage", "Used", "Wait",
+    "AT_ONCE", "DIGEST", "FAILED", "FILLED", "RELEASED", "UNCACHEABLE", "UNTAGGED", "Acquire", "Ahead", "Await",
+    "Busy", "Chance", "Clock", "Compute", "Computed", "Count", "Counted", "Drop", "DropMatching", "Early",
+    "Enroll", "Enrolled", "Fill", "Finished", "Flow", "FollowWait", "Found", "Held", "Info", "Inspect",
+    "Inspected", "Join", "Kept", "Keys", "Land", "Late", "Leased", "Listen", "Mend", "Mended", "MoveKey",
+    "NoteWait", "Op", "Place", "Put", "Raised", "Rally", "Read", "ReadLeft", "ReadParts", "Release", "Renew",
+    "Resting", "Revoke", "Sealed", "Seize", "Spawn", "Strike", "Subscription", "TakeToken", "TakeTurn", "Tidy",
+    "Together", "Touch", "Trim", "Trimmed", "Uncacheable", "Usage", "Used", "Wait",
 ]  # fmt: skip
 
 AT_ONCE = 500  # operations in one exchange, or calls that one script drops, so that a server is not held up
@@ -31,6 +31,7 @@ DIGEST = 40  # characters of a call's digest at the end of its entry's key; as i
 RELEASED = b"released"
 FILLED = b"filled:"  # and the entry, if it is not large
 FAILED = b"failed:"  # and the token of who ran the function, a colon, what it raised, sealed like a value
+UNCACHEABLE = b"uncacheable:"  # and the token of who ran the function
 UNTAGGED = bytes(8)  # the token of a computation whose tags depend on its result
 
 
@@ -290,8 +291,8 @@ class Compute(NamedTuple):
 class Join(NamedTuple):
     """Wait for a flight of this process.
 
-    `Sealed` or `Raised` is how it ended, `Late` that it has not; None says that there is no such flight here, or that
-    it had no result to share.
+    `Sealed`, `Raised` or `Uncacheable` is how it ended, `Late` that it has not; None says that there is no such flight
+    here, or that it came to nothing: ask again.
     """
 
     token: bytes
@@ -318,7 +319,7 @@ class Land(NamedTuple):
     """
 
     token: bytes
-    result: Sealed | Raised | None
+    result: Sealed | Raised | Uncacheable | None
     over: bool = True
 
 
@@ -447,6 +448,10 @@ class Sealed(NamedTuple):
     tokens: bytes = b""
     key: bytes = b""
     saved: int = 0
+
+
+class Uncacheable(NamedTuple):
+    """The result can be neither stored nor shared: whoever waits for it needs a run of its own."""
 
 
 class Ahead(NamedTuple):

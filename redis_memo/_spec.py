@@ -106,7 +106,7 @@ class Spec(Protocol):
         """Count a miss."""
 
     def seal(self, place: Place, computed: Computed, now: float) -> Sealed | None:
-        """The envelope to store (``ttl`` 0: to share only), or None where the value cannot be encoded."""
+        """The envelope to store (``ttl`` 0: to share only), or None where there can be none."""
 
     def seal_failure(self, entry: str, error: Exception) -> bytes:
         """What the function raised, for the waiters elsewhere; empty where it cannot be carried."""
@@ -133,7 +133,16 @@ class Spec(Protocol):
         """Report that such a run failed."""
 
     def late(self, seconds: float) -> Exception:
-        """What to raise where the function took longer than its callers give it."""
+        """What to raise where the function took longer than its callers give it; if it runs, it is behind them now."""
 
     def not_begun(self) -> Exception:
         """Report that too many runs of it that nobody waits for any more go on; what to raise."""
+
+    def leave(self) -> None:
+        """Say that the function runs behind its caller, who may change its arguments meanwhile."""
+
+    def changed(self) -> bool:
+        """Whether the function is run with other arguments than its key was made of, as far as it could be: reported.
+
+        Behind a caller they are looked at with each question, otherwise when the run began.
+        """

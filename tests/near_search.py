@@ -80,6 +80,9 @@ class Spec:
     def seal_failure(self, entry: str, error: Exception) -> bytes:
         return b""
 
+    def changed(self) -> bool:
+        return False
+
     def miss(self) -> None: ...
     def stored(self, sealed: Any) -> None: ...
     def refused(self) -> None: ...

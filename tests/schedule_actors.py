@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from redis_memo import _ops as ops
 from redis_memo.errors import StoreUnavailable
 
-from .schedule_spec import Boom, FlowSpec
+from .schedule_spec import OTHER, Boom, FlowSpec
 from .schedule_story import coded, shown
 
 if TYPE_CHECKING:
@@ -183,6 +183,7 @@ class Actor:
         if kind is ops.Join:
             flight = self.awaited
             self.say(f"joined: {shown(flight.result)}" if flight.landed else "has joined for long enough")
+            self.world.judge.joined(self, flight.result)
             self.advance(flight.result if flight.landed else ops.Late())
         elif kind is ops.Wait:
             ear = op.subscription
@@ -208,7 +209,10 @@ class Actor:
                 self.world.counts["failures"] += 1
                 self.compute_ends(ops.Raised(Boom(self.name)))
             else:
-                self.compute_ends(ops.Computed(self.awaited[0], self.world.clock.now - self.awaited[1]))
+                seen, began = self.awaited
+                if self.spec.behind and self.spec.others:
+                    seen = OTHER
+                self.compute_ends(ops.Computed(seen, self.world.clock.now - began))
 
     def compute_ends(self, result: ops.Computed | ops.Raised) -> None:
         self.say(f"ends to compute: {shown(result)}")
@@ -261,7 +265,8 @@ class Actor:
 
     def _do_compute(self) -> None:
         world = self.world
-        seen = world.judge.version[self.spec.place.entry]
+        self.spec.begin()
+        seen = OTHER if self.spec.others else world.judge.version[self.spec.place.entry]
         self.say(f"begins to compute, sees version {seen}")
         self.awaited, self.state = (seen, world.clock.now), BLOCKED
         world.counts["computations"] += 1

@@ -19,7 +19,7 @@ from redis_memo._spec import Standing
 from redis_memo.errors import StoreUnavailable
 
 from .model import RESTING
-from .schedule_spec import MAX_WAIT, Boom, Env, TooLate, tag_of
+from .schedule_spec import MAX_WAIT, OTHER, Boom, Env, TooLate, tag_of
 
 if TYPE_CHECKING:
     from .schedule_actors import Actor, Flight, Process
@@ -60,6 +60,8 @@ class Memory:
     failing: bool = False  # an operation failed
     resting: bool = False
     rallying: bool = False
+    alone: bool = False  # was told that the result cannot be shared
+    vain: int = 0  # computations joined whose result could not be
     filled: tuple[int, int] | None = None  # version, and the step at which it was read
 
 
@@ -80,6 +82,7 @@ class Judge:
         self.early: set[Env] = set()
         self.losing = self.faulty = False
         self.failed: dict[str, int] = {}  # by the name of whose computation it was: the version that it saw
+        self.uncacheable: set[bytes] = set()  # tokens of computations that ended so
         self.over: set[str] = set()  # who has returned since
         self.memories: dict[str, Memory] = {}
         self.storing = any(part[0] == "store" for parts in world.program.processes for part in parts)
@@ -91,6 +94,7 @@ class Judge:
             tuple((r.entry, r.ousted) for r in self.running.values()),
             tuple((m.floor, tuple(m.mine.values()), m.owed, m.failures, m.failing, m.resting, m.at)
                   for m in self.memories.values()),
+            tuple((m.alone, m.vain) for m in self.memories.values()), len(self.uncacheable),
             tuple(self.failed.items()), tuple(m.past & {*self.failed} for m in self.memories.values()),
         )  # fmt: skip
 
@@ -165,6 +169,10 @@ class Judge:
         floors[key] = max(floors.get(key, (0, 0)), floor)
 
     def _returned(self, actor: Actor, memory: Memory, entry: str, version: int) -> None:
+        if version == OTHER:
+            if not actor.spec.others:
+                self.say(f"P1: {actor.name} gets the result of other arguments")
+            return
         floors = [memory.floor, memory.tag_floors.get((entry, tag_of(version)), (0, 0))]
         for floor, step in floors if self.world.program.terms.tagged else floors[:1]:
             if version < floor and self.puts.get((entry, version), -1) < step:
@@ -179,7 +187,10 @@ class Judge:
             self.say(f"P5: {actor.name} gets the store's error")
         if isinstance(error, Boom):
             seen = self.failed.get(str(error))
-            if seen is None:
+            if seen == OTHER:
+                if str(error).rstrip("'") != actor.name:
+                    self.say(f"P1: {actor.name} gets the error of other arguments")
+            elif seen is None:
                 self.say(f"P4: {actor.name} gets an error that nobody raised")
             elif str(error) in memory.past:
                 self.say(f"P4: {actor.name} gets the error of {error}, which was raised before it began")
@@ -196,6 +207,8 @@ class Judge:
     def opened(self, entry: str, envelope: Env) -> None:
         if envelope.entry != entry:
             self.say(f"P1: an entry of {envelope.entry} is opened as {entry}")
+        if envelope.version == OTHER:
+            self.say("P1: a result of other arguments is opened")
 
     # Reasons to compute.
 
@@ -267,6 +280,8 @@ class Judge:
         kind = type(op)
         if kind in WAITING and actor.job is None:
             memory = self.memories[actor.name]
+            if memory.alone and kind is not ops.Compute and kind is not ops.Await:
+                self.say(f"P4: {actor.name} was told that the result cannot be shared, and waits")
             if actor.spec.standing is Standing.DUE and actor.part[0] == "call":
                 self.say(f"P4: {actor.name} found an entry that it may serve, and waits")
             if kind is ops.Join:
@@ -283,7 +298,7 @@ class Judge:
             owner.filled = None
         if op.place is None:
             waited = self.world.clock.now - owner.at
-            if not owner.failing and waited < min(
+            if not (owner.failing or owner.alone) and waited < min(
                 MAX_WAIT, actor.spec.patience or MAX_WAIT, actor.spec.limit or MAX_WAIT
             ):
                 self.say(f"P4: {actor.name} computes without a lease, and without a reason")
@@ -306,6 +321,9 @@ class Judge:
 
     def computed(self, actor: Actor, result: Any) -> None:
         running = self.running.pop(actor.name)
+        lost = actor.spec.altered or (actor.spec.behind and actor.spec.others)  # what it computed is another call's
+        if isinstance(result, ops.Computed) and self.world.program.terms.kept == "nothing" and not lost:
+            self.uncacheable.add(running.token)
         if isinstance(result, ops.Raised) and isinstance(result.error, Boom):
             self.failed[str(result.error)] = actor.awaited[0]
         kept = self.world.program.terms.kept == "stored"
@@ -324,7 +342,16 @@ class Judge:
             owner.filled = op.envelope.version, owner.step
 
     def landed(self, actor: Actor, token: bytes, flight: Flight, result: Any) -> None:
-        """Whoever waits in this process for what failed gets its exception."""
+        """Whoever waits in this process for what failed gets its exception; for what cannot be shared, computes."""
+        if token in self.uncacheable:
+            now = self.world.clock.now
+            for other in self.world.actors:
+                waiting = other.process is actor.process and other.state == 2 and not other.ready(now)
+                if waiting and type(other.op) is ops.Join and self.memories[other.name].joined == token:
+                    memory = self.memories[other.name]
+                    memory.vain += 1
+                    if memory.vain > 1:
+                        self.say(f"P4: {other.name} queues for results that cannot be shared")
         if isinstance(result, ops.Raised) and isinstance(result.error, Boom):
             now = self.world.clock.now
             for other in self.world.actors:
@@ -332,8 +359,15 @@ class Judge:
                 if waiting and type(other.op) in (ops.Join, ops.Wait) and self.memories[other.name].joined == token:
                     self.memories[other.name].owed = True
 
+    def joined(self, actor: Actor, result: Any) -> None:
+        self.memories[actor.name].alone |= isinstance(result, ops.Uncacheable)
+
     def heard(self, actor: Actor, messages: list[bytes]) -> None:
         memory = self.memories[actor.name]
+        tokens = {note.removeprefix(ops.UNCACHEABLE) for note in messages if note.startswith(ops.UNCACHEABLE)}
+        if self.world.program.terms.spread:
+            tokens &= memory.holders
+        memory.alone |= bool(tokens)
         failures = [message.removeprefix(ops.FAILED) for message in messages if message.startswith(ops.FAILED)]
         if self.world.program.terms.spread:  # what comes late is no reason to wait no longer
             failures = [failure for failure in failures if failure.partition(b":")[0] in memory.holders]
@@ -351,6 +385,10 @@ class Judge:
             early = [r for r in crowd if self.memories[r.actor.name.rstrip("'")].step < memory.step]
             if len(crowd) > 1 + len(early):
                 self.say(f"P4: {actor.name} is one of {len(crowd) + 1} that run the function in its process")
+
+    def released(self, op: ops.Release) -> None:
+        if op.token in self.uncacheable and not op.note.startswith(ops.UNCACHEABLE):
+            self.say(f"P4: nobody elsewhere is told that the result of {op.token.decode()} cannot be shared")
 
     # When all is quiet.
 
@@ -370,6 +408,8 @@ class Judge:
         if any(not ear.actor.cancelled for ear in world.ears):
             self.say(f"P7: {world.ears[0].actor.name} still listens")
         for entry, (env, until) in world.store.entries.items():
+            if env.version == OTHER:
+                self.say("P1: a result of other arguments is stored")
             floor, step = self.floor[entry]
             floors = [(floor, step)]
             if world.program.terms.tagged:

@@ -45,6 +45,9 @@ _SMALL = {
         "", ((("refresh", 1),), (("call", 0),), (("match", TCS),)), terms=Terms(maxsize=2), start="fresh"
     ),
     "a time limit": Program("", ((CALL,), (CALL,)), (("jump", 1),), Terms(limit=5.0)),
+    "a result that cannot be shared": Program("", ((CALL, CALL), (CALL,)), terms=Terms(kept="nothing")),
+    "arguments that are changed": Program("", ((CALL, CALL),), (("change", 1),)),
+    "arguments that are changed behind the caller": Program("", ((CALL,),), (("change", 1),), STALE, "stale"),
 }
 SMALL = {name: replace(program, kind=name) for name, program in _SMALL.items()}
 
@@ -72,7 +75,7 @@ def _parts(chance: random.Random, words: str, most: int, places: int) -> tuple[t
 
 CALLS = "call " * 4
 MIXED = "call " * 8 + "drop drop match clear refresh store peek"
-EVERY = ("crash", "freeze", "cancel", "fail", "raise", "lose", "refuse", "unbegun", "close", "luck", "stall")
+EVERY = ("crash", "freeze", "cancel", "fail", "raise", "lose", "refuse", "unbegun", "close", "luck", "stall", "change")
 
 
 def _kind(name: str, words: str, faults: str = "", *, most: int = 6, places: int = 1,
@@ -122,7 +125,10 @@ _kind("stale crowd", CALLS, most=9, terms=lambda _: STALE, starts="stale")
 _kind("stale_if_error", CALLS + "drop", "raise jump", most=7, terms=lambda _: RESCUED, starts="fallback fallback fresh")
 _kind("early", CALLS + "drop", "luck", terms=lambda _: Terms(early=True), starts="fresh")
 _kind("limits", CALLS + "drop refresh", "jump raise unbegun refuse", terms=_slow, starts="empty fallback")
-_kind("not stored", CALLS, "jump", terms=lambda c: Terms(kept=c.choice(("shared", "nothing"))))
+_kind("not stored", CALLS + "call drop", "jump stall", most=7,
+      terms=lambda c: Terms(kept=c.choice(("shared", "nothing", "nothing")), spread=c.random() < 0.2, limit=c.choice((None, None, 5.0))))  # fmt: skip
+_kind("changed", CALLS + "refresh drop", "change raise jump", most=7, starts="empty stale",
+      terms=lambda c: Terms(stale=c.choice((0.0, 50.0)), limit=c.choice((None, 5.0)), large=c.random() < 0.3))  # fmt: skip
 _kind("bounded", CALLS + "store refresh match drop tag", "jump stall fail", most=8, places=3,
       terms=lambda c: Terms(maxsize=c.choice((1, 1, 2)), stale=c.choice((0.0, 50.0)), tagged=c.random() < 0.3),
       starts="empty fresh stale")  # fmt: skip
@@ -141,6 +147,7 @@ class Plant:
     flow: Callable[[ops.Flow, Any], ops.Flow] | None = None
     store: Callable[[FakeClock], ModelStore] | None = None
     lax_rally: bool = False
+    blind: bool = False  # nobody looks whether arguments were changed
     eager: bool = False  # a subscription hears what was said before it
 
 
@@ -192,6 +199,39 @@ def _no_revoke(op: Any, actor: Any) -> Any:
 
 def _silent_failure(op: Any, actor: Any) -> Any:
     return _nothing() if type(op) is ops.Land and isinstance(op.result, ops.Raised) else None
+
+
+def _silent_uncacheable(op: Any, actor: Any) -> Any:
+    """Its waiters are told nothing, and so ask again, one after the other."""
+
+    def silent() -> ops.Flow:
+        return (yield op._replace(result=None))
+
+    return silent() if type(op) is ops.Land and isinstance(op.result, ops.Uncacheable) else None
+
+
+def _released_uncacheable(op: Any, actor: Any) -> Any:
+    def silent() -> ops.Flow:
+        return (yield op._replace(note=ops.RELEASED))
+
+    return silent() if type(op) is ops.Release and op.note.startswith(ops.UNCACHEABLE) else None
+
+
+def _goes_on_waiting(op: Any, actor: Any) -> Any:
+    """A waiter that asks again, whatever it was told."""
+
+    def deaf() -> ops.Flow:
+        answer = yield op
+        return None if isinstance(answer, ops.Uncacheable) else answer
+
+    return deaf() if type(op) is ops.Join else None
+
+
+def _hears_nothing(op: Any, actor: Any) -> Any:
+    def deaf() -> ops.Flow:
+        return [note for note in (yield op) if not note.startswith(ops.UNCACHEABLE)]
+
+    return deaf() if type(op) is ops.Wait else None
 
 
 def _keeps_lease(op: Any, actor: Any) -> Any:
@@ -317,5 +357,10 @@ PLANTS = {
     "a failure that is not announced": Plant("failures", flow=_changed(_silent_failure)),
     "a lease kept by whoever was cancelled": Plant("cancelled", flow=_changed(_keeps_lease)),
     "an eviction that forgets what is computed": Plant("evicted", store=Forgetful),
+    "a waiter that goes on waiting for what cannot be shared": Plant("not stored", flow=_changed(_goes_on_waiting)),
+    "a waiter elsewhere that goes on waiting": Plant("not stored", flow=_changed(_hears_nothing)),
+    "waiters that queue for what cannot be shared": Plant("not stored", flow=_changed(_silent_uncacheable)),
+    "waiters elsewhere that are not told": Plant("not stored", flow=_changed(_released_uncacheable)),
+    "arguments that nobody looks at again": Plant("changed", blind=True),
     "a stale entry whose reader waits": Plant("stale", flow=_changed(_waits)),
 }

@@ -25,6 +25,7 @@ PLACES = tuple(
 )
 TAGS = (b"even----", b"odd-----")
 MISSING = "missing"
+OTHER = -1  # the version of what was computed with changed arguments: it is the result of another call
 
 
 class Boom(Exception):
@@ -146,6 +147,8 @@ class FlowSpec:
         self.place = world.program.places[0]
         self.standing: Standing | None = None  # at the first look
         self.sealed: Env | None = None
+        self.others = False  # whether the arguments are others by now
+        self.altered = self.behind = False
 
     def flow(self, part: tuple[Any, ...]) -> ops.Flow:
         """What a part of a program does."""
@@ -218,10 +221,23 @@ class FlowSpec:
             raise error
 
     def late(self, seconds: float) -> Exception:
+        self.leave()
         return TooLate(f"after {seconds:g} s")
 
     def not_begun(self) -> Exception:
         return TooLate("before it began")
+
+    def begin(self) -> None:
+        if not self.behind:
+            self.altered = self.others
+
+    def leave(self) -> None:
+        self.behind = True
+
+    def changed(self) -> bool:
+        plant = self.world.plant
+        self.altered |= self.behind and self.others
+        return self.altered and not (plant is not None and plant.blind)
 
     def miss(self) -> None: ...
     def unreadable(self, error: Exception) -> None: ...

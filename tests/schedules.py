@@ -122,6 +122,10 @@ class World:
             return [("close", a) for a in begun if a.job is None]
         if kind == "stall":
             return [("stall", a) for a in begun]
+        if kind == "change":
+            mine = [a for a in self.actors if a.job is None and a.state != NEW and not a.process.dead]
+            going = {a.spec for a in self.actors if a.state != DONE}
+            return [("change", a) for a in mine if a.spec in going and not a.spec.others]
         if kind == "luck":
             return [("luck", a) for a in begun if a.state == READY and type(a.op) is ops.Chance]
         assert kind == "jump", kind
@@ -234,6 +238,11 @@ class World:
         """It goes on when nobody else can."""
         actor.stalled = True
 
+    def _change(self, actor: Actor) -> None:
+        actor.say("has its arguments changed")
+        actor.spec.others = True
+        self.judge.allow(actor, 2)
+
     def _luck(self, actor: Actor) -> None:
         actor.advance(0.01)
 
@@ -270,6 +279,7 @@ class World:
         if kind is ops.Fill and answer:
             self.publish(op.place.entry, self._filled(op.envelope))
         elif kind is ops.Release and answer:
+            self.judge.released(op)
             self.publish(op.place.entry, op.note)
         elif kind is ops.Put:
             self.publish(op.place.entry, self._filled(op.envelope))
@@ -303,7 +313,7 @@ class World:
         return hash((
             self.clock.now, tuple(sorted(store.entries.items())), tuple(sorted(store.leases.items())),
             tuple(map(tuple, store.uses.values())), tuple(sorted(store.tokens.items())), tuple(sorted(store.computing.items())),
-            tuple((a.name, a.state, a.trace, a.until) for a in self.actors),
+            tuple((a.name, a.state, a.trace, a.until, a.spec.others, a.spec.altered, a.spec.behind) for a in self.actors),
             tuple((e.actor.name, tuple(e.pipe), tuple(e.heard), e.woken) for e in self.ears),
             tuple((p.dead, p.frozen) for p in self.processes), tuple(self.faults.values()), tuple((a.name, op) for a, op in self.zombies),
             self.judge.state(),

@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from redis_memo import Cache, connect, redis_cached
 from redis_memo import _ops as ops
+from redis_memo.errors import UnsupportedType
 
 from .conftest import SECRET, Server, until
 from .crowds import WORK
@@ -268,3 +270,154 @@ def test_who_waits_is_sent_the_result_and_does_not_ask_for_it_one_by_one(
     for cache in (leading, waiting):
         cache.clear(namespace)
         cache.close()
+
+
+class Crowd:
+    """Callers of a function whose result cannot be stored; all but the first have to run it at the same time."""
+
+    def __init__(self, others: int) -> None:
+        self.runs = 0
+        self.lock = threading.Lock()
+        self.go_on = threading.Event()
+        self.others = threading.Barrier(others)
+
+    def __call__(self, x: int) -> Any:
+        with self.lock:
+            self.runs += 1
+            first = self.runs == 1
+        if first:
+            assert self.go_on.wait(30)
+        else:
+            self.others.wait(10)
+        return (each for each in [x])  # it is used up by reading it
+
+
+def joined(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """The threads that have joined a computation of their process."""
+    threads: set[int] = set()
+    waited = cache.engine.waited
+
+    def watched(op: Any) -> Any:
+        found = waited(op)
+        if isinstance(op, ops.Join) and found is not None:
+            threads.add(threading.get_ident())
+        return found
+
+    monkeypatch.setattr(cache.engine, "waited", watched)
+    return threads
+
+
+@pytest.mark.parametrize("limit", [None, "1m"])
+def test_p4_p5_no_queue_for_a_result_that_cannot_be_stored(
+    valkey_server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch, limit: str | None
+) -> None:
+    cache = connect(valkey_server.url, secret=SECRET)
+    waiters = joined(cache, monkeypatch)
+    work = Crowd(6)
+    fetch = redis_cached(namespace=namespace, ttl=60, name="f", cache=cache, hard_timeout=limit)(work.__call__)
+    with ThreadPoolExecutor(7) as pool:
+        calls = [pool.submit(fetch, 1) for _ in range(7)]
+        until(lambda: len(waiters) == 6)
+        work.go_on.set()
+        assert [list(call.result()) for call in calls] == [[1]] * 7, "each has a generator of its own"
+    assert fetch.explain(1).lease_seconds is None
+    assert cache.engine._flights == {}
+    info = fetch.cache_info()
+    assert (info.hits, info.misses) == (0, 7)
+    cache.clear(namespace)
+    cache.close()
+
+
+def test_p4_p5_no_queue_elsewhere_for_a_result_that_cannot_be_stored(
+    valkey_server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leading, waiting = connect(valkey_server.url, secret=SECRET), connect(valkey_server.url, secret=SECRET)
+    busy: Counter[int] = Counter()  # how often a thread was told that another one is at work
+    perform = waiting.engine.backend.perform
+
+    def watched(op: Any) -> Any:
+        answer = perform(op)
+        busy[threading.get_ident()] += isinstance(answer, ops.Busy)
+        return answer
+
+    monkeypatch.setattr(waiting.engine.backend, "perform", watched)
+    work = Crowd(5)
+    options = {"namespace": namespace, "ttl": 60, "name": "f"}
+    lead, fetch = (redis_cached(cache=cache, **options)(work.__call__) for cache in (leading, waiting))
+    with ThreadPoolExecutor(6) as pool:
+        first = pool.submit(lead, 1)
+        until(lambda: work.runs)
+        others = [pool.submit(fetch, 1) for _ in range(5)]
+        until(lambda: len(busy) == 5 and min(busy.values()) >= 2)  # once more when it listened
+        work.go_on.set()
+        assert [list(call.result()) for call in [first, *others]] == [[1]] * 6
+    for cache in (leading, waiting):
+        cache.clear(namespace)
+        cache.close()
+
+
+def test_p4_p5_no_queue_of_tasks_for_a_result_that_cannot_be_stored(
+    valkey_server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        cache = connect(valkey_server.url, secret=SECRET)
+        runs: list[int] = []
+        go_on, others = asyncio.Event(), asyncio.Barrier(19)
+
+        async def work(x: int) -> Any:
+            runs.append(x)
+            await (go_on.wait() if len(runs) == 1 else others.wait())
+            return iter([x])
+
+        fetch = redis_cached(namespace=namespace, ttl=60, cache=cache)(work)
+        waiters: list[object] = []
+        waited = cache.engine.waited
+
+        def watched(op: Any) -> Any:
+            found = waited(op)
+            if isinstance(op, ops.Join) and found is not None:
+                waiters.append(found)
+            return found
+
+        monkeypatch.setattr(cache.engine, "waited", watched)
+        tasks = [asyncio.create_task(fetch(1)) for _ in range(20)]
+        async with asyncio.timeout(10):
+            while len(waiters) < 19:
+                await asyncio.sleep(0)
+            go_on.set()
+            assert [list(found) for found in await asyncio.gather(*tasks)] == [[1]] * 20
+        cache.clear(namespace)
+        cache.close()
+
+    asyncio.run(scenario())
+
+
+def test_p4_p5_equal_calls_of_a_map_do_not_queue_for_a_result_that_cannot_be_stored(
+    valkey_server: Server, namespace: str
+) -> None:
+    cache = connect(valkey_server.url, secret=SECRET)
+    work = Crowd(3)
+    work.go_on.set()
+    fetch = redis_cached(namespace=namespace, ttl=60, name="f", cache=cache)(work.__call__)
+    assert [list(each) for each in fetch.map([1, 1, 1, 1], workers=4)] == [[1]] * 4
+    cache.clear(namespace)
+    cache.close()
+
+
+def test_p4_who_wants_to_be_told_that_a_result_cannot_be_stored_is_told_once(
+    valkey_server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``on_error="raise"``: it is as if the function had failed."""
+    cache = connect(valkey_server.url, secret=SECRET)
+    waiters = joined(cache, monkeypatch)
+    work = Crowd(1)
+    fetch = redis_cached(namespace=namespace, ttl=60, name="f", cache=cache, on_error="raise")(work.__call__)
+    with ThreadPoolExecutor(7) as pool:
+        calls = [pool.submit(fetch, 1) for _ in range(7)]
+        until(lambda: len(waiters) == 6)
+        work.go_on.set()
+        assert {type(call.exception()) for call in calls} == {UnsupportedType}
+    assert work.runs == 1
+    assert fetch.explain(1).lease_seconds is None
+    cache.clear(namespace)
+    cache.close()
