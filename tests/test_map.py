@@ -983,7 +983,7 @@ def test_what_comes_back_at_once_is_handed_to_no_other_thread(cache: Cache, name
     quotes = Quotes(cache, namespace, "sync")
     helpers: list[str] = []
     quotes.before = lambda _: helpers.extend(
-        each.name for each in threading.enumerate() if each.name == "redis_memo map"
+        each.name for each in threading.enumerate() if each.name == "redis_memo map" and each.is_alive()
     )
     quotes.map(range(40))
     assert len(quotes.runs) == 40
@@ -995,7 +995,7 @@ def test_an_interrupt_while_a_helper_runs_the_flows(cache: Cache, namespace: str
     quotes = Quotes(cache, namespace, "sync")
 
     def helped() -> bool:
-        return any(each.name == "redis_memo map" for each in threading.enumerate())
+        return any(each.name == "redis_memo map" and each.is_alive() for each in threading.enumerate())
 
     def slow(symbol: int) -> None:
         until(helped)
