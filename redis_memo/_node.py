@@ -7,6 +7,7 @@ import contextlib
 import threading
 import time
 import weakref
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import redis
@@ -69,7 +70,10 @@ class Node:
         """Forget everything that belongs to a process: connections, threads, locks."""
         self.door.fresh_start()
         self._idle: list[Wire] = []
-        self._connecting = threading.Semaphore(CONNECTING_MOST)
+        self._turns: SimpleQueue[None] = SimpleQueue()
+        self._turned = object()  # another one after each turn
+        for _ in range(CONNECTING_MOST):
+            self._turns.put(None)
         self._retired = False
         self._lost: tuple[float, StoreError] | None = None
         self._trusted = 0.0  # connections last used before this moment are no better than one that was lost
@@ -249,13 +253,35 @@ class Node:
             self._drop_idle()  # the others are no better
         left = deadline - time.monotonic()
         # A few at a time: fifty TLS handshakes at once take longer than any of them may. The turn does not count.
-        with self._connecting:
+        self._await_turn(max(left, LEAST))
+        try:
             if self._lost is not None and self._lost[0] >= now:
                 # Met while this one waited; it need not wait as long.
                 raise type(self._lost[1])(*self._lost[1].args)
             deadline = time.monotonic() + left
             wire = self._spare() or self.connect(max(left, LEAST))
+        finally:
+            self._end_turn()
         return self._ask(wire, pieces, max(deadline - time.monotonic(), LEAST), now)
+
+    # No semaphore: `threading` has it in Python, and what a signal's handler raises inside of it (the limit of a job)
+    # leaves its lock held. An interrupt can lose a turn here, too; then one caller waits in vain, and makes it good.
+
+    def _await_turn(self, seconds: float) -> None:
+        """Wait for a turn to connect; where nobody ends one for so long, go on without."""
+        while True:
+            seen = self._turned
+            with contextlib.suppress(Empty):
+                self._turns.get(timeout=seconds)
+                return
+            if self._turned is seen:
+                return
+
+    def _end_turn(self) -> None:
+        """Let another one have it. Who waited in vain leaves a turn as well, for one that was lost."""
+        self._turned = object()
+        if self._turns.qsize() < CONNECTING_MOST:
+            self._turns.put(None)
 
     def _spare(self) -> Wire | None:
         """A connection that another thread has given back meanwhile."""
