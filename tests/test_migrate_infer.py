@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import sys
 from datetime import date
 
 import pandas as pd
@@ -95,7 +96,12 @@ def test_the_source_says_what_the_index_and_the_zone_are(service: Service, capsy
     }
 
 
-def test_a_module_that_sets_no_index_returns_a_column(service: Service, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+def test_a_module_that_sets_no_index_returns_a_column(
+    service: Service,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, "kiteconnect", raising=False)  # whose zone would be the likely one
     service.write("import pandas as pd\n@cached()\ndef fetch(symbol: str) -> Any:\n    return pd.DataFrame([])\n")
     service.file("INFY.csv", b"date,close\n2026-01-01 00:00:00+05:30,1.5\n")
     answer = command(capsys, "cache", service.f(), "--infer", "--pattern", "{symbol}.csv", code=1)
