@@ -137,17 +137,17 @@ def test_p1_an_array_of_arrow_of_any_type_by_its_elements(array, cut, other):
 def test_p1_a_frame_of_any_columns_by_its_cells(frame, turn):
     """However it came about; and another one where its rows are in another order."""
     apart = pd.DataFrame(index=frame.index)
-    for place in range(frame.shape[1]):
-        column = frame.iloc[:, place]
-        apart.insert(place, place, pd.Series(column.array, index=frame.index, dtype=column.dtype))
-    apart.columns, apart.attrs = frame.columns, frame.attrs
     try:
+        for place in range(frame.shape[1]):
+            column = frame.iloc[:, place]
+            apart.insert(place, place, pd.Series(column.array, index=frame.index, dtype=column.dtype))
+        apart.columns, apart.attrs = frame.columns, frame.attrs
         others = [frame.copy(), apart, frame.iloc[:, ::-1].iloc[:, ::-1]]
         # What is joined on the way may have become of the machine's byte order.
         same(frame, *(each for each in others if list(map(str, each.dtypes)) == list(map(str, frame.dtypes))))
         turned = frame.take(np.roll(np.arange(len(frame)), turn))
         changed = not frame.equals(turned)
-    except (KeyingError, NotImplementedError, ValueError, TypeError, AttributeError):  # what pandas cannot compare
+    except (KeyingError, NotImplementedError, ValueError, TypeError, AttributeError):  # what pandas cannot do with it
         reject()
     if changed:
         different(frame, turned)
