@@ -5,24 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from redis_memo import MISSING, Cache, CacheDict, as_of, connect, redis_cached
+from redis_memo import MISSING, Cache, CacheDict, as_of, redis_cached
 from redis_memo.errors import ComputeTimeout
 
-from .conftest import SECRET, Server, until
-
-
-@pytest.fixture
-def cache(valkey_server: Server, namespace: str) -> Iterator[Cache]:
-    made = connect(valkey_server.url, secret=SECRET)
-    yield made
-    made.clear(namespace)
-    made.close()
+from .conftest import Server, until
 
 
 class Sums:
