@@ -76,7 +76,7 @@ class Engine:
         self._flights: dict[bytes, Flight] = {}
         self._taken = itertools.count()
         self._rallied: dict[str, tuple[int, bytes]] = {}
-        self._rally_lock = threading.Lock()
+        self._rally_lock = threading.RLock()
         self._workers = Workers(self.settings.workers)
         self.leases = Leases(self.backend)
         self.touches = Touches(self.backend)
@@ -91,7 +91,7 @@ class Engine:
         """
         if self._sealer is None or self._sealed_by is not self.backend.embedded_secret:
             secrets = self.settings.secrets
-            if not secrets and self.settings.url.startswith("embedded://"):
+            if self._signed_by_the_server:
                 self.backend.locate()
                 assert self.backend.embedded_secret is not None
                 secrets = (self.backend.embedded_secret,)
@@ -99,6 +99,11 @@ class Engine:
             self._sealed_by = self.backend.embedded_secret
             self._sealer = Sealer(secrets, allow_unsigned_pickle=self.settings.allow_unsigned_pickle)
         return self._sealer
+
+    @property
+    def _signed_by_the_server(self) -> bool:
+        """Whether the secret is the embedded server's own, which is known once it runs."""
+        return not self.settings.secrets and self.settings.url.startswith("embedded://")
 
     # Driving flows.
 
@@ -184,8 +189,8 @@ class Engine:
         return answer
 
     async def begin(self) -> None:
-        """Find the sealer, once, in a thread: a server may have to be started for it."""
-        if self._sealer is None:
+        """Find the sealer, once: in a thread, as a server may have to be started for it."""
+        if self._signed_by_the_server and self._sealer is None:
             with contextlib.suppress(StoreError):  # met again, and reported, by the flow's first operation
                 await asyncio.to_thread(lambda: self.sealer)
 

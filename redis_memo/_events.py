@@ -103,7 +103,7 @@ class Stats:
     refreshes: int
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # what the collector calls within a call may call itself
         self._told: dict[str, float] = {}
         self.beside = None
         self.clear()

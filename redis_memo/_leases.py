@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _ops as ops
 from ._large import Large
+from ._wakeup import Wakeup
 from .errors import StoreError
 
 if TYPE_CHECKING:
@@ -24,17 +25,20 @@ __all__ = ["Leases"]
 log = logging.getLogger("redis_memo")
 
 OWED_EVERY = 0.25  # seconds between attempts to give a lease back to a server that does not answer
+IDLE = 10.0  # seconds without anything to do after which the thread ends: nobody may have the cache any more
 
 
 class Leases:
     """Renews the leases of running computations: one thread, each lease at a third of its length.
 
-    A process that dies stops renewing, which is how its leases end.
+    A process that dies stops renewing, which is how its leases end. The thread begins with the first lease, and ends
+    when there is nothing to do.
     """
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()  # what the collector calls within a call may call itself
+        self._changed = Wakeup()
         self._due: list[tuple[float, int, ops.Renew | ops.Release | Callable[[], object]]] = []
         self._standing: set[int] = set()
         self._owed: dict[bytes, float] = {}
@@ -58,12 +62,12 @@ class Leases:
 
     def hold(self, renew: ops.Renew, number: int) -> None:
         """Renew a lease until it is let go of, by this number."""
-        with self._changed:
+        with self._lock:
             self._standing.add(number)
             heapq.heappush(self._due, (time.monotonic() + renew.lease / 3, number, renew))
             self._start()
             if self._due[0][1] == number:
-                self._changed.notify()
+                self._changed.set()
 
     def let_go(self, numbers: Iterable[int]) -> None:
         """Renew leases no longer."""
@@ -79,27 +83,27 @@ class Leases:
 
     def owe(self, release: ops.Release, seconds: float) -> None:
         """Give a lease back once the server can be reached, if that is before it ends by itself."""
-        with self._changed:
+        with self._lock:
             heapq.heappush(self._due, (time.monotonic() + OWED_EVERY, next(self._number), release))
             self._owed[release.token] = time.monotonic() + seconds
             self._start()
-            self._changed.notify()
+            self._changed.set()
 
     def later(self, chore: Callable[[], object]) -> None:
         """Do something on this thread that no caller should wait for."""
-        with self._changed:
+        with self._lock:
             self._chores.append(chore)
             self._start()
-            self._changed.notify()
+            self._changed.set()
 
     def after(self, seconds: float, chore: Callable[[], object]) -> None:
         """As `later`, when so many seconds have passed."""
         number = next(self._number)
-        with self._changed:
+        with self._lock:
             heapq.heappush(self._due, (time.monotonic() + seconds, number, chore))
             self._start()
             if self._due[0][1] == number:
-                self._changed.notify()
+                self._changed.set()
 
     def _start(self) -> None:
         if self._thread is None:
@@ -108,20 +112,25 @@ class Leases:
                 thread.start()
                 self._thread = thread
 
-    def _next(self) -> tuple[int, ops.Release] | list[tuple[int, ops.Renew]] | Callable[[], object]:
-        with self._changed:
-            while True:
+    def _next(self) -> tuple[int, ops.Release] | list[tuple[int, ops.Renew]] | Callable[[], object] | None:
+        """What to do now; None after a while without anything."""
+        woken = True
+        while True:
+            with self._lock:
                 if self._chores:
                     return self._chores.pop()
                 while self._due and not self._counts(*self._due[0][1:]):
                     heapq.heappop(self._due)
-                pause = self._due[0][0] - time.monotonic() if self._due else None
-                if pause is not None and pause <= 0:
+                if self._due and self._due[0][0] <= time.monotonic():
                     _, number, op = heapq.heappop(self._due)
                     if isinstance(op, ops.Renew):
                         return self._with_others(number, op)
                     return (number, op) if isinstance(op, ops.Release) else op
-                self._changed.wait(pause)
+                if not self._due and not woken:
+                    self._thread = None  # whoever comes next starts another
+                    return None
+                pause = self._due[0][0] - time.monotonic() if self._due else IDLE
+            woken = self._changed.wait(pause)
 
     def _with_others(self, number: int, renew: ops.Renew) -> list[tuple[int, ops.Renew]]:
         """What is to be renewed now, and what would be soon: hundreds of leases are renewed in one round trip."""
@@ -147,14 +156,13 @@ class Leases:
         except StoreError:
             now = time.monotonic()
             if now < self._owed.get(release.token, 0.0):
-                with self._changed:
+                with self._lock:
                     heapq.heappush(self._due, (now + OWED_EVERY, number, release))
                 return
         self._owed.pop(release.token, None)
 
     def _run(self) -> None:
-        while True:
-            found = self._next()
+        while (found := self._next()) is not None:
             try:
                 if isinstance(found, tuple):
                     self._pay(*found)
@@ -175,7 +183,7 @@ class Leases:
             self._renewed(found, answers)
 
     def _renewed(self, found: list[tuple[int, ops.Renew]], answers: list[Any]) -> None:
-        with self._changed:
+        with self._lock:
             for (number, renew), stands in zip(found, answers, strict=True):
                 if stands is False:
                     self._standing.discard(number)

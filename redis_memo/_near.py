@@ -438,7 +438,7 @@ def _split(tokens: bytes) -> set[bytes]:
 
 _all: weakref.WeakSet[Near] = weakref.WeakSet()
 _by_prefix: dict[str, weakref.WeakSet[Near]] = {}
-_registry_lock = threading.Lock()
+_registry_lock = threading.RLock()
 
 
 def near_of(prefix: str) -> list[Near]:
@@ -475,7 +475,7 @@ clock.on_change(_clear_all)
 
 def _after_fork() -> None:
     global _registry_lock  # noqa: PLW0603 - a thread of the parent's may have held it
-    _registry_lock = threading.Lock()
+    _registry_lock = threading.RLock()
     for near in list(_all):
         near._fresh_start()  # noqa: SLF001
 

@@ -8,7 +8,7 @@ import threading
 import time
 import weakref
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import redis
 from redis.exceptions import ResponseError
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ._bulk import Piece
     from ._door import Door
     from ._hook import Hook
+
+    Loops: TypeAlias = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopWires]
 
 __all__ = ["Node"]
 
@@ -61,6 +63,7 @@ class Node:
         self._timeout = timeout
         self._connected = connected
         self._look = look
+        self._forgotten: weakref.finalize[..., Node] | None = None
         self.fresh_start(hook)
 
     def __repr__(self) -> str:
@@ -77,8 +80,12 @@ class Node:
         self._retired = False
         self._lost: tuple[float, StoreError] | None = None
         self._trusted = 0.0  # connections last used before this moment are no better than one that was lost
-        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopWires] = weakref.WeakKeyDictionary()
+        self._loops: Loops = weakref.WeakKeyDictionary()
         self._loops_lock = threading.Lock()
+        if self._forgotten is not None:  # in a child, to which the connections do not belong
+            self._forgotten.detach()
+        self._forgotten = weakref.finalize(self, _close, self._idle, self._loops)
+        self._forgotten.atexit = False
         self.breaker = Breaker(self._probe, self._timeout, hook)
 
     def locate(self) -> None:
@@ -217,9 +224,7 @@ class Node:
             wire.close()
 
     def _drop_idle(self) -> None:
-        with contextlib.suppress(IndexError):  # others take from it too
-            while True:
-                self._idle.pop().close()
+        _close_idle(self._idle)
 
     def _ask(self, wire: Wire, pieces: list[Piece], limit: float, now: float) -> Any:
         try:
@@ -406,10 +411,24 @@ class Node:
     def retire(self) -> None:
         """Close all connections, while their event loops go on: who still asks it something is the last one."""
         self._retired = True
-        self.close()
-        for known in self._loops.keyrefs():
-            loop = known()
-            wires = None if loop is None else self._loops.get(loop)
-            if loop is not None and wires is not None:
-                with contextlib.suppress(RuntimeError):  # it was closed meanwhile
-                    loop.call_soon_threadsafe(wires.end)
+        self.breaker.close()
+        _close(self._idle, self._loops)
+
+
+def _close(idle: list[Wire], loops: Loops) -> None:
+    """Close connections, those of event loops by their loops. It waits for nothing: the collector calls it, too."""
+    _close_idle(idle)
+    for known in loops.keyrefs():
+        loop = known()
+        wires = None if loop is None else loops.get(loop)
+        if loop is not None and wires is not None:
+            try:
+                loop.call_soon_threadsafe(wires.end)
+            except RuntimeError:  # it was closed
+                wires.drop()
+
+
+def _close_idle(idle: list[Wire]) -> None:
+    with contextlib.suppress(IndexError):  # others take from it too
+        while True:
+            idle.pop().close()

@@ -110,8 +110,9 @@ class Subscription:
 class Listener:
     """Subscriptions of one process over one connection, read by one daemon thread.
 
-    The thread starts with the first subscription. The connection is written to, and read from, under the lock only.
-    A lost connection wakes every waiter (they ask the store again), and is made anew.
+    The thread starts with a subscription, and ends with its connection when there has been none for a while: nobody may
+    have the cache any more. The connection is written to, and read from, under the lock only. One that is lost wakes
+    every waiter (they ask the store again), and is made anew.
 
     Args:
         connect: Returns a connection; raises when it cannot.
@@ -124,12 +125,11 @@ class Listener:
     def __init__(self, connect: Callable[[], Wire], *, ordered: bool = True) -> None:
         self._connect = connect
         self._ordered = ordered
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a flow that the collector closes amid a subscription ends its own
         self._channels: dict[bytes, list[Subscription]] = {}
         self._wire: Wire | None = None
-        self._thread: threading.Thread | None = None
-        self._wanted = threading.Condition(self._lock)
-        self._closed = False
+        self._thread: threading.Thread | None = None  # any other one is to end
+        self._changed = threading.Condition(self._lock)
         # Of this connection: how many channels were subscribed to, and how many of these the server has confirmed.
         self._asked = self._confirmed = 0
 
@@ -149,7 +149,7 @@ class Listener:
                 self._asked += 1
                 subscription.confirmed_by = self._asked
                 self._send(b"SUBSCRIBE", subscription.channel)
-            self._wanted.notify()
+            self._changed.notify()
         return subscription
 
     def leave(self, subscription: Subscription) -> None:
@@ -162,13 +162,18 @@ class Listener:
                 self._send(b"UNSUBSCRIBE", subscription.channel)
 
     def close(self) -> None:
-        """Close the connection; the thread ends."""
+        """Close the connection; the thread ends, and a later subscription starts another."""
         with self._lock:
-            self._closed = True
-            self._wanted.notify()
+            self._thread = None
             wire, self._wire = self._wire, None
+            self._tell_all()
+            self._changed.notify_all()
         if wire is not None:
             wire.close()
+
+    def _tell_all(self) -> None:
+        for subscription in [each for known in self._channels.values() for each in known]:
+            subscription.tell()
 
     def _send(self, *command: bytes) -> None:
         if self._wire is not None:
@@ -176,29 +181,28 @@ class Listener:
             with contextlib.suppress(OSError):
                 self._wire.send(command_of(*command))
 
+    # The rest runs in the thread.
+
+    def _goes_on(self) -> bool:
+        return self._thread is threading.current_thread()
+
+    def _wanted(self) -> bool:
+        """Whether there is somebody to listen for; else, after a while, the thread is one that is to end."""
+        with self._lock:
+            self._changed.wait_for(lambda: self._channels or not self._goes_on(), SILENCE)
+            if self._channels or not self._goes_on():
+                return self._goes_on()
+            self._thread = None
+            return False
+
     def _run(self) -> None:
         pause = LEAST_PAUSE
-        while True:
-            with self._wanted:
-                self._wanted.wait_for(lambda: self._closed or self._channels)
-                if self._closed:
-                    return
+        while self._wanted():
             wire = None
             try:
                 wire = self._connect()
-                with self._lock:
-                    if self._closed:
-                        wire.close()  # type: ignore[unreachable]  # closed by another thread meanwhile
-                        return
-                    self._wire = wire
-                    self._asked = self._confirmed = 0
-                    for known in self._channels.values():
-                        self._asked += 1
-                        for subscription in known:
-                            subscription.confirmed_by = self._asked
-                    if self._channels:
-                        self._send(b"SUBSCRIBE", *self._channels)
-                while True:
+                self._begin(wire)
+                while self._goes_on():
                     if self._listen(wire):
                         pause = LEAST_PAUSE
             except (redis.RedisError, OSError, ValueError, StoreError) as error:
@@ -209,18 +213,33 @@ class Listener:
             if wire is not None:
                 wire.close()
             with self._lock:
-                self._wire = None
-                for subscription in [each for known in self._channels.values() for each in known]:
-                    subscription.tell()
-                if self._wanted.wait_for(lambda: self._closed, pause):
-                    return
+                if self._goes_on():
+                    self._wire = None
+                    self._tell_all()
+                    self._changed.wait_for(lambda: not self._goes_on(), pause)
             pause = min(2 * pause, MOST_PAUSE)
+
+    def _begin(self, wire: Wire) -> None:
+        with self._lock:
+            if not self._goes_on():
+                return
+            self._wire = wire
+            self._asked = self._confirmed = 0
+            for known in self._channels.values():
+                self._asked += 1
+                for subscription in known:
+                    subscription.confirmed_by = self._asked
+            if self._channels:
+                self._send(b"SUBSCRIBE", *self._channels)
 
     def _listen(self, wire: Wire) -> bool:
         """Pass on what comes; a silence is questioned where somebody waits: the other end may be gone."""
         if not wire.wait(SILENCE):
             with self._lock:
+                if not self._goes_on():
+                    return False
                 if not self._channels:
+                    self._thread = self._wire = None
                     return False
                 self._send(b"PING")
             if not wire.wait(SILENCE):
@@ -238,6 +257,8 @@ class Listener:
             return
         kind, channel = message[0], message[1]
         with self._lock:
+            if not self._goes_on():  # what is counted is another connection's by now
+                return
             if kind == b"subscribe":
                 self._confirmed += 1
             # What was sent before a subscription was confirmed may be older than its caller, and than an invalidation

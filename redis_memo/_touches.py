@@ -30,6 +30,7 @@ from ._drive import drive
 from ._identity import registry
 from ._near import near_of
 from ._neighbours import noting
+from ._wakeup import Wakeup
 from .errors import StoreError
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ ALWAYS = (1 << 53) - 1
 class _Function:
     """One function's part, or that of one of its shards, by the prefix of its keys."""
 
-    def __init__(self, namespace: str, prefix: str, hurry: threading.Event) -> None:
+    def __init__(self, namespace: str, prefix: str, hurry: Wakeup) -> None:
         self.hurry = hurry
         self.namespace = namespace
         self.prefix = prefix
@@ -148,8 +149,8 @@ class Touches:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._functions: dict[str, _Function] = {}
-        self._lock = threading.Lock()
-        self._hurry = threading.Event()
+        self._lock = threading.RLock()  # as that of `Leases`
+        self._hurry = Wakeup()
         self._thread: threading.Thread | None = None
         self._mends: dict[str, ops.Mend] = {}
         self._stored: dict[str, int] = {}
@@ -350,13 +351,12 @@ def _tell_the_rest(found: weakref.ref[Touches]) -> None:
         touches.tell(AT_EXIT, last=True)
 
 
-def _work(of: weakref.ref[Touches], hurry: threading.Event) -> None:
+def _work(of: weakref.ref[Touches], hurry: Wakeup) -> None:
     """What the thread does: it ends with the cache that it works for, and so does not hold it between its turns."""
     while (touches := of()) is not None:
         pause = touches._pause()  # noqa: SLF001
         del touches
         hurry.wait(pause)
-        hurry.clear()
         touches = of()
         if touches is not None:
             try:

@@ -8,6 +8,7 @@ import itertools
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -15,22 +16,28 @@ from redis_memo import _node, connect, redis_cached
 
 from .conftest import SECRET, Server
 
+PACKAGE = str(Path(_node.__file__).parent)
+
 
 class Interrupt(BaseException):
     """What a signal's handler raises, as for a job that exceeds its limit."""
 
 
 class Interrupted:
-    """Interrupts a call at one of the places, within `_node`, at which CPython runs a signal's handler.
+    """Interrupts a call at one of the places at which CPython runs a signal's handler, or the collector may run.
 
     They are where a function begins, and where one has returned; those of `threading` that it calls are among them.
 
     Args:
         at: At which.
+        act: What then happens.
+        within: A module, or the folder of all of them, whose functions are meant.
     """
 
-    def __init__(self, at: int) -> None:
+    def __init__(self, at: int, act: Callable[[], object], within: str) -> None:
         self._at = at
+        self._act = act
+        self._within = within
         self.passed = 0
 
     def __enter__(self) -> Interrupted:
@@ -41,20 +48,23 @@ class Interrupted:
         sys.setprofile(None)
 
     def _pass(self, frame: FrameType, event: str, _: object) -> None:
-        if event in ("c_call", "c_exception") or not _is_meant(frame):
+        if event in ("c_call", "c_exception") or not self._is_meant(frame):
             return
         if event == "return" and frame.f_code.co_flags & inspect.CO_GENERATOR:
             return  # a handler would run in the one that goes on
         self.passed += 1
         if self.passed - 1 == self._at:
             sys.setprofile(None)
-            raise Interrupt
+            self._act()
+
+    def _is_meant(self, frame: FrameType | None) -> bool:
+        while frame is not None and frame.f_code.co_filename == threading.__file__:
+            frame = frame.f_back
+        return frame is not None and frame.f_code.co_filename.startswith(self._within)
 
 
-def _is_meant(frame: FrameType | None) -> bool:
-    while frame is not None and frame.f_code.co_filename == threading.__file__:
-        frame = frame.f_back
-    return frame is not None and frame.f_code.co_filename == _node.__file__
+def interrupt() -> None:
+    raise Interrupt
 
 
 def returns(function: Callable[[], Any]) -> Any:
@@ -77,10 +87,52 @@ def test_p5_an_interrupt_while_a_call_connects_holds_up_no_later_one(valkey_serv
     double(1)
     for at in itertools.count():
         cache.close()  # the next call connects
-        with Interrupted(at) as interrupted, contextlib.suppress(Interrupt):
+        with Interrupted(at, interrupt, _node.__file__) as interrupted, contextlib.suppress(Interrupt):
             double(1)
         assert returns(lambda: double(1)) == 2
         if interrupted.passed <= at:
             break
     assert double.cache_info().misses == 1
+    cache.close()
+
+
+def test_p5_an_interrupted_miss_holds_up_no_other_call(valkey_server: Server, namespace: str) -> None:
+    cache = connect(valkey_server.url, secret=SECRET)
+
+    @redis_cached(namespace=namespace, ttl="1h", cache=cache)
+    def double(x: int) -> int:
+        return 2 * x
+
+    double(0)
+    for at in itertools.count():
+        with Interrupted(at, interrupt, PACKAGE) as interrupted, contextlib.suppress(Interrupt):
+            double(at + 1)
+        assert returns(lambda at=at: double(-at - 1)) == -2 * at - 2
+        if interrupted.passed <= at:
+            break
+    assert at > 200
+    cache.close()
+
+
+def test_p5_a_call_amid_another_is_answered(valkey_server: Server, namespace: str) -> None:
+    """A finaliser's, or that of a signal's handler: whatever lock the call holds that it interrupts."""
+    cache = connect(valkey_server.url, secret=SECRET)
+
+    @redis_cached(namespace=namespace, ttl="1h", cache=cache)
+    def double(x: int) -> int:
+        return 2 * x
+
+    def calls(at: int) -> tuple[int, bool]:
+        amid: list[int] = []
+        with Interrupted(at, lambda: amid.append(double(-at)), PACKAGE) as interrupted:
+            assert double(at) == 2 * at
+        assert amid in ([], [-2 * at])
+        return interrupted.passed, not amid
+
+    for at in itertools.count(1):
+        cache.close()  # the next call connects
+        passed, over = returns(lambda at=at: calls(at))
+        if over:
+            break
+    assert passed > 300
     cache.close()

@@ -23,7 +23,7 @@ ROOT = Path(redis_memo.__path__[0])
 # in one line with ">" may import from those to their right in the same line; all others know nothing of their neighbours.
 LAYERS = [
     "errors, events",
-    "_equal_keys, _registry, _scripts, _source, _events, _hook, _wire > _eager > _bulk, _wire > _replies, _background, _clock, _durations, _large, _bounds, _zstd, _threads",
+    "_equal_keys, _registry, _scripts, _source, _events, _hook, _wire > _eager > _bulk, _wire > _replies, _background, _clock, _durations, _large, _bounds, _zstd, _threads, _wakeup",
     "_keys_walk, _config, _push, _breaker, _failures",
     "_address",
     "_keys_code, _codecs_forms, _codecs_stream > _codecs_rules, _codecs_stream > _codecs_buffers",
