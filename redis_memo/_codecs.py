@@ -36,7 +36,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from redis_memo import _codecs_builtin, _codecs_classes, _codecs_forms, _codecs_stdlib  # noqa: F401 - some register rules
-from redis_memo._codecs_buffers import Buffer, Needs, Source
+from redis_memo._codecs_buffers import Buffer, Needs, Scattered, Source
 from redis_memo._codecs_rules import (
     BY_NAME,
     FLAWS,
@@ -75,14 +75,14 @@ class Payload:
         meta: The stream that describes the value, with all small data in it; where it is long, a sign that it is the
             first buffer.
         buffers: Large data, in the order in which the stream refers to it; contiguous bytes, and where they could
-            be had without a copy the value's own memory.
+            be had without a copy the value's own memory, or columns of it that are still to be gathered.
         pickled: A part of the value is a pickle, so that reading it back takes trust.
         kinds: For each buffer what numbers it holds, such as ``"f8"``, or ``"4f8"`` for four columns of one length, one
             after another; empty where none.
     """
 
     meta: bytes
-    buffers: tuple[Buffer, ...]
+    buffers: tuple[Buffer | Scattered, ...]
     pickled: bool
     kinds: tuple[str, ...] = ()
 

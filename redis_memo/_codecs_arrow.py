@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
+from redis_memo._codecs_buffers import Joined
 from redis_memo._codecs_rules import NotTyped, Rule, register
 from redis_memo.errors import UnreadableEntry
 
@@ -35,6 +36,9 @@ def put_table(enc: Encoder, table: Any) -> None:
         # Of an empty table Arrow writes no batch, so no dictionary either; and a column without any chunk ends the
         # process in some of its conversions.
         table = pa.RecordBatch.from_arrays(list(map(_only, table.columns)), schema=table.schema)
+    if not any(pa.types.is_nested(kind) or pa.types.is_dictionary(kind) for kind in table.schema.types):
+        enc.scattered(Joined(_pieces(table)))
+        return
     data = _stream(table)
     if any(pa.types.is_nested(field.type) for field in table.schema):
         if not _is_sound(_read(data)):
@@ -46,6 +50,27 @@ def put_table(enc: Encoder, table: Any) -> None:
     if not _keeps_dictionaries(table, data):
         data = _stream(*_apart(table))
     enc.blob(memoryview(data).cast("B"))
+
+
+class _Pieces(list[memoryview]):
+    """A file to Arrow, which hands it the memory of its columns and no copy."""
+
+    closed = False
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        self.append(view)
+        return len(view)
+
+    def flush(self) -> None:
+        """There is nothing to do."""
+
+
+def _pieces(table: Any) -> list[memoryview]:
+    pieces = _Pieces()
+    with pa.ipc.new_stream(pa.PythonFile(pieces, mode="w"), table.schema) as writer:
+        writer.write(table)
+    return pieces
 
 
 def _stream(*tables: Any) -> Any:

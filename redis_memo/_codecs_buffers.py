@@ -1,15 +1,20 @@
-"""The buffers of a value: here, still compressed, or not fetched yet."""
+"""The buffers of a value: here, lying apart, still compressed, or not fetched yet."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+import bisect
+import itertools
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from redis_memo.errors import UnreadableEntry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Awaited", "Buffer", "Needs", "Source", "fill"]
+__all__ = ["Awaited", "Buffer", "Joined", "Needs", "Scattered", "Source", "Strided", "fill"]
+
+ENDS, SAMPLED, ITEM = 4, 1 << 15, 8  # numbers of a column that are looked at; bytes of one, at most
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -47,6 +52,112 @@ class Awaited:
     def read_into(self, target: memoryview) -> None:  # noqa: ARG002
         """As `read`."""
         raise Needs((self.number,))
+
+
+class Scattered(ABC):
+    """Bytes that do not lie together: they are brought together piece by piece, as each is compressed.
+
+    A copy of a large frame would be most of the memory that storing it takes.
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def some(self) -> Buffer:
+        """Bytes from its middle that tell how all of it compresses, and some of its ends."""
+
+    @abstractmethod
+    def part(self, start: int, stop: int) -> Scattered:
+        """From one byte to another, both of them between two numbers."""
+
+    @abstractmethod
+    def read(self) -> Buffer:
+        """The bytes, together."""
+
+    def read_stream(self) -> Buffer:
+        """As `read`."""
+        return self.read()
+
+    def read_into(self, target: memoryview) -> None:
+        """Fill ``target``, which is as long."""
+        target[:] = self.read()
+
+    def __bytes__(self) -> bytes:
+        return bytes(self.read())
+
+
+class Strided(Scattered):
+    """A column of a frame that lies row by row.
+
+    Args:
+        column: An array of one dimension.
+    """
+
+    __slots__ = ("_column",)
+
+    def __init__(self, column: Any) -> None:
+        self._column = column
+
+    def __len__(self) -> int:
+        size: int = self._column.nbytes
+        return size
+
+    def some(self) -> Buffer:
+        """See `Scattered`."""
+        at = max(ENDS, (len(self._column) - SAMPLED) // 2)
+        ends = len(self._column) - ENDS
+        some = (self._column[:ENDS], self._column[at : min(at + SAMPLED, ends)], self._column[max(ends, ENDS) :])
+        return memoryview(b"".join([part.tobytes() for part in some]))
+
+    def part(self, start: int, stop: int) -> Strided:
+        """See `Scattered`."""
+        size = self._column.itemsize
+        return Strided(self._column[start // size : stop // size])
+
+    def read(self) -> Buffer:
+        """See `Scattered`."""
+        view: memoryview = self._column.copy().view("u1").data
+        return view
+
+
+class Joined(Scattered):
+    """Pieces, one after another.
+
+    Args:
+        pieces: Each contiguous, of format B.
+    """
+
+    __slots__ = ("_ends", "_pieces")
+
+    def __init__(self, pieces: Sequence[memoryview]) -> None:
+        self._pieces = [piece for piece in pieces if len(piece)]
+        self._ends = list(itertools.accumulate(map(len, self._pieces)))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def some(self) -> Buffer:
+        """See `Scattered`."""
+        size = ITEM * SAMPLED
+        at = max(0, len(self) - size) // 2
+        return self.part(at, at + size).read()
+
+    def part(self, start: int, stop: int) -> Joined:
+        """See `Scattered`."""
+        first = bisect.bisect_right(self._ends, start)
+        last = bisect.bisect_left(self._ends, stop)
+        found = []
+        for piece, end in zip(self._pieces[first : last + 1], self._ends[first : last + 1], strict=True):
+            begin = end - len(piece)
+            found.append(piece[max(start - begin, 0) : stop - begin])
+        return Joined(found)
+
+    def read(self) -> Buffer:
+        """See `Scattered`."""
+        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
 
 
 class Source(Protocol):

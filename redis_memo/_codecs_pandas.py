@@ -2,19 +2,20 @@
 
 A frame is its two indexes and its columns. Columns of one plain dtype form a group; each column is a buffer of its
 own, or the group is one if columns are short. Reading puts a group into one block, so that a numeric frame costs
-one copy of its data and comes back as it will be used. How the blocks lay in the original is not kept.
+one copy of its data and comes back as it will be used. How the blocks lay in the original is not kept, but where many
+bytes of noise lie row by row: they are stored as they lie, which spares a copy of them all.
 """
 
 # ruff: noqa: SLF001 - columns as they lie have no public name
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
 
+from redis_memo._codecs_buffers import Strided
 from redis_memo._codecs_items import NAMED_ITEMS, PACKERS, SINGLETONS
 from redis_memo._codecs_numpy import fixed, get_array, get_dtype, numbers, put_array, put_dtype, raw, writable
 from redis_memo._codecs_pandas_arrays import as_numpy, get_name, get_zone, put_labels
@@ -29,15 +30,20 @@ from redis_memo._codecs_pandas_forms import (
     put_together,
     where,
 )
-from redis_memo._codecs_rules import FLAWS, NotTyped, Rule, attributes_lost, put_nothing, refuse, register
+from redis_memo._codecs_pandas_offsets import OFFSETS, get_offset, put_offset
+from redis_memo._codecs_rules import FLAWS, Rule, attributes_lost, put_nothing, refuse, register
 from redis_memo._codecs_stream import COLUMN, OUT_OF_BAND, Decoder, Encoder
+from redis_memo._segments import is_worth
 from redis_memo.errors import NoSuchColumn, UnreadableEntry
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable, Collection, Sequence
 
 __all__ = ["some_columns"]
 
+ACROSS: Final = 32 << 20  # bytes of a block from which it may stay row by row
+LOOKS: Final = 8  # columns of it, of which a sample is taken
 _ROWS_AT_ONCE: Final = 4096
 
 
@@ -97,9 +103,43 @@ def _put_group(enc: Encoder, dtype: Any, places: list[Any], blocks: list[Any]) -
         enc.blob(raw(np.ascontiguousarray(blocks[0] if len(blocks) == 1 else np.concatenate(blocks, dtype=dtype))))
         return
     for block in blocks:
+        if _lies_across(block):
+            for column in block:
+                enc.scattered(Strided(column), numbers(dtype))
+            continue
         matrix = block if block.strides[1] == dtype.itemsize else _gather(block)
         for column in matrix:
             enc.blob(raw(column), numbers(dtype))
+
+
+def _lies_across(matrix: Any) -> bool:
+    """Whether columns lie row by row, and are so many bytes that no copy is to be made of them all."""
+    return matrix.nbytes >= ACROSS and bool(numbers(matrix.dtype)) and matrix.T.flags.c_contiguous
+
+
+def _stays_across(matrix: Any) -> bool:
+    """Whether they had better stay as they lie: most of a few of them, gathered, would be stored as they are."""
+    few = matrix[:: -(-len(matrix) // LOOKS)]
+    worth = sum(is_worth(Strided(column), numbers(matrix.dtype)) for column in few)
+    return 2 * worth <= len(few)
+
+
+def _put_across(enc: Encoder, dtype: Any, places: Any, matrix: Any) -> None:
+    """Write columns that lie row by row as one buffer."""
+    enc.out += b"r"
+    put_dtype(enc, dtype)
+    put_array(enc, _places([places]))
+    enc.size(matrix.shape[1])
+    enc.blob(raw(matrix.T))
+
+
+def _get_across(dec: Decoder) -> tuple[Any, Any]:
+    dtype, places, rows = get_dtype(dec), get_array(dec, "u"), dec.size()
+    if not numbers(dtype) or places.ndim != 1 or dec.measure() != len(places) * rows * dtype.itemsize:
+        raise UnreadableEntry("a frame is damaged")
+    matrix = np.empty((rows, len(places)), dtype)
+    dec.fill(writable(matrix))
+    return matrix.T, places
 
 
 def _places(places: list[Any]) -> Any:
@@ -132,10 +172,13 @@ def _get_group(dec: Decoder, chosen: Collection[int] | None) -> tuple[Any, Any]:
 
 def _put_columns(enc: Encoder, frame: Any) -> None:
     groups: dict[Any, tuple[list[Any], list[Any]]] = {}
+    plain: list[tuple[Callable[..., None], Any, Any, Any]] = []
     others: list[tuple[int, Any]] = []
     for block in frame._mgr.blocks:
         values, places = as_numpy(block.values), block.mgr_locs.as_array
-        if isinstance(values, np.ndarray) and fixed(values.dtype):
+        if isinstance(values, np.ndarray) and _lies_across(values) and _stays_across(values):
+            plain.append((_put_across, values.dtype, places, values))
+        elif isinstance(values, np.ndarray) and fixed(values.dtype):
             # By its text: equal dtypes can differ in what they are called, and in their metadata.
             dtype = values.dtype
             into = groups.setdefault((dtype.str, dtype.char, None if dtype.metadata is None else id(dtype)), ([], []))
@@ -145,7 +188,6 @@ def _put_columns(enc: Encoder, frame: Any) -> None:
             others += zip(places.tolist(), values, strict=True)
         else:
             others.append((int(places[0]), values))
-    plain: list[tuple[Callable[..., None], Any, Any, Any]] = []
     for all_places, blocks in groups.values():
         dtype, rows = blocks[0].dtype, blocks[0].shape[1]
         length = rows * dtype.itemsize
@@ -178,6 +220,8 @@ def _get_columns(dec: Decoder, rows: int, width: int, chosen: Collection[int] | 
             blocks.append(_get_group(dec, chosen))
         elif how == ord("m"):
             blocks.append(_get_short(dec))
+        elif how == ord("r"):
+            blocks.append(_get_across(dec))
         else:
             place = dec.size()
             if how == ord("C"):
@@ -411,69 +455,6 @@ def _put_interval(enc: Encoder, value: Any) -> None:
     enc.text(value.closed)
 
 
-# Offsets: by the name of their class in pandas.tseries.offsets and their arguments, never by frequency string,
-# which changed its letters between pandas 2 and 3.
-
-_OFFSETS: Final[dict[str, Any]] = {
-    cls.__name__: cls
-    for cls in (getattr(pd.offsets, name, None) for name in dir(pd.offsets))
-    if isinstance(cls, type) and issubclass(cls, pd.offsets.BaseOffset) and cls.__name__ not in {"BaseOffset", "Tick"}
-}
-
-
-# Arguments that only a later pandas knows, and what it takes for what was meant before: not worth a miss.
-_ADDED: Final = {("Easter", "method"): 3}
-
-
-def _make_offset(name: str, number: int, normalize: bool, options: dict[str, Any]) -> Any:
-    return _OFFSETS[name](number, normalize=normalize, **options)
-
-
-def _put_offset(enc: Encoder, value: Any) -> None:
-    # The calendar of a custom business day is made from its holidays and week mask.
-    name = type(value).__name__
-    options = {
-        key: option
-        for key, option in value.kwds.items()
-        if key != "calendar" and _ADDED.get((name, key), ...) != option
-    }
-    if _OFFSETS.get(name) is not type(value) or not _are_options(options) or type(value.n) is not int:
-        raise NotTyped
-    again = _make_offset(name, value.n, value.normalize, options)
-    if not _same_offset(again, value):
-        raise NotTyped
-    enc.text(name)
-    enc.put(value.n)
-    enc.put(value.normalize)
-    enc.put(options)
-
-
-def _same_offset(one: Any, other: Any) -> bool:
-    def parts(offset: Any) -> Any:
-        options = dict(offset.kwds)
-        calendar = options.pop("calendar", None)
-        days = None if calendar is None else (calendar.weekmask.tolist(), calendar.holidays.tolist())
-        return type(offset), offset.n, offset.normalize, options, days
-
-    return bool(parts(one) == parts(other))
-
-
-def _get_offset(dec: Decoder) -> Any:
-    name, number, normalize, options = dec.text(), dec.exact(int), dec.exact(bool), dec.exact(dict)
-    if not _are_options(options):
-        raise UnreadableEntry("an offset is damaged")
-    return _make_offset(name, number, normalize, options)
-
-
-_OPTIONS: Final = (int, float, str, dt.date, dt.time, dt.timedelta, np.generic, pd.offsets.BaseOffset, type(None))
-
-
-def _are_options(options: dict[str, Any]) -> bool:
-    """Whether an offset's arguments are of the types that pandas expects: it makes an int of what is none."""
-    parts = [part for option in options.values() for part in (option if type(option) in (tuple, list) else (option,))]
-    return set(map(type, options)) <= {str} and all(isinstance(part, _OPTIONS) for part in parts)
-
-
 register(Rule("pd.DataFrame", _put_frame, _get_frame), pd.DataFrame)
 register(Rule("pd.Series", _put_series, _get_series), pd.Series)
 for _cls in (pd.DataFrame, pd.Series):
@@ -482,9 +463,9 @@ register(Rule("pd.Timestamp", _put_timestamp, _get_timestamp), pd.Timestamp)
 register(Rule("pd.Timedelta", _put_timedelta, _get_timedelta), pd.Timedelta)
 register(Rule("pd.Period", _put_period, _get_period), pd.Period)
 register(Rule("pd.Interval", _put_interval, _get_interval), pd.Interval)
+register(Rule("pd.DateOffset", put_offset, get_offset), *OFFSETS.values())
 register(Rule("pd.NaT", put_nothing, lambda _dec: pd.NaT), type(pd.NaT))
 register(Rule("pd.NA", put_nothing, lambda _dec: pd.NA), type(pd.NA))
-register(Rule("pd.DateOffset", _put_offset, _get_offset), *_OFFSETS.values())
 SINGLETONS.update((type(pd.NaT), type(pd.NA)))
 PACKERS[pd.Timestamp] = _put_timestamps
 NAMED_ITEMS[b"pd.timestamps"] = _get_timestamps

@@ -221,7 +221,10 @@ def keep_mould(dec: Decoder, frame: Any, blocks: list[tuple[Any, Any]]) -> None:
         return
     arrays = [frame.index.asi8.view(f"M8[{frame.index.unit}]"), *(values for values, _ in blocks)]
     plain = all(
-        isinstance(values, np.ndarray) and values.dtype.kind in "fiubM" and values.dtype.metadata is None
+        isinstance(values, np.ndarray)
+        and values.dtype.kind in "fiubM"
+        and values.dtype.metadata is None
+        and values.flags.c_contiguous
         for values in arrays
     )
     if not (plain and frame.flags.allows_duplicate_labels and dec.lengths() == [values.nbytes for values in arrays]):

@@ -27,7 +27,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any, Final
 
-from redis_memo._codecs_buffers import Awaited, Buffer, Needs, Source, fill
+from redis_memo._codecs_buffers import Awaited, Buffer, Needs, Scattered, Source, fill
 from redis_memo._codecs_rules import BY_NAME, PUT, READ, Cyclic, Rule, TooDeep, find_rule, load_rules
 from redis_memo.errors import UnreadableEntry, UnsupportedType
 
@@ -83,7 +83,7 @@ class Encoder:
 
     def __init__(self, *, allow_pickle: bool, records: bool = True) -> None:
         self.out = bytearray()
-        self.buffers: list[Buffer] = []
+        self.buffers: list[Buffer | Scattered] = []
         self.kinds: list[str] = []
         # id -> index of what is complete or can be referred to already, or minus the depth at which it was begun.
         self.memo: dict[int, int] = {}
@@ -128,7 +128,14 @@ class Encoder:
         else:
             self.blob(data, kind)
 
-    def _buffer(self, data: Buffer, kind: str) -> None:
+    def scattered(self, data: Scattered, kind: str = "") -> None:
+        """As `blob`."""
+        if len(data) >= OUT_OF_BAND:
+            self._buffer(data, kind)
+        else:
+            self.blob(data.read())
+
+    def _buffer(self, data: Buffer | Scattered, kind: str) -> None:
         self.out += b"\xfe" + _U64.pack(len(data))
         self.buffers.append(data)
         self.kinds.append(kind)

@@ -48,6 +48,7 @@ from .errors import UnreadableEntry
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from ._codecs_buffers import Scattered
     from ._config import Compression
     from ._zstd import Bytes
 
@@ -244,7 +245,7 @@ class Sealer:
         self,
         key: str,
         meta: bytes,
-        buffers: Sequence[Bytes],
+        buffers: Sequence[Bytes | Scattered],
         *,
         pickled: bool,
         stamp: Stamp,

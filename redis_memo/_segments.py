@@ -11,6 +11,7 @@ import functools
 import importlib
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
+from ._codecs_buffers import Scattered
 from ._threads import WORTH, share, threads
 from ._zstd import Bytes, compress, decompress
 from .errors import UnreadableEntry
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from ._config import Compression
 
-__all__ = ["EXPANSION", "SEGMENT", "Packed", "Part", "Segment", "pack", "read_ahead"]
+__all__ = ["EXPANSION", "SEGMENT", "Packed", "Part", "Segment", "is_worth", "pack", "read_ahead"]
 
 RAW, ZSTD, GRID, PCO = range(4)
 SEGMENT: Final = 1 << 20
@@ -36,7 +37,9 @@ REGULAR: Final = 512  # stored bytes
 MOST_REMEMBERED: Final = 64
 GAIN: Final = 0.92
 MOST_APART: Final = 16  # columns in one buffer; what is said of each apart takes some 40 bytes
-HALF: Final = 0.5  # what more than this is left of, zstd may make smaller
+HALF: Final = 0.5  # what more than this is left of, zstd may make smaller; and a large value is no place for it
+LARGE: Final = 64 << 20  # bytes of a value beside which what comes of it is to lie
+TRIED: Final = 1 << 15  # bytes
 LONG: Final = 64 * 1024  # bytes of a piece: of shorter ones threads would wait for each other between them
 AT_ONCE: Final = 8 * SEGMENT  # what is read ahead, for as long as it takes memory of its own
 
@@ -66,42 +69,49 @@ class Segment(NamedTuple):
 Store: TypeAlias = "Callable[[Bytes], tuple[int, Bytes]]"
 
 
-def pack(buffers: Sequence[tuple[Bytes, str]], compression: Compression) -> list[Segment]:
-    """Cut buffers into segments, compressed where that pays.
+def pack(buffers: Sequence[tuple[Bytes | Scattered, str]], compression: Compression) -> list[Segment]:
+    """Cut buffers into segments, compressed where that pays: of a large value, where it halves what is stored.
 
     Args:
-        buffers: Contiguous bytes; what stays as it is shares their memory. And of each what the elements are, such as
-            ``"f8"`` (see `_planes`), or ``"4f8"`` where these are four columns, one after another; empty where they
-            are no numbers.
+        buffers: Contiguous bytes, or such as are gathered here; what stays as it is shares their memory. And of each
+            what the elements are, such as ``"f8"`` (see `_planes`), or ``"4f8"`` where these are four columns, one
+            after another; empty where they are no numbers.
         compression: See `redis_cached`.
     """
     found: list[Segment] = []
-    long: list[tuple[int, Store]] = []
+    long: list[tuple[int, Bytes | Scattered, Store]] = []
     much = 0
+    large = compression != "small" and sum([len(data) for data, _ in buffers]) >= LARGE
     for data, kind in buffers:
-        if kind == MOMENTS and compression is not None and MIN_COMPRESSED <= len(data) <= REMEMBERED:
+        if isinstance(data, Scattered):
+            looked_at = data.some()
+        elif kind == MOMENTS and compression is not None and MIN_COMPRESSED <= len(data) <= REMEMBERED:
             found += _moments(data, compression)
             continue
-        if compression is not None and len(several := _apart(data, kind)) > 1:
+        elif compression is not None and len(several := _apart(data, kind)) > 1:
             packed = [pack([one], compression) for one in several]
             found += [each._replace(more=True) for one in packed[:-1] for each in one] + packed[-1]
             continue
-        store, takes_long = _choice(data, kind, compression)
+        else:
+            looked_at = data
+        store, takes_long = _choice(looked_at, kind, compression)
+        if large and not _halves(looked_at, store):
+            store, takes_long = _raw, False
         if len(data) <= SEGMENT and not (takes_long and len(data) >= LONG):
             found.append(_stored(data, store))
             continue
         for piece, more in _cut(data):
             if takes_long:
-                long.append((len(found), store))
+                long.append((len(found), piece, store))
                 much += len(piece)
-                found.append(Segment(RAW, more, len(piece), piece))
+                found.append(Segment(RAW, more, len(piece), b""))
             else:
                 found.append(_stored(piece, store, more=more))
     if long:
 
         def work(number: int) -> None:
-            at, store = long[number]
-            found[at] = _stored(found[at].data, store, more=found[at].more)
+            at, piece, store = long[number]
+            found[at] = _stored(piece, store, more=found[at].more)
 
         share(work, len(long), threads(len(long)) if much >= WORTH else 1)
     return found
@@ -123,13 +133,29 @@ def _apart(data: Bytes, kind: str) -> Sequence[tuple[Bytes, str]]:
     return found
 
 
-def _cut(data: Bytes) -> list[tuple[Bytes, bool]]:
+def _halves(data: Bytes, store: Store) -> bool:
+    """Whether a sample is half of itself when it is stored so."""
+    at = max(0, len(data) - TRIED) // 16 * 8  # where a number begins
+    piece = memoryview(data)[at : at + TRIED]
+    return len(store(piece)[1]) <= HALF * len(piece)
+
+
+def is_worth(column: Scattered, kind: str) -> bool:
+    """Whether a column is stored otherwise than as it is, if it is one of a large value."""
+    data = column.some()
+    return _halves(data, _choice(data, kind, "auto")[0])
+
+
+def _cut(data: Bytes | Scattered) -> list[tuple[Bytes | Scattered, bool]]:
     """The pieces of a buffer, and whether it goes on behind each."""
-    view, size = memoryview(data), len(data)
-    return [(view[at : at + SEGMENT], at + SEGMENT < size) for at in range(0, size, SEGMENT)]
+    size = len(data)
+    part = data.part if isinstance(data, Scattered) else lambda start, stop: memoryview(data)[start:stop]
+    return [(part(at, at + SEGMENT), at + SEGMENT < size) for at in range(0, size, SEGMENT)]
 
 
-def _stored(piece: Bytes, store: Store, *, more: bool = False) -> Segment:
+def _stored(piece: Bytes | Scattered, store: Store, *, more: bool = False) -> Segment:
+    if isinstance(piece, Scattered):
+        piece = piece.read()
     how, data = store(piece)
     raw = len(piece)
     least = -(-raw // EXPANSION)

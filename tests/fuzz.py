@@ -28,7 +28,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from redis_memo import _envelope, _segments
+from redis_memo import _codecs_pandas, _envelope, _segments
 from redis_memo._codecs import dumps, loads
 from redis_memo._envelope import Sealer, Stamp
 from redis_memo._large import Large
@@ -88,6 +88,7 @@ def samples() -> list[Any]:
         rows,
         options,
         large,
+        pd.DataFrame(rng.random((900, 4)), copy=False),  # row by row
         rng.integers(0, 99, 9_000) / 3,
         "text " * 9_000,
     ]
@@ -160,6 +161,7 @@ def read_batch(seed: int) -> str:
         raise SystemExit(f"seed {seed}: one envelope took more than {SLOWEST:g} s")
 
     signal.signal(signal.SIGALRM, late)
+    _codecs_pandas.ACROSS = 1 << 12
     payloads = [dumps(sample, allow_pickle=False) for sample in samples()]
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize() if sys.platform == "linux" else 0
     if used:

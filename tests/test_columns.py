@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from redis_memo import _planes, _segments
+from redis_memo import _codecs_pandas, _planes, _segments
 from redis_memo._codecs import dumps, loads
+from redis_memo._codecs_buffers import Joined, Strided
 from redis_memo._envelope import Sealer, Stamp
 from redis_memo._segments import EXPANSION, GRID, PCO, RAW, ZSTD, Packed, Part, pack
 from redis_memo._zstd import compress, compress_apart, decompress
@@ -642,3 +644,109 @@ def test_every_bit_of_a_price_off_a_grid_of_ticks_comes_back(begin: int) -> None
     assert body is not None
     code, exponent, order, width, base, step, *_ = _planes.HEAD.unpack_from(body)
     assert (order & _planes.OFF, step) == (_planes.OFF, 5)
+
+
+@given(st.lists(st.binary(max_size=40)), st.data())
+def test_a_part_of_pieces_is_that_of_all_of_them(pieces: list[bytes], data: st.DataObject) -> None:
+    whole = b"".join(pieces)
+    joined = Joined(list(map(memoryview, pieces)))
+    assert (len(joined), bytes(joined)) == (len(whole), whole)
+    start = data.draw(st.integers(0, len(whole)))
+    stop = data.draw(st.integers(start, len(whole) + 9))
+    assert bytes(joined.part(start, stop)) == whole[start:stop]
+    assert bytes(joined.some()) == whole  # which is little
+
+
+@given(hnp.arrays("<i4", st.integers(1, 90)), st.integers(1, 9), st.data())
+def test_a_part_of_a_column_that_lies_apart_is_that_of_the_column(values: Any, step: int, data: st.DataObject) -> None:
+    column = Strided(values[::step])
+    whole = values[::step].tobytes()
+    assert (len(column), bytes(column), bytes(column.some())) == (len(whole), whole, whole)
+    start = data.draw(st.integers(0, len(whole) // 4))
+    stop = data.draw(st.integers(start, len(whole) // 4 + 3))
+    assert bytes(column.part(4 * start, 4 * stop)) == whole[4 * start : 4 * stop]
+
+
+@pytest.mark.parametrize("compress", ["auto", "fast", "small", None])
+@pytest.mark.parametrize("chunks", [1, 3, 700])
+def test_arrow_tables_are_not_copied_to_be_stored(chunks: int, compress: Any) -> None:
+    rng = np.random.default_rng(1)
+    table = pa.concat_tables(
+        pa.table({"a": rng.random(300_000 // chunks), "b": np.arange(300_000 // chunks)}) for _ in range(chunks)
+    )
+    payload = dumps(table, allow_pickle=False)
+    (joined,) = payload.buffers
+    assert isinstance(joined, Joined)
+    held = [memoryview(buffer) for column in table.columns for chunk in column.chunks for buffer in chunk.buffers()[1:]]
+    shared = sum(any(np.may_share_memory(piece, view) for view in held) for piece in joined._pieces if len(piece) > 900)
+    assert shared == 2 * chunks
+    segments = pack([(joined, "")], compress)
+    parts = [Part(segment.how, segment.raw, memoryview(segment.data), b"") for segment in segments]
+    assert loads(payload.meta, [Packed(parts, lambda _: b"")], trusted=False).equals(table)
+
+
+@pytest.fixture
+def few_bytes_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_codecs_pandas, "ACROSS", 1)
+
+
+def returns(frame: Any) -> Any:
+    """As `DataFrame.cumsum` leaves them: row by row."""
+    values = np.asarray(frame)
+    return pd.DataFrame(np.ascontiguousarray(values), index=frame.index, columns=frame.columns, copy=False)
+
+
+def blocks(frame: Any) -> list[Any]:
+    return [getattr(block.values, "_ndarray", block.values) for block in frame._mgr.blocks]
+
+
+@pytest.mark.usefixtures("few_bytes_are_many")
+@pytest.mark.parametrize("kind", ["f8", "f4", "i8", "u2", "M8[ns]", "m8[s]"])
+@pytest.mark.parametrize("compress", ["auto", "fast", "small", None])
+def test_p2_noise_that_lies_row_by_row_is_stored_as_it_lies(kind: str, compress: Any) -> None:
+    rng = np.random.default_rng(3)
+    shape, dtype = (40_000, 3), np.dtype(kind)
+    values = np.frombuffer(rng.bytes(8 * shape[0] * shape[1]), "u8" if dtype.itemsize == 8 else dtype)[
+        : shape[0] * shape[1]
+    ]
+    values = (values >> 4 if dtype.kind in "imM" else values).view(dtype).reshape(shape)
+    frame = returns(pd.DataFrame(values, columns=["a", "b", "a"], index=pd.RangeIndex(7, 40_007)))
+    payload = dumps(frame, allow_pickle=False)
+    assert [len(buffer) for buffer in payload.buffers] == [values.nbytes]
+    assert np.may_share_memory(np.frombuffer(payload.buffers[0], "u1"), blocks(frame)[0])
+    assert {segment.how for segment in pack(list(zip(payload.buffers, payload.kinds, strict=True)), compress)} == {RAW}
+    back = loads(payload.meta, payload.buffers, trusted=False)
+    pd.testing.assert_frame_equal(back, frame)
+    (block,) = blocks(back)
+    assert block.tobytes() == blocks(frame)[0].tobytes()
+    assert block.strides == blocks(frame)[0].strides
+    assert block.flags.writeable
+    assert not np.may_share_memory(block, blocks(frame)[0])
+
+
+@pytest.mark.usefixtures("few_bytes_are_many")
+def test_what_gains_by_it_is_gathered() -> None:
+    """Prices row by row take as many bytes as those column by column."""
+    prices = returns(pd.DataFrame(np.round(1500 + np.random.default_rng(1).normal(0, 1, (40_000, 4)).cumsum(0), 2)))
+    lying, gathered = (
+        sum(len(segment.data) for segment in pack(list(zip(payload.buffers, payload.kinds, strict=True)), "auto"))
+        for payload in (dumps(frame, allow_pickle=False) for frame in (prices, prices.copy()))
+    )
+    assert lying == gathered < prices.size * 8 / 4
+
+
+@pytest.mark.usefixtures("few_bytes_are_many")
+def test_columns_that_lie_row_by_row_beside_others() -> None:
+    rng = np.random.default_rng(2)
+    several = pd.concat(
+        [
+            returns(pd.DataFrame(rng.random((9_000, 2)), columns=["x", "y"])),
+            pd.DataFrame({"price": np.round(rng.random(9_000), 2), "name": ["EQ", "CE", "PE"] * 3_000}),
+            returns(pd.DataFrame(rng.random((9_000, 3)), columns=["u", "v", "w"])),
+        ],
+        axis=1,
+    )[["v", "price", "x", "name", "u", "y", "w"]]
+    payload = dumps(several, allow_pickle=False)
+    pd.testing.assert_frame_equal(loads(payload.meta, payload.buffers, trusted=False), several)
+    some = loads(payload.meta, payload.buffers, trusted=False, columns=["w", "name", "x"])
+    pd.testing.assert_frame_equal(some, several[["w", "name", "x"]])

@@ -126,6 +126,7 @@ def lower_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let small values have in common with large ones what they have only beyond some limits."""
     monkeypatch.setattr(stream, "OUT_OF_BAND", 8)
     monkeypatch.setattr(_codecs_pandas, "OUT_OF_BAND", 8)
+    monkeypatch.setattr(_codecs_pandas, "ACROSS", 8)
     for module in (stream, _codecs_pandas, _codecs_pandas_forms):
         monkeypatch.setattr(module, "COLUMN", 8)
     for module in (_codecs_pandas, _codecs_pandas_forms):
