@@ -46,6 +46,8 @@ ROWS_FROM: Final = 8
 _MOST_KINDS: Final = 6
 MANY: Final = 4096
 SOME: Final = 512  # of fewer, reading would take a tenth longer
+MILLIONS: Final = 1 << 20
+SAMPLED: Final = 1 << 14  # of those, to see whether any comes twice
 _WIDTHS: Final = ((1 << 8, "B", ""), (1 << 16, "H", "u2"), (1 << 32, "I", "u4"), (1 << 64, "Q", "u8"))
 _LONGEST_NUMERAL: Final = 18  # digits
 _WHOLE: Final = 2**53  # integers up to here are floats without rounding
@@ -274,6 +276,10 @@ def _bools(dec: Decoder) -> tuple[int, Iterable[Any]]:
 
 def put_repeated(enc: Encoder, items: Sequence[Any]) -> bool:
     """A column of few distinct values: those, and a number for each element."""
+    if len(items) >= MILLIONS:  # a table of them all would take more memory than they do
+        some = items[:: len(items) // SAMPLED]
+        if len(set(some)) == len(some):
+            return False
     distinct = dict.fromkeys(items)
     if 2 * len(distinct) > len(items):
         return False

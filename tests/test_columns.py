@@ -685,6 +685,25 @@ def test_arrow_tables_are_not_copied_to_be_stored(chunks: int, compress: Any) ->
     assert loads(payload.meta, [Packed(parts, lambda _: b"")], trusted=False).equals(table)
 
 
+def test_p5_a_million_strings_are_not_looked_up_to_be_stored() -> None:
+    """A table of them would take twice the memory of what is stored, and more time than all the rest."""
+    unlike = [f"S{number}" for number in range(1 << 20)]
+    tracemalloc.start()
+    try:
+        payload = dumps(unlike, allow_pickle=False)
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    finally:
+        tracemalloc.stop()
+    assert loads(payload.meta, payload.buffers, trusted=False) == unlike
+
+
+def test_where_some_of_millions_come_again_each_is_stored_once() -> None:
+    alike = [f"S{number % 300_000}" for number in range(1 << 20)]
+    payload = dumps(alike, allow_pickle=False)
+    assert sum(map(len, payload.buffers)) < 7 << 20  # of 8.3 MB of text
+    assert loads(payload.meta, payload.buffers, trusted=False) == alike
+
+
 @pytest.fixture
 def few_bytes_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_codecs_pandas, "ACROSS", 1)
