@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from redis_memo.errors import UnreadableEntry
@@ -54,7 +53,7 @@ class Awaited:
         raise Needs((self.number,))
 
 
-class Scattered(ABC):
+class Scattered:  # no abstract base class: each buffer is asked whether it is one, and those answer slowly
     """Bytes that do not lie together: they are brought together piece by piece, as each is compressed.
 
     A copy of a large frame would be most of the memory that storing it takes.
@@ -62,20 +61,20 @@ class Scattered(ABC):
 
     __slots__ = ()
 
-    @abstractmethod
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        raise NotImplementedError
 
-    @abstractmethod
     def some(self) -> Buffer:
         """Bytes from its middle that tell how all of it compresses, and some of its ends."""
+        raise NotImplementedError
 
-    @abstractmethod
     def part(self, start: int, stop: int) -> Scattered:
         """From one byte to another, both of them between two numbers."""
+        raise NotImplementedError
 
-    @abstractmethod
     def read(self) -> Buffer:
         """The bytes, together."""
+        raise NotImplementedError
 
     def read_stream(self) -> Buffer:
         """As `read`."""
