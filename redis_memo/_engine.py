@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from ._config import Settings
+    from ._wakeup import Promise
 
 __all__ = ["LOCAL", "WAITS", "Engine", "Waited"]
 
@@ -48,7 +49,7 @@ _random = random.Random()  # noqa: S311 - spreads the refreshes; the module's ow
 class Waited(NamedTuple):
     """What an operation waits for."""
 
-    future: Future[Any]
+    future: Future[Any] | Promise
     seconds: float
     outcome: Callable[[bool], Any]
     """Its answer, given whether that came in time."""

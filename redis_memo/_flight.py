@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-from concurrent.futures import Future, InvalidStateError
-from typing import Any
+from typing import TypeAlias
 
 from . import _ops as ops
 from ._large import Large
+from ._wakeup import Promise
 
 __all__ = ["Flight"]
+
+Landing: TypeAlias = "ops.Sealed | ops.Raised | ops.Uncacheable | None"
 
 
 class Flight:
@@ -22,28 +23,27 @@ class Flight:
         taken: Its place in the order in which this process's flights began.
     """
 
-    __slots__ = ("_awaited", "_future", "taken")
+    __slots__ = ("_awaited", "_landed", "taken")
 
     def __init__(self, taken: int) -> None:
         self.taken = taken
-        self._future: Future[Any] = Future()
+        self._landed = Promise()
         self._awaited = False
 
-    def joined(self) -> Future[Any]:
+    def joined(self) -> Promise:
         """What to wait for, before `outcome`."""
         self._awaited = True
-        return self._future
+        return self._landed
 
-    def land(self, result: ops.Sealed | ops.Raised | ops.Uncacheable | None) -> None:
+    def land(self, result: Landing) -> None:
         """End it, unless it has ended."""
-        if self._future.done():
+        if self._landed.done():
             return
         if isinstance(result, ops.Sealed) and isinstance(result.envelope, Large):
             result = result._replace(envelope=result.envelope.settle()) if self._awaited else None
-        with contextlib.suppress(InvalidStateError):
-            self._future.set_result(result)
+        self._landed.keep(result)
 
-    def outcome(self) -> ops.Sealed | ops.Raised | ops.Uncacheable | None:
+    def outcome(self) -> Landing:
         """How it ended; None where it came to nothing."""
-        found: ops.Sealed | ops.Raised | ops.Uncacheable | None = self._future.result()
+        found: Landing = self._landed.result
         return found

@@ -8,7 +8,7 @@ import itertools
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from . import _ops as ops
 from ._large import Large
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Leases"]
 
 log = logging.getLogger("redis_memo")
+
+Due: TypeAlias = "tuple[float, int, ops.Renew | ops.Release | Callable[[], object]]"
 
 OWED_EVERY = 0.25  # seconds between attempts to give a lease back to a server that does not answer
 IDLE = 10.0  # seconds without anything to do after which the thread ends: nobody may have the cache any more
@@ -39,7 +41,7 @@ class Leases:
         self._backend = backend
         self._lock = threading.RLock()  # what the collector calls within a call may call itself
         self._changed = Wakeup()
-        self._due: list[tuple[float, int, ops.Renew | ops.Release | Callable[[], object]]] = []
+        self._due: list[Due] = []
         self._standing: set[int] = set()
         self._owed: dict[bytes, float] = {}
         self._number = itertools.count()
@@ -119,36 +121,39 @@ class Leases:
             with self._lock:
                 if self._chores:
                     return self._chores.pop()
-                while self._due and not self._counts(*self._due[0][1:]):
-                    heapq.heappop(self._due)
-                if self._due and self._due[0][0] <= time.monotonic():
-                    _, number, op = heapq.heappop(self._due)
+                first = self._first()
+                if first is None and not woken:
+                    self._thread = None  # whoever comes next starts another
+                    return None
+                pause = IDLE if first is None else first[0] - time.monotonic()
+                if first is not None and pause <= 0:
+                    _, number, op = first
                     if isinstance(op, ops.Renew):
                         return self._with_others(number, op)
                     return (number, op) if isinstance(op, ops.Release) else op
-                if not self._due and not woken:
-                    self._thread = None  # whoever comes next starts another
-                    return None
-                pause = self._due[0][0] - time.monotonic() if self._due else IDLE
+                if first is not None:
+                    heapq.heappush(self._due, first)
             woken = self._changed.wait(pause)
 
     def _with_others(self, number: int, renew: ops.Renew) -> list[tuple[int, ops.Renew]]:
         """What is to be renewed now, and what would be soon: hundreds of leases are renewed in one round trip."""
         found = [(number, renew)]
         soon = time.monotonic() + renew.lease / 12
-        while self._due and self._due[0][0] <= soon and len(found) < ops.AT_ONCE:
-            _, number, op = self._due[0]
-            if not self._counts(number, op):
-                heapq.heappop(self._due)
-            elif isinstance(op, ops.Renew):
-                heapq.heappop(self._due)
-                found.append((number, op))
-            else:
+        while len(found) < ops.AT_ONCE and (first := self._first()) is not None:
+            due, number, op = first
+            if due > soon or not isinstance(op, ops.Renew):
+                heapq.heappush(self._due, first)
                 break
+            found.append((number, op))
         return found
 
-    def _counts(self, number: int, op: ops.Renew | ops.Release | Callable[[], object]) -> bool:
-        return number in self._standing or not isinstance(op, ops.Renew)
+    def _first(self) -> Due | None:
+        """Take out what is due first; only then look at it, as the collector may have put something before it."""
+        while self._due:
+            first = heapq.heappop(self._due)
+            if first[1] in self._standing or not isinstance(first[2], ops.Renew):
+                return first
+        return None
 
     def _pay(self, number: int, release: ops.Release) -> None:
         try:

@@ -205,7 +205,7 @@ class Near:
         _all.add(self)
 
     def _fresh_start(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # what the collector calls within a call may call itself
         self._entries: dict[str, NearEntry] = {}
         self._ends: dict[float, set[NearEntry]] = {}
         self._newest: NearEntry | None = None

@@ -8,15 +8,16 @@ import threading
 import time
 import weakref
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import redis
 from redis.exceptions import ResponseError
 
 from ._breaker import Breaker
 from ._failures import crowded, excused, translated
+from ._loop_wires import LoopWires
 from ._replies import Elsewhere, RefusedClient
-from ._wire import LEAST, LOST, AsyncWire, Limit, LoopWires, Wire
+from ._wire import LEAST, LOST, AsyncWire, Limit, Wire
 from .errors import StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from ._bulk import Piece
     from ._door import Door
     from ._hook import Hook
-
-    Loops: TypeAlias = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopWires]
 
 __all__ = ["Node"]
 
@@ -80,11 +79,13 @@ class Node:
         self._retired = False
         self._lost: tuple[float, StoreError] | None = None
         self._trusted = 0.0  # connections last used before this moment are no better than one that was lost
-        self._loops: Loops = weakref.WeakKeyDictionary()
+        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopWires] = weakref.WeakKeyDictionary()
         self._loops_lock = threading.Lock()
         if self._forgotten is not None:  # in a child, to which the connections do not belong
             self._forgotten.detach()
-        self._forgotten = weakref.finalize(self, _close, self._idle, self._loops)
+        # Weakly: by their connections these hold their loops, which may hold whoever has this node.
+        self._wires: weakref.WeakSet[LoopWires] = weakref.WeakSet()
+        self._forgotten = weakref.finalize(self, _close, self._idle, self._wires)
         self._forgotten.atexit = False
         self.breaker = Breaker(self._probe, self._timeout, hook)
 
@@ -310,6 +311,7 @@ class Node:
                 ended = [each for each in self._loops if each.is_closed()]
                 gone = [self._loops.pop(each) for each in ended]
                 self._loops[loop] = found
+                self._wires.add(found)
             for wires in gone:
                 wires.drop()
             await found.open()
@@ -412,20 +414,14 @@ class Node:
         """Close all connections, while their event loops go on: who still asks it something is the last one."""
         self._retired = True
         self.breaker.close()
-        _close(self._idle, self._loops)
+        _close(self._idle, self._wires)
 
 
-def _close(idle: list[Wire], loops: Loops) -> None:
+def _close(idle: list[Wire], wires: weakref.WeakSet[LoopWires]) -> None:
     """Close connections, those of event loops by their loops. It waits for nothing: the collector calls it, too."""
     _close_idle(idle)
-    for known in loops.keyrefs():
-        loop = known()
-        wires = None if loop is None else loops.get(loop)
-        if loop is not None and wires is not None:
-            try:
-                loop.call_soon_threadsafe(wires.end)
-            except RuntimeError:  # it was closed
-                wires.drop()
+    for each in list(wires):
+        each.end()
 
 
 def _close_idle(idle: list[Wire]) -> None:

@@ -7,18 +7,19 @@ import contextlib
 import logging
 import threading
 from collections import deque
-from concurrent.futures import Future, InvalidStateError
-from concurrent.futures import TimeoutError as FutureTimeout
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import redis
 from redis.exceptions import ResponseError
 
 from ._bulk import command_of
+from ._wakeup import Promise
 from .errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
     from ._wire import Wire
 
@@ -32,16 +33,18 @@ FILLED = b"filled:"  # and the entry; as in `_ops`
 SILENCE = 5.0  # seconds without a message after which the server is asked whether it is still there
 
 
-def until(future: Future[Any], seconds: float) -> bool:
+def until(future: Future[Any] | Promise, seconds: float) -> bool:
     """Block this thread until the future is done; False when it took too long."""
+    woken: SimpleQueue[object] = SimpleQueue()
+    future.add_done_callback(woken.put)
     try:
-        future.result(seconds)
-    except FutureTimeout:
+        woken.get(timeout=max(0.0, seconds))
+    except Empty:
         return future.done()
     return True
 
 
-async def until_async(future: Future[Any], seconds: float) -> bool:
+async def until_async(future: Future[Any] | Promise, seconds: float) -> bool:
     """Suspend this task until the future is done; False when it took too long.
 
     Unlike ``asyncio.wrap_future`` a cancelled waiter does not cancel the future that others wait on, and a
@@ -80,8 +83,8 @@ class Subscription:
         self._listener = listener
         self.ordered = ordered
         self.channel = channel
-        self.ready: Future[None] = Future()
-        self.news: Future[None] = Future()
+        self.ready = Promise()
+        self.news = Promise()
         self._heard: deque[bytes] = deque()
         self.confirmed_by = NEVER  # which of the connection's confirmations is its own
 
@@ -90,17 +93,17 @@ class Subscription:
 
         To be called before the store is asked, lest what happens meanwhile be missed.
         """
+        self._listener.see_to_it()
         if not self.news.done():
             return []
-        self.news = Future()
+        self.news = Promise()
         return [self._heard.popleft() for _ in range(len(self._heard))]
 
     def tell(self, message: bytes | None = None) -> None:
         """Something happened (or may have: the connection was lost)."""
         if message is not None:
             self._heard.append(message)
-        with contextlib.suppress(InvalidStateError):
-            self.news.set_result(None)
+        self.news.keep()
 
     def close(self) -> None:
         """Stop listening."""
@@ -137,11 +140,7 @@ class Listener:
         """Begin to listen; the subscription's ``ready`` is done when nothing can be missed any more."""
         subscription = Subscription(self, channel.encode(), ordered=self._ordered)
         with self._lock:
-            if self._thread is None:
-                thread = threading.Thread(target=self._run, name="redis_memo push", daemon=True)
-                with contextlib.suppress(RuntimeError):  # no more threads: waiters ask each second; the next tries
-                    thread.start()
-                    self._thread = thread
+            self.see_to_it()
             known = self._channels.setdefault(subscription.channel, [])
             known.append(subscription)
             if self._wire is not None:
@@ -151,6 +150,17 @@ class Listener:
                 self._send(b"SUBSCRIBE", subscription.channel)
             self._changed.notify()
         return subscription
+
+    def see_to_it(self) -> None:
+        """Start the thread, where it has ended; waiters ask each second where none can be started."""
+        if self._thread is not None:
+            return
+        with self._lock:
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="redis_memo push", daemon=True)
+                with contextlib.suppress(RuntimeError):
+                    thread.start()
+                    self._thread = thread
 
     def leave(self, subscription: Subscription) -> None:
         """End one subscription, and the channel's with the last of it."""
@@ -162,7 +172,7 @@ class Listener:
                 self._send(b"UNSUBSCRIBE", subscription.channel)
 
     def close(self) -> None:
-        """Close the connection; the thread ends, and a later subscription starts another."""
+        """Close the connection; the thread ends, and who goes on waiting starts another."""
         with self._lock:
             self._thread = None
             wire, self._wire = self._wire, None
@@ -171,9 +181,12 @@ class Listener:
         if wire is not None:
             wire.close()
 
+    # Whoever runs through the channels takes a copy: the collector may close a flow meanwhile, which leaves its own.
+
     def _tell_all(self) -> None:
-        for subscription in [each for known in self._channels.values() for each in known]:
-            subscription.tell()
+        for known in list(self._channels.values()):
+            for subscription in list(known):
+                subscription.tell()
 
     def _send(self, *command: bytes) -> None:
         if self._wire is not None:
@@ -224,13 +237,13 @@ class Listener:
             if not self._goes_on():
                 return
             self._wire = wire
-            self._asked = self._confirmed = 0
-            for known in self._channels.values():
-                self._asked += 1
-                for subscription in known:
-                    subscription.confirmed_by = self._asked
-            if self._channels:
-                self._send(b"SUBSCRIBE", *self._channels)
+            channels = list(self._channels.items())
+            self._asked, self._confirmed = len(channels), 0
+            for number, (_, known) in enumerate(channels, 1):
+                for subscription in list(known):
+                    subscription.confirmed_by = number
+            if channels:
+                self._send(b"SUBSCRIBE", *(channel for channel, _ in channels))
 
     def _listen(self, wire: Wire) -> bool:
         """Pass on what comes; a silence is questioned where somebody waits: the other end may be gone."""
@@ -266,8 +279,7 @@ class Listener:
             known = [each for each in self._channels.get(channel, ()) if each.confirmed_by <= self._confirmed]
         for subscription in known:
             if kind == b"subscribe":
-                with contextlib.suppress(InvalidStateError):
-                    subscription.ready.set_result(None)
+                subscription.ready.keep()
             elif kind == b"message":
                 filled = not self._ordered and message[2].startswith(FILLED)
                 subscription.tell(FILLED[:-1] if filled else message[2])

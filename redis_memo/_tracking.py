@@ -82,7 +82,7 @@ class Tracker:
         self._where = where
         self._hook = hook
         self._place = place
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._stores: weakref.WeakSet[Near] = weakref.WeakSet()
         self._wanted: dict[str, None] = {}  # of each function the first of its shards' prefixes
         self._followed: set[str] = set()  # what this connection has asked to hear of
@@ -161,6 +161,10 @@ class Tracker:
                 pass  # the server is away, which those who call find out and report
             except Exception:
                 log.exception("redis_memo: near=: listening for changes failed, and is begun anew")
+            with self._lock:
+                if not self._stores and not closing.is_set():  # the functions are gone
+                    self._thread = None
+                    return
             if time.monotonic() - began > MOST_PAUSE:
                 pause = LEAST_PAUSE
             closing.wait(pause)
@@ -295,7 +299,7 @@ class Trackers:
     def __init__(self, masters: Callable[[], tuple[Hashable, ...]], make: Callable[[Any], Tracker]) -> None:
         self._masters = masters
         self._make = make
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._each: dict[Hashable, Tracker] = {}
         self._stores: weakref.WeakKeyDictionary[Near, tuple[str, ...]] = weakref.WeakKeyDictionary()
 

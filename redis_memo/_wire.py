@@ -25,13 +25,12 @@ from ._replies import reply_error
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import Sequence
     from types import TracebackType
 
-__all__ = ["LEAST", "LOST", "AsyncWire", "Connection", "Limit", "LoopWires", "Wire", "timed", "timed_async"]
+__all__ = ["LEAST", "LOST", "AsyncWire", "Connection", "Limit", "Wire", "timed", "timed_async"]
 
 Connection: TypeAlias = Any  # sync or async redis-py connections; their stubs disagree between releases
-ASYNC_MOST = 32  # connections of one event loop: hundreds of tasks take turns
 CHUNK = 1 << 16
 SLOWEST = 1e6  # bytes a second: what is slower than this does not count as an answer that is under way
 WORKING = 20e6  # bytes a second that the server is granted to digest a large command
@@ -444,55 +443,6 @@ class AsyncWire:
         with contextlib.suppress(AttributeError, OSError):
             # No public way leads to the socket of a transport whose loop is closed.
             self._streams[1].get_extra_info("socket")._sock.close()  # noqa: SLF001
-
-
-class LoopWires:
-    """Connections of one event loop, closed with it."""
-
-    def __init__(self) -> None:
-        self.idle: list[AsyncWire] = []
-        self.turn = asyncio.Semaphore(ASYNC_MOST)
-        self.connecting = asyncio.Lock()
-        self.lost: tuple[float, Exception] | None = None
-        self._end: AsyncGenerator[None] | None = None
-        self._ending: asyncio.Future[None] | None = None
-
-    async def open(self) -> None:
-        """See to it that the connections are closed with the loop."""
-
-        # asyncio.run and its kin finalise the loop's async generators before they close it. That is the one
-        # hook by which a library hears of the end of a loop it does not own.
-        async def until_the_loop_ends() -> AsyncGenerator[None]:
-            try:
-                yield
-            finally:
-                await self.close()
-
-        self._end = until_the_loop_ends()
-        await anext(self._end)
-
-    def end(self) -> None:
-        """Close the connections now, from their loop."""
-        if self._end is not None:
-            self._ending = asyncio.ensure_future(self._end.aclose())
-
-    def same(self, since: float) -> None:
-        """Raise what another task met while this one waited for its turn: the next in line need not wait as long."""
-        if self.lost is not None and self.lost[0] >= since:
-            error = self.lost[1]
-            raise type(error)(*error.args)
-
-    def drop(self) -> None:
-        """Close the sockets of a loop that ended without finalising anything, as loop.close() alone does."""
-        idle, self.idle = self.idle, []
-        for wire in idle:
-            wire.drop()
-
-    async def close(self) -> None:
-        """Close the idle connections."""
-        idle, self.idle = self.idle, []
-        for wire in idle:
-            await wire.close()
 
 
 async def _adisconnect(connection: Connection) -> None:

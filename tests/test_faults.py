@@ -280,7 +280,7 @@ def test_a_connection_introduces_itself_to_nobody(valkey_server: Server, namespa
         calls.threads()
         calls.tasks()
         subscription = calls.cache.engine.backend.listener.subscribe(f"memo:{{{namespace}}}:none")
-        subscription.ready.result(10)
+        until(subscription.ready.done)
         subscription.close()
         assert not [name for name in client.info("commandstats") if "setinfo" in name]
 
@@ -352,13 +352,13 @@ def test_a_silent_listener_is_replaced(proxy: Proxy, namespace: str, monkeypatch
     with calls_through(proxy.url, namespace) as calls:
         listener = calls.cache.engine.backend.listener
         first = listener.subscribe(f"memo:{{{namespace}}}:a")
-        first.ready.result(10)
+        until(first.ready.done)
         wire = listener._wire
         proxy.mode = "swallow"
         until(lambda: listener._wire is not wire)
         proxy.mode = "pass"
         second = listener.subscribe(f"memo:{{{namespace}}}:b")
-        second.ready.result(10)
+        until(second.ready.done)
         first.close()
         second.close()
 
@@ -579,7 +579,7 @@ def test_waiters_go_on_without_a_listener_until_threads_can_be_started_again(
         assert (first.runs, second.runs) == (1, 0)
         patched.undo()
         subscription = listener.subscribe(f"memo:{{{namespace}}}:none")
-        subscription.ready.result(10)
+        until(subscription.ready.done)
         subscription.close()
 
 

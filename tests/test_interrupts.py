@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import concurrent.futures
 import contextlib
 import inspect
 import itertools
@@ -12,11 +14,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import pytest
+
 from redis_memo import _node, connect, redis_cached
 
-from .conftest import SECRET, Server
+from .conftest import SECRET, Server, until
 
 PACKAGE = str(Path(_node.__file__).parent)
+
+
+WITHIN = {threading.__file__, concurrent.futures._base.__file__}
 
 
 class Interrupt(BaseException):
@@ -58,7 +65,7 @@ class Interrupted:
             self._act()
 
     def _is_meant(self, frame: FrameType | None) -> bool:
-        while frame is not None and frame.f_code.co_filename == threading.__file__:
+        while frame is not None and frame.f_code.co_filename in WITHIN:
             frame = frame.f_back
         return frame is not None and frame.f_code.co_filename.startswith(self._within)
 
@@ -114,11 +121,52 @@ def test_p5_an_interrupted_miss_holds_up_no_other_call(valkey_server: Server, na
     cache.close()
 
 
-def test_p5_a_call_amid_another_is_answered(valkey_server: Server, namespace: str) -> None:
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # of one that nobody had got yet
+@pytest.mark.usefixtures("broken_handshakes")
+def test_p4_p5_an_interrupted_waiter_holds_up_nobody(valkey_server: Server, namespace: str) -> None:
+    """Neither the one that computes for it, nor what wakes all who wait for other processes."""
+    ours, theirs = (connect(valkey_server.url, secret=SECRET) for _ in range(2))
+    begun: dict[int, threading.Event] = collections.defaultdict(threading.Event)
+    go_on: dict[int, threading.Event] = collections.defaultdict(threading.Event)
+
+    def double(x: int) -> int:
+        begun[x].set()
+        assert go_on[x].wait(10)
+        return 2 * x
+
+    mine, others = (
+        redis_cached(namespace=namespace, name="double", ttl="1h", cache=each)(double) for each in (ours, theirs)
+    )
+    listener = ours.engine.backend.listener
+    for leader in (mine, others):  # of this process, and of what could be another one
+        for at in itertools.count(1):
+            key = at if leader is mine else -at
+            answers: list[int] = []
+            computing = threading.Thread(target=lambda key=key: answers.append(leader(key)), daemon=True)
+            computing.start()
+            assert begun[key].wait(10)
+            with Interrupted(at, interrupt, PACKAGE) as interrupted, contextlib.suppress(Interrupt):
+                timer = threading.Timer(0.01 if at % 8 else 0.0, go_on[key].set)
+                timer.start()
+                assert mine(key) == 2 * key
+            go_on[key].set()
+            computing.join(10)
+            assert answers == [2 * key], "hangs"
+            if interrupted.passed <= at:
+                break
+        assert at > 100
+    subscription = listener.subscribe("any")
+    until(subscription.ready.done)
+    ours.close()
+    theirs.close()
+
+
+@pytest.mark.parametrize("near", [None, True])
+def test_p5_a_call_amid_another_is_answered(valkey_server: Server, namespace: str, near: bool | None) -> None:
     """A finaliser's, or that of a signal's handler: whatever lock the call holds that it interrupts."""
     cache = connect(valkey_server.url, secret=SECRET)
 
-    @redis_cached(namespace=namespace, ttl="1h", cache=cache)
+    @redis_cached(namespace=namespace, ttl="1h", cache=cache, near=near)
     def double(x: int) -> int:
         return 2 * x
 
@@ -129,7 +177,7 @@ def test_p5_a_call_amid_another_is_answered(valkey_server: Server, namespace: st
         assert amid in ([], [-2 * at])
         return interrupted.passed, not amid
 
-    for at in itertools.count(1):
+    for at in itertools.count(1 + bool(near), 2):
         cache.close()  # the next call connects
         passed, over = returns(lambda at=at: calls(at))
         if over:

@@ -24,7 +24,7 @@ ROOT = Path(redis_memo.__path__[0])
 LAYERS = [
     "errors, events",
     "_equal_keys, _registry, _scripts, _source, _events, _hook, _wire > _eager > _bulk, _wire > _replies, _background, _clock, _durations, _large, _bounds, _zstd, _threads, _wakeup",
-    "_keys_walk, _config, _push, _breaker, _failures, _planes",
+    "_keys_walk, _config, _push, _loop_wires, _breaker, _failures, _planes",
     "_address",
     "_keys_code, _codecs_forms, _codecs_stream > _codecs_rules, _codecs_stream > _codecs_buffers",
     "_keys_stdlib, _codecs_items, _codecs_zoneinfo, _segments",

@@ -43,14 +43,14 @@ def test_what_was_sent_before_is_for_those_who_listened_before() -> None:
     listener = Listener(lambda: wire)
     first = listener.subscribe("k")
     wire.inbox.put(CONFIRMED)
-    first.ready.result(10)
+    until(first.ready.done)
     second = listener.subscribe("k")
     wire.inbox.put([b"message", b"k", b"filled:old"])
     wire.inbox.put(CONFIRMED)
-    second.ready.result(10)
+    until(second.ready.done)
     assert not second.news.done()
     wire.inbox.put([b"message", b"k", b"filled:new"])
-    second.news.result(10)
+    until(second.news.done)
     assert second.again() == [b"filled:new"]
     assert first.again() == [b"filled:old", b"filled:new"]
     listener.close()
@@ -64,12 +64,12 @@ def test_a_confirmation_is_for_one_who_asked() -> None:
     until(lambda: wire.sent)
     second = listener.subscribe("k")
     wire.inbox.put(CONFIRMED)
-    first.ready.result(10)
+    until(first.ready.done)
     wire.inbox.put([b"message", b"k", b"filled:old"])
-    first.news.result(10)
+    until(first.news.done)
     assert not second.ready.done()
     wire.inbox.put(CONFIRMED)
-    second.ready.result(10)
+    until(second.ready.done)
     assert not second.news.done()
     listener.close()
 
@@ -94,7 +94,7 @@ def test_p4_p5_a_message_of_another_kind_ends_the_connection_and_not_the_listeni
     subscription.again()
     wires[1].inbox.put(CONFIRMED)
     wires[1].inbox.put([b"message", b"k", b"failed:x"])
-    subscription.news.result(10)
+    until(subscription.news.done)
     assert subscription.again() == [b"failed:x"]
     assert "listening for results failed" in caplog.text
     listener.close()
