@@ -219,9 +219,32 @@ VALUES: dict[str, Callable[[float], Any]] = {
 
 def frame_of(size: float) -> pd.DataFrame:
     """Random floats of a number of bytes, made without a second copy of them."""
-    columns = np.empty((10, int(size / 80)))
-    np.random.default_rng(8).random(out=columns)
-    return pd.DataFrame(columns.T, columns=list("abcdefghij"), copy=False)
+    return _frame(_random((10, int(size / 80))).T)
+
+
+def walk_of(size: float) -> pd.DataFrame:
+    """As `frame_of`, of prices that nobody rounded."""
+    return _frame(_walk(_random((10, int(size / 80))), 1).T)
+
+
+def rows_of(size: float) -> pd.DataFrame:
+    """Such prices row by row, as `DataFrame.cumsum` returns them."""
+    return _frame(_walk(_random((int(size / 80), 10)), 0))
+
+
+def _random(shape: tuple[int, int]) -> Any:
+    return np.random.default_rng(8).random(out=np.empty(shape))
+
+
+def _walk(steps: Any, axis: int) -> Any:
+    steps -= 0.5
+    np.cumsum(steps, axis=axis, out=steps)
+    steps += 1500
+    return steps
+
+
+def _frame(matrix: Any) -> pd.DataFrame:
+    return pd.DataFrame(matrix, columns=list("abcdefghij"), copy=False)
 
 
 def in_memory(value: Any) -> int | None:

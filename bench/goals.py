@@ -76,8 +76,14 @@ GOALS = [
     _value("hit, of pickle 5", data.FLOATS, _HIT, 1.25, Pickle.name),
     _value("bytes, of zstd -3 of its pickle", data.INSTRUMENTS, _BYTES, 0.35, Zstd.name),
     _value("hit, of zstd -3 of its pickle", data.INSTRUMENTS, _HIT, 1.2, Zstd.name),
-    Goal("peak memory of a hit, in frames", memory.PART, memory.CASE, f"hit: {memory.ABOVE}", 2.2, None),
-    Goal("peak memory of storing, in frames", memory.PART, memory.CASE, f"store: {memory.ABOVE}", 1.6, None),
+    *(
+        goal
+        for case in memory.FRAMES
+        for goal in (
+            Goal(f"{case}: peak memory of a hit, in frames", memory.PART, case, f"hit: {memory.ABOVE}", 2.2, None),
+            Goal(f"{case}: peak memory of storing, in frames", memory.PART, case, f"store: {memory.ABOVE}", 1.6, None),
+        )
+    ),
     Goal("small hit, of a bare redis-py GET", hits.PART, hits.CASE, hits.MEDIAN, 1.2, hits.BareGet.name),
     Goal("small hit, of the best peer on Redis", hits.PART, hits.CASE, hits.MEDIAN, 1, REDIS),
     Goal("hit with maxsize=, of one without", hits.PART, hits.BOUNDED, hits.TRACKED, 1.05, hits.UNBOUNDED),

@@ -80,7 +80,13 @@ def _rushes(results: Results) -> str:
 
 def _peaks(results: Results) -> str:
     what = [f"{step}: {peak}" for step in ("hit", "store") for peak in (memory.ABOVE, memory.WHOLE)]
-    return grid(results, [plain(memory.PART, memory.CASE, quantity, quantity) for quantity in what])
+    every = grid(results, [plain(memory.PART, memory.CASE, quantity, quantity) for quantity in what])
+    steps = {step: f"{step}: {memory.ABOVE}" for step in ("hit", "store")}
+    cases = [case for case in results.cases(memory.PART, steps["store"]) if case != memory.CASE]
+    return f"{every}\n\n" + grid(
+        results,
+        [plain(memory.PART, case, quantity, f"{case}: {step}") for case in cases for step, quantity in steps.items()],
+    )
 
 
 _HEAD = """# Benchmarks
@@ -151,4 +157,5 @@ default."""
 
 _MEMORY = """A frame of 500 MB of random floats is stored by one fresh process and hit by another: the highest its memory rises, in
 multiples of the frame. Above the interpreter means less what the process had before, with everything imported; while it
-stores, the frame itself is part of the peak."""
+stores, the frame itself is part of the peak. Below, the same above the interpreter of frames that compress a little, and that
+do not lie by columns."""
