@@ -87,37 +87,38 @@ class Payload:
     kinds: tuple[str, ...] = ()
 
 
-def dumps(value: object, *, allow_pickle: bool) -> Payload:
+def dumps(value: object, *, allow_pickle: bool, as_it_lies: bool = True) -> Payload:
     """Turn a value into bytes.
 
     Args:
         value: Anything.
         allow_pickle: Whether parts without a typed codec may be pickled.
+        as_it_lies: Whether much noise may be written as it lies in memory; equal values may lie otherwise.
 
     Raises:
         UnsupportedType: A part would have to be pickled and may not be, or cannot be; or memory does not suffice.
     """
     try:
-        return _dumps(value, allow_pickle=allow_pickle)
+        return _dumps(value, allow_pickle=allow_pickle, as_it_lies=as_it_lies)
     except MemoryError:
         pass  # and with the error goes what it holds on to: all that was written so far
     name = type_name(type(value))
     raise UnsupportedType(f"there is not enough memory to encode a value of type {name}", type_name=name)
 
 
-def _dumps(value: object, *, allow_pickle: bool) -> Payload:
+def _dumps(value: object, **options: bool) -> Payload:
     try:
         try:
-            enc = Encoder(allow_pickle=allow_pickle)
+            enc = Encoder(**options)
             enc.put(value)
         except Cyclic:
             # Rows that refer to each other have no place in columns; without columns they may well be storable.
-            enc = Encoder(allow_pickle=allow_pickle, records=False)
+            enc = Encoder(**options, records=False)
             enc.put(value)
     except (Cyclic, TooDeep, RecursionError):
         # A cycle through something immutable, or very deep nesting: pickle, written in C, copes with the first
         # always and with the second often.
-        enc = Encoder(allow_pickle=allow_pickle)
+        enc = Encoder(**options)
         _guarded(_put_pickle, enc, value)
     except (UnsupportedType, MemoryError):
         raise

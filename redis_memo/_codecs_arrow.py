@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["get_column", "get_table", "put_column", "put_table"]
 
+MUCH: Final = 1 << 20  # bytes of a table of which Arrow is not asked for a copy
 _BATCH_COMPRESSION: Final = 3  # fields of the tables in Arrow's Message.fbs
 _DICTIONARY_DATA: Final = 1
 _MESSAGE_HEADER: Final = 2
@@ -36,7 +37,7 @@ def put_table(enc: Encoder, table: Any) -> None:
         # Of an empty table Arrow writes no batch, so no dictionary either; and a column without any chunk ends the
         # process in some of its conversions.
         table = pa.RecordBatch.from_arrays(list(map(_only, table.columns)), schema=table.schema)
-    if not any(pa.types.is_nested(kind) or pa.types.is_dictionary(kind) for kind in table.schema.types):
+    if table.nbytes >= MUCH and not any(map(_has_parts, table.schema.types)):
         enc.scattered(Joined(_pieces(table)))
         return
     data = _stream(table)
@@ -135,6 +136,10 @@ def _within(array: Any) -> list[Any]:
     if pa.types.is_struct(kind) or pa.types.is_union(kind):
         return [array.field(at) for at in range(kind.num_fields)]
     return [array.values] if kind.num_fields else []
+
+
+def _has_parts(kind: Any) -> bool:
+    return bool(pa.types.is_nested(kind) or pa.types.is_dictionary(kind))
 
 
 def _keeps_dictionaries(table: Any, data: Any) -> bool:

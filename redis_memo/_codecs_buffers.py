@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Awaited", "Buffer", "Joined", "Needs", "Scattered", "Source", "Strided", "fill"]
 
-ENDS, SAMPLED, ITEM = 4, 1 << 15, 8  # numbers of a column that are looked at; bytes of one, at most
+ENDS, SAMPLED, RUNS = 4, 1 << 15, 4  # numbers of a column that are looked at, in so many runs
+ITEM = 8  # bytes of what may be a number
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -88,6 +89,15 @@ class Scattered:  # no abstract base class: each buffer is asked whether it is o
         return bytes(self.read())
 
 
+def _places(count: int) -> list[tuple[int, int]]:
+    """Which of so many numbers are looked at: the first, the last, and runs of them between."""
+    if count <= SAMPLED:
+        return [(0, count)]
+    length = SAMPLED // RUNS
+    runs = [(at, at + length) for at in range(count // (2 * RUNS), count - length, count // RUNS)]
+    return [(0, ENDS), *runs, (count - ENDS, count)]
+
+
 class Strided(Scattered):
     """A column of a frame that lies row by row.
 
@@ -106,9 +116,7 @@ class Strided(Scattered):
 
     def some(self) -> Buffer:
         """See `Scattered`."""
-        at = max(ENDS, (len(self._column) - SAMPLED) // 2)
-        ends = len(self._column) - ENDS
-        some = (self._column[:ENDS], self._column[at : min(at + SAMPLED, ends)], self._column[max(ends, ENDS) :])
+        some = [self._column[start:stop] for start, stop in _places(len(self._column))]
         return memoryview(b"".join([part.tobytes() for part in some]))
 
     def part(self, start: int, stop: int) -> Strided:
@@ -140,9 +148,7 @@ class Joined(Scattered):
 
     def some(self) -> Buffer:
         """See `Scattered`."""
-        size = ITEM * SAMPLED
-        at = max(0, len(self) - size) // 2
-        return self.part(at, at + size).read()
+        return b"".join([bytes(self.part(ITEM * start, ITEM * stop)) for start, stop in _places(-(-len(self) // ITEM))])
 
     def part(self, start: int, stop: int) -> Joined:
         """See `Scattered`."""

@@ -33,7 +33,7 @@ from redis_memo._codecs_pandas_forms import (
 from redis_memo._codecs_pandas_offsets import OFFSETS, get_offset, put_offset
 from redis_memo._codecs_rules import FLAWS, Rule, attributes_lost, put_nothing, refuse, register
 from redis_memo._codecs_stream import COLUMN, OUT_OF_BAND, Decoder, Encoder
-from redis_memo._segments import is_worth
+from redis_memo._segments import SEGMENT, is_worth
 from redis_memo.errors import NoSuchColumn, UnreadableEntry
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["some_columns"]
 
-ACROSS: Final = 32 << 20  # bytes of a block from which it may stay row by row
+ACROSS: Final = 4 << 20  # bytes of a block from which it may stay row by row
 LOOKS: Final = 8  # columns of it, of which a sample is taken
 _ROWS_AT_ONCE: Final = 4096
 
@@ -113,12 +113,17 @@ def _put_group(enc: Encoder, dtype: Any, places: list[Any], blocks: list[Any]) -
 
 
 def _lies_across(matrix: Any) -> bool:
-    """Whether columns lie row by row, and are so many bytes that no copy is to be made of them all."""
-    return matrix.nbytes >= ACROSS and bool(numbers(matrix.dtype)) and matrix.T.flags.c_contiguous
+    """Whether columns lie apart, as those of a frame row by row, and are so many bytes that no copy is to be made."""
+    if matrix.nbytes < ACROSS:
+        return False
+    rows, size = matrix.shape[1], matrix.itemsize
+    return bool(rows * size >= SHORT and matrix.strides[1] != size and SEGMENT % size == 0)
 
 
 def _stays_across(matrix: Any) -> bool:
     """Whether they had better stay as they lie: most of a few of them, gathered, would be stored as they are."""
+    if not matrix.T.flags.c_contiguous:
+        return False
     few = matrix[:: -(-len(matrix) // LOOKS)]
     worth = sum(is_worth(Strided(column), numbers(matrix.dtype)) for column in few)
     return 2 * worth <= len(few)
@@ -133,10 +138,14 @@ def _put_across(enc: Encoder, dtype: Any, places: Any, matrix: Any) -> None:
     enc.blob(raw(matrix.T))
 
 
-def _get_across(dec: Decoder) -> tuple[Any, Any]:
+def _get_across(dec: Decoder, chosen: Collection[int] | None) -> tuple[Any, Any]:
     dtype, places, rows = get_dtype(dec), get_array(dec, "u"), dec.size()
-    if not numbers(dtype) or places.ndim != 1 or dec.measure() != len(places) * rows * dtype.itemsize:
+    size = len(places) * rows * dtype.itemsize if places.ndim == 1 else 0
+    if not fixed(dtype) or not size or dec.measure() != size:
         raise UnreadableEntry("a frame is damaged")
+    if chosen is not None and not _are_in(places, chosen).any() and dec.measure_buffers(1) == [size]:
+        dec.pass_buffer()
+        return np.empty((0, rows), dtype), places[:0]
     matrix = np.empty((rows, len(places)), dtype)
     dec.fill(writable(matrix))
     return matrix.T, places
@@ -176,7 +185,7 @@ def _put_columns(enc: Encoder, frame: Any) -> None:
     others: list[tuple[int, Any]] = []
     for block in frame._mgr.blocks:
         values, places = as_numpy(block.values), block.mgr_locs.as_array
-        if isinstance(values, np.ndarray) and _lies_across(values) and _stays_across(values):
+        if isinstance(values, np.ndarray) and enc.as_it_lies and _lies_across(values) and _stays_across(values):
             plain.append((_put_across, values.dtype, places, values))
         elif isinstance(values, np.ndarray) and fixed(values.dtype):
             # By its text: equal dtypes can differ in what they are called, and in their metadata.
@@ -221,7 +230,7 @@ def _get_columns(dec: Decoder, rows: int, width: int, chosen: Collection[int] | 
         elif how == ord("m"):
             blocks.append(_get_short(dec))
         elif how == ord("r"):
-            blocks.append(_get_across(dec))
+            blocks.append(_get_across(dec, chosen))
         else:
             place = dec.size()
             if how == ord("C"):

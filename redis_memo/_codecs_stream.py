@@ -78,10 +78,11 @@ class Encoder:
     """Writes one value."""
 
     __slots__ = (
-        "allow_pickle", "buffers", "classes", "depth", "keep", "kinds", "memo", "out", "pickled", "records", "tables",
+        "allow_pickle", "as_it_lies", "buffers", "classes", "depth", "keep", "kinds", "memo", "out", "pickled",
+        "records", "tables",
     )  # fmt: skip
 
-    def __init__(self, *, allow_pickle: bool, records: bool = True) -> None:
+    def __init__(self, *, allow_pickle: bool, records: bool = True, as_it_lies: bool = True) -> None:
         self.out = bytearray()
         self.buffers: list[Buffer | Scattered] = []
         self.kinds: list[str] = []
@@ -93,6 +94,7 @@ class Encoder:
         self.allow_pickle = allow_pickle
         self.pickled = False
         self.records = records
+        self.as_it_lies = as_it_lies
         self.tables = 0  # that are being written, each within another one
 
     def put(self, value: object) -> None:

@@ -288,7 +288,8 @@ class Invocation:
         ttl = soft + max(memo.stale, memo.stale_if_error) if soft > 0 else 0.0
         sealer = memo.engine.sealer
         try:
-            payload = dumps(computed.value, allow_pickle=sealer.may_pickle)
+            small = memo.compress == "small"
+            payload = dumps(computed.value, allow_pickle=sealer.may_pickle, as_it_lies=not small)
             key = b"" if memo.key_in_mapping is None else memo.key_in_mapping(self, place.entry)
         except UnsupportedType as error:
             way_out = " (REDIS_MEMO_SECRET or configure(secret=...) sets one)" if error.secret_helps else ""

@@ -249,10 +249,11 @@ def same(one: object, other: object) -> bool:
     """
     if type(one) is not type(other):
         return False
-    mine, theirs = dumps(one, allow_pickle=True), dumps(other, allow_pickle=True)
+    mine, theirs = (dumps(each, allow_pickle=True, as_it_lies=False) for each in (one, other))
     equal = (mine.meta, list(map(bytes, mine.buffers))) == (theirs.meta, list(map(bytes, theirs.buffers)))
     if not equal:
-        again = dumps(loads(mine.meta, [bytes(each) for each in mine.buffers], trusted=True), allow_pickle=True)
+        back = loads(mine.meta, [bytes(each) for each in mine.buffers], trusted=True)
+        again = dumps(back, allow_pickle=True, as_it_lies=False)
         if (again.meta, list(map(bytes, again.buffers))) != (theirs.meta, list(map(bytes, theirs.buffers))):
             return False
     try:

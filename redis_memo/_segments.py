@@ -39,7 +39,7 @@ GAIN: Final = 0.92
 MOST_APART: Final = 16  # columns in one buffer; what is said of each apart takes some 40 bytes
 HALF: Final = 0.5  # what more than this is left of, zstd may make smaller; and a large value is no place for it
 LARGE: Final = 64 << 20  # bytes of a value beside which what comes of it is to lie
-TRIED: Final = 1 << 15  # bytes
+TRIES, TRIED = 4, 1 << 13  # pieces of it that are tried, and bytes of each
 LONG: Final = 64 * 1024  # bytes of a piece: of shorter ones threads would wait for each other between them
 AT_ONCE: Final = 8 * SEGMENT  # what is read ahead, for as long as it takes memory of its own
 
@@ -78,10 +78,15 @@ def pack(buffers: Sequence[tuple[Bytes | Scattered, str]], compression: Compress
             after another; empty where they are no numbers.
         compression: See `redis_cached`.
     """
+    large = compression != "small" and sum([len(data) for data, _ in buffers]) >= LARGE
+    return _pack(buffers, compression, HALF if large else 1.0)
+
+
+def _pack(buffers: Sequence[tuple[Bytes | Scattered, str]], compression: Compression, most: float) -> list[Segment]:
+    """`pack`; what takes more than ``most`` of its size is stored as it is."""
     found: list[Segment] = []
     long: list[tuple[int, Bytes | Scattered, Store]] = []
     much = 0
-    large = compression != "small" and sum([len(data) for data, _ in buffers]) >= LARGE
     for data, kind in buffers:
         if isinstance(data, Scattered):
             looked_at = data.some()
@@ -89,16 +94,16 @@ def pack(buffers: Sequence[tuple[Bytes | Scattered, str]], compression: Compress
             found += _moments(data, compression)
             continue
         elif compression is not None and len(several := _apart(data, kind)) > 1:
-            packed = [pack([one], compression) for one in several]
+            packed = [_pack([one], compression, most) for one in several]
             found += [each._replace(more=True) for one in packed[:-1] for each in one] + packed[-1]
             continue
         else:
             looked_at = data
         store, takes_long = _choice(looked_at, kind, compression)
-        if large and not _halves(looked_at, store):
+        if most < 1.0 and len(data) > SEGMENT and not _halves(looked_at, store):
             store, takes_long = _raw, False
         if len(data) <= SEGMENT and not (takes_long and len(data) >= LONG):
-            found.append(_stored(data, store))
+            found.append(_stored(data, store, most))
             continue
         for piece, more in _cut(data):
             if takes_long:
@@ -106,12 +111,12 @@ def pack(buffers: Sequence[tuple[Bytes | Scattered, str]], compression: Compress
                 much += len(piece)
                 found.append(Segment(RAW, more, len(piece), b""))
             else:
-                found.append(_stored(piece, store, more=more))
+                found.append(_stored(piece, store, most, more=more))
     if long:
 
         def work(number: int) -> None:
             at, piece, store = long[number]
-            found[at] = _stored(piece, store, more=found[at].more)
+            found[at] = _stored(piece, store, most, more=found[at].more)
 
         share(work, len(long), threads(len(long)) if much >= WORTH else 1)
     return found
@@ -134,10 +139,11 @@ def _apart(data: Bytes, kind: str) -> Sequence[tuple[Bytes, str]]:
 
 
 def _halves(data: Bytes, store: Store) -> bool:
-    """Whether a sample is half of itself when it is stored so."""
-    at = max(0, len(data) - TRIED) // 16 * 8  # where a number begins
-    piece = memoryview(data)[at : at + TRIED]
-    return len(store(piece)[1]) <= HALF * len(piece)
+    """Whether a few pieces of it are half of themselves when they are stored so."""
+    size = len(data)
+    places = [at // 16 * 16 for at in range(size // (2 * TRIES), size, max(1, size // TRIES))][:TRIES]
+    pieces = [memoryview(data)[at : at + TRIED] for at in places]
+    return sum([len(store(piece)[1]) for piece in pieces]) <= HALF * sum(map(len, pieces))
 
 
 def is_worth(column: Scattered, kind: str) -> bool:
@@ -153,10 +159,12 @@ def _cut(data: Bytes | Scattered) -> list[tuple[Bytes | Scattered, bool]]:
     return [(part(at, at + SEGMENT), at + SEGMENT < size) for at in range(0, size, SEGMENT)]
 
 
-def _stored(piece: Bytes | Scattered, store: Store, *, more: bool = False) -> Segment:
+def _stored(piece: Bytes | Scattered, store: Store, most: float, *, more: bool = False) -> Segment:
     if isinstance(piece, Scattered):
         piece = piece.read()
     how, data = store(piece)
+    if len(data) > most * len(piece):
+        how, data = RAW, piece
     raw = len(piece)
     least = -(-raw // EXPANSION)
     return Segment(how, more, raw, data if len(data) >= least else bytes(data).ljust(least, b"\0"))

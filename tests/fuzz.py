@@ -88,7 +88,7 @@ def samples() -> list[Any]:
         rows,
         options,
         large,
-        pd.DataFrame(rng.random((900, 4)), copy=False),  # row by row
+        pd.DataFrame(rng.random((5_000, 4)), copy=False),  # row by row
         rng.integers(0, 99, 9_000) / 3,
         "text " * 9_000,
     ]

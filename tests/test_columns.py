@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from redis_memo import _codecs_pandas, _planes, _segments
+from redis_memo import _codecs_pandas, _migrate_plan, _planes, _segments
 from redis_memo._codecs import dumps, loads
-from redis_memo._codecs_buffers import Joined, Strided
+from redis_memo._codecs_buffers import Awaited, Joined, Needs, Strided
 from redis_memo._envelope import Sealer, Stamp
 from redis_memo._segments import EXPANSION, GRID, PCO, RAW, ZSTD, Packed, Part, pack
 from redis_memo._zstd import compress, compress_apart, decompress
@@ -704,6 +704,58 @@ def test_where_some_of_millions_come_again_each_is_stored_once() -> None:
     assert loads(payload.meta, payload.buffers, trusted=False) == alike
 
 
+@pytest.mark.parametrize("repeated", [1_000, 4])
+@pytest.mark.parametrize("side_by_side", [True, False])
+def test_strings_that_come_again_are_found_wherever_they_stand(repeated: int, side_by_side: bool) -> None:
+    several = 1_200_000 // repeated
+    unlike = [f"S{number}" for number in range(several)]
+    items = [each for each in unlike for _ in range(repeated)] if side_by_side else unlike * repeated
+    payload = dumps(items, allow_pickle=False)
+    back = loads(payload.meta, payload.buffers, trusted=False)
+    assert back == items
+    assert len(set(map(id, back))) == several
+
+
+def stored(value: Any, compress: Any = "auto", **options: Any) -> int:
+    payload = dumps(value, allow_pickle=False, **options)
+    return sum(len(segment.data) for segment in pack(list(zip(payload.buffers, payload.kinds, strict=True)), compress))
+
+
+@pytest.fixture
+def all_values_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_segments, "LARGE", 1)
+
+
+@pytest.mark.usefixtures("all_values_are_large")
+@pytest.mark.parametrize("width", range(2, 9))
+def test_large_values_of_many_frames_are_stored(width: int) -> None:
+    """What is tried before it is stored may be several columns of one length, one after another."""
+    prices = np.round(1500 + np.random.default_rng(1).normal(0, 1, (1_500, width)).cumsum(0), 2)
+    frames = {number: pd.DataFrame(prices + number) for number in range(9)}
+    assert stored(frames) < 9 * prices.nbytes / 4
+    payload = dumps(frames, allow_pickle=False)
+    for number, back in loads(payload.meta, payload.buffers, trusted=False).items():
+        pd.testing.assert_frame_equal(back, frames[number])
+
+
+@pytest.mark.usefixtures("all_values_are_large")
+def test_noise_amid_what_compresses_does_not_decide_for_all_of_a_column() -> None:
+    rng = np.random.default_rng(1)
+    column = np.round(1500 + rng.normal(0, 1, 1_000_000).cumsum(), 2)
+    column[485_000:515_000] = rng.random(30_000)
+    assert stored(column) < column.nbytes / 4
+    rows = pd.DataFrame(np.ascontiguousarray(np.stack([column] * 3, axis=1)), copy=False)
+    assert stored(rows) < 3 * column.nbytes / 4
+
+
+@pytest.mark.usefixtures("all_values_are_large")
+@pytest.mark.parametrize("rows", [1_000, 300_000])
+def test_what_is_not_halved_is_stored_as_it_is_unless_it_is_to_be_small(rows: int) -> None:
+    walk = 1500 + np.random.default_rng(1).normal(0, 1, (rows, 4)).cumsum(0)
+    assert stored(pd.DataFrame(walk)) == walk.nbytes
+    assert stored(pd.DataFrame(walk), "small") < 0.9 * walk.nbytes
+
+
 @pytest.fixture
 def few_bytes_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_codecs_pandas, "ACROSS", 1)
@@ -769,3 +821,44 @@ def test_columns_that_lie_row_by_row_beside_others() -> None:
     pd.testing.assert_frame_equal(loads(payload.meta, payload.buffers, trusted=False), several)
     some = loads(payload.meta, payload.buffers, trusted=False, columns=["w", "name", "x"])
     pd.testing.assert_frame_equal(some, several[["w", "name", "x"]])
+
+
+@pytest.mark.usefixtures("few_bytes_are_many")
+def test_columns_of_their_own_stay_columns_that_can_be_read_alone() -> None:
+    """A block of one column lies one way and the other."""
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame({name: rng.random(20_000) for name in "abcd"})
+    assert [len(buffer) for buffer in dumps(frame, allow_pickle=False).buffers] == [160_000] * 4
+
+
+@pytest.mark.usefixtures("few_bytes_are_many")
+def test_what_lies_row_by_row_is_not_fetched_for_other_columns() -> None:
+    frame = returns(pd.DataFrame(np.random.default_rng(2).random((20_000, 3)), columns=["x", "y", "z"]))
+    frame.insert(1, "n", np.arange(20_000))
+    payload = dumps(frame, allow_pickle=False)
+    long = max(range(len(payload.buffers)), key=lambda number: len(payload.buffers[number]))
+    buffers = [Awaited(at, len(each)) if at == long else each for at, each in enumerate(payload.buffers)]
+    some = loads(payload.meta, buffers, trusted=False, columns=["n"])
+    pd.testing.assert_frame_equal(some, frame[["n"]])
+    with pytest.raises(Needs):
+        loads(payload.meta, buffers, trusted=False, columns=["n", "y"])
+
+
+@pytest.mark.usefixtures("few_bytes_are_many")
+def test_equal_frames_are_the_same_however_they_lie() -> None:
+    rows = returns(pd.DataFrame(np.random.default_rng(2).random((20_000, 3))))
+    columns = pd.DataFrame(np.asfortranarray(rows.to_numpy()), copy=False)
+    assert rows.equals(columns)
+    assert _migrate_plan.same(rows, columns)
+    assert _migrate_plan.same(columns, rows)
+    assert not _migrate_plan.same(rows, columns + 1)
+
+
+@pytest.mark.usefixtures("few_bytes_are_many")
+@pytest.mark.parametrize("dtype", ["?", "i1", "c16", ">f8", "f2", "g"])
+@pytest.mark.parametrize("step", [1, -1, 3])
+def test_p2_columns_that_lie_apart_come_back_whatever_they_are(dtype: str, step: int) -> None:
+    values = np.random.default_rng(2).integers(0, 99, (40_000, 5)).astype(dtype)
+    for frame in (pd.DataFrame(values, copy=False)[::step], pd.DataFrame(values, copy=False).iloc[:, ::2]):
+        payload = dumps(frame, allow_pickle=False)
+        pd.testing.assert_frame_equal(loads(payload.meta, payload.buffers, trusted=False), frame)

@@ -41,6 +41,7 @@ from PIL import Image
 
 from redis_memo import (
     _codecs,
+    _codecs_arrow,
     _codecs_classes,
     _codecs_forms,
     _codecs_items,
@@ -127,6 +128,7 @@ def lower_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "OUT_OF_BAND", 8)
     monkeypatch.setattr(_codecs_pandas, "OUT_OF_BAND", 8)
     monkeypatch.setattr(_codecs_pandas, "ACROSS", 8)
+    monkeypatch.setattr(_codecs_arrow, "MUCH", 8)
     for module in (stream, _codecs_pandas, _codecs_pandas_forms):
         monkeypatch.setattr(module, "COLUMN", 8)
     for module in (_codecs_pandas, _codecs_pandas_forms):
