@@ -203,7 +203,9 @@ def _axes(tensor: Any) -> Any:
 
 
 def _bits(tensor: Any) -> bytes:
-    flat = tensor.detach().resolve_conj().resolve_neg().contiguous().reshape(-1)
+    plain = tensor.detach().resolve_conj().resolve_neg()
+    # Copied in any case: a lone element may have any stride, and torch takes it for contiguous and does not view it.
+    flat = torch.empty(plain.numel(), dtype=plain.dtype).copy_(plain.reshape(-1))
     return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
 
 
