@@ -48,7 +48,6 @@ _MOST_KINDS: Final = 6
 MANY: Final = 4096
 SOME: Final = 512  # of fewer, reading would take a tenth longer
 MILLIONS, SAMPLED = 1 << 20, 1 << 14  # of so many, these are asked whether any comes twice
-_random: Final = random.Random()  # noqa: S311 - picks the sample; the module's own is the user's, who may have seeded it
 _WIDTHS: Final = ((1 << 8, "B", ""), (1 << 16, "H", "u2"), (1 << 32, "I", "u4"), (1 << 64, "Q", "u8"))
 _LONGEST_NUMERAL: Final = 18  # digits
 _WHOLE: Final = 2**53  # integers up to here are floats without rounding
@@ -278,7 +277,8 @@ def _bools(dec: Decoder) -> tuple[int, Iterable[Any]]:
 def put_repeated(enc: Encoder, items: Sequence[Any]) -> bool:
     """A column of few distinct values: those, and a number for each element."""
     if len(items) >= MILLIONS:  # a table of them all would take more memory than they do
-        some = _random.sample(items, SAMPLED)  # at any distances: equal ones may stand side by side, or far apart
+        # At any distances, as equal ones may stand side by side or far apart; and the same ones each time.
+        some = random.Random(0).sample(items, SAMPLED)  # noqa: S311
         if len(set(some)) == len(some):
             return False
     distinct = dict.fromkeys(items)

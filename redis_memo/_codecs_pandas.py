@@ -185,9 +185,10 @@ def _put_columns(enc: Encoder, frame: Any) -> None:
     others: list[tuple[int, Any]] = []
     for block in frame._mgr.blocks:
         values, places = as_numpy(block.values), block.mgr_locs.as_array
-        if isinstance(values, np.ndarray) and enc.as_it_lies and _lies_across(values) and _stays_across(values):
-            plain.append((_put_across, values.dtype, places, values))
-        elif isinstance(values, np.ndarray) and fixed(values.dtype):
+        if isinstance(values, np.ndarray) and fixed(values.dtype):
+            if enc.as_it_lies and _lies_across(values) and _stays_across(values):
+                plain.append((_put_across, values.dtype, places, values))
+                continue
             # By its text: equal dtypes can differ in what they are called, and in their metadata.
             dtype = values.dtype
             into = groups.setdefault((dtype.str, dtype.char, None if dtype.metadata is None else id(dtype)), ([], []))

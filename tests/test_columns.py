@@ -862,3 +862,13 @@ def test_p2_columns_that_lie_apart_come_back_whatever_they_are(dtype: str, step:
     for frame in (pd.DataFrame(values, copy=False)[::step], pd.DataFrame(values, copy=False).iloc[:, ::2]):
         payload = dumps(frame, allow_pickle=False)
         pd.testing.assert_frame_equal(loads(payload.meta, payload.buffers, trusted=False), frame)
+
+
+@pytest.mark.usefixtures("few_bytes_are_many")
+def test_p2_python_objects_that_lie_row_by_row_are_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their memory is addresses, which may look like noise."""
+    monkeypatch.setattr(_codecs_pandas, "is_worth", lambda *_: False)
+    shuffled = np.random.default_rng(2).permutation(np.random.default_rng(3).random(60_000).astype(object))
+    frame = pd.DataFrame(shuffled.reshape(20_000, 3), copy=False)
+    payload = dumps(frame, allow_pickle=False)
+    pd.testing.assert_frame_equal(loads(payload.meta, payload.buffers, trusted=False), frame)
